@@ -1,0 +1,271 @@
+use crate::{Actor, ErrorInfo, JobId, JobRef, Priority, QueueName, QueuePatch, State};
+use bytes::Bytes;
+use compact_str::CompactString;
+use kit::{Backoff, Millis, Timestamp};
+
+/// A command with what is known of its caller.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Envelope {
+    /// Who asked.
+    pub actor: Actor,
+    /// For 24 hours the same key gets the first reply again; with other content it is refused.
+    pub idempotency_key: Option<CompactString>,
+    /// What was asked.
+    pub command: Command,
+}
+
+/// All that can change a shard. One variant, one file in the core.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Command {
+    /// Adds jobs, all or none, over any queues.
+    Push {
+        /// At most [`crate::limits::BATCH_MAX`].
+        jobs: Vec<NewJob>,
+    },
+    /// Leases up to `max` jobs, from the first queue that has any, then the next.
+    Fetch {
+        /// In order of preference.
+        queues: Vec<QueueName>,
+        /// At most this many.
+        max: u32,
+        /// 0 takes the queue's.
+        lease_ms: Millis,
+    },
+    /// Extends leases; each is answered by itself.
+    Renew {
+        /// Which.
+        leases: Vec<LeaseRef>,
+        /// 0 takes the queue's.
+        lease_ms: Millis,
+    },
+    /// Reports how attempts ended; each is answered by itself.
+    Settle {
+        /// How each ended.
+        settlements: Vec<Settlement>,
+    },
+    /// Calls a job off, waiting or running.
+    Cancel {
+        /// Which.
+        job: JobRef,
+        /// For the history.
+        reason: CompactString,
+    },
+    /// Stores a running job's progress.
+    Progress {
+        /// Which, and by what lease.
+        lease: LeaseRef,
+        /// Any JSON value, at most 16 KiB.
+        value: Bytes,
+    },
+    /// Appends lines to a running job's log.
+    Log {
+        /// Which, and by what lease.
+        lease: LeaseRef,
+        /// The lines.
+        lines: Vec<CompactString>,
+    },
+    /// Makes delayed or retrying jobs waiting now.
+    Promote {
+        /// Which; all or none.
+        jobs: Vec<JobRef>,
+    },
+    /// Gives final jobs another life: state waiting, attempts from zero.
+    Redrive {
+        /// Which; all or none.
+        jobs: Vec<JobRef>,
+    },
+    /// Forgets jobs that are not active.
+    Remove {
+        /// Which; all or none.
+        jobs: Vec<JobRef>,
+    },
+    /// Stops handing out a queue's jobs.
+    Pause {
+        /// Which.
+        queue: QueueName,
+    },
+    /// Undoes pause.
+    Resume {
+        /// Which.
+        queue: QueueName,
+    },
+    /// Changes a queue's settings; creates the queue if it is new.
+    Configure {
+        /// Which.
+        queue: QueueName,
+        /// What changes.
+        patch: QueuePatch,
+    },
+    /// Starts a tracked background operation over the jobs that match now.
+    Bulk {
+        /// In which queue.
+        queue: QueueName,
+        /// What to do.
+        action: BulkAction,
+        /// To which jobs.
+        filter: Filter,
+    },
+    /// Nothing but the passing of time: moves what is due, at most [`crate::limits::TICK_WORK_MAX`] jobs.
+    Tick,
+}
+
+/// A job to be added. `None` takes the queue's setting.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewJob {
+    /// Where to.
+    pub queue: QueueName,
+    /// `None` generates one.
+    pub id: Option<JobId>,
+    /// Opaque bytes.
+    pub body: Bytes,
+    /// MIME type; empty means JSON.
+    pub content_type: CompactString,
+    /// How urgent.
+    pub priority: Priority,
+    /// Not before: a span from now.
+    pub delay_ms: Millis,
+    /// Not before: an instant; the later of the two counts.
+    pub run_at: Option<Timestamp>,
+    /// How many attempts, 1..=10,000.
+    pub attempts: Option<u32>,
+    /// How many lost workers.
+    pub max_crashes: Option<u32>,
+    /// How long to wait between attempts.
+    pub backoff: Option<Backoff>,
+    /// How long one attempt may take.
+    pub timeout_ms: Option<Millis>,
+    /// Expires if not started within this span.
+    pub expires_ms: Option<Millis>,
+    /// At most one live job per key.
+    pub unique: Option<Unique>,
+    /// Searchable words.
+    pub tags: Vec<CompactString>,
+    /// Headers, trace context.
+    pub meta: Vec<(CompactString, CompactString)>,
+}
+
+impl NewJob {
+    /// A job with defaults for everything but queue and body.
+    pub fn new(queue: QueueName, body: impl Into<Bytes>) -> Self {
+        Self {
+            queue,
+            id: None,
+            body: body.into(),
+            content_type: CompactString::default(),
+            priority: Priority::NORMAL,
+            delay_ms: 0,
+            run_at: None,
+            attempts: None,
+            max_crashes: None,
+            backoff: None,
+            timeout_ms: None,
+            expires_ms: None,
+            unique: None,
+            tags: Vec::new(),
+            meta: Vec::new(),
+        }
+    }
+}
+
+/// A key that one live job of a queue may hold.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unique {
+    /// The key.
+    pub key: CompactString,
+    /// The key is free again after this span, or when the job ends, whichever is first; 0 for the end only.
+    pub ttl_ms: Millis,
+    /// What a second push meets.
+    pub on_conflict: OnConflict,
+}
+
+/// What happens when a unique key is held already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[repr(u8)]
+pub enum OnConflict {
+    /// The push answers with the job that holds it.
+    #[default]
+    Return = 0,
+    /// The push is refused with `unique_conflict`.
+    Reject = 1,
+    /// The holder is cancelled if it is not active, and the new job takes the key; an active holder is returned.
+    Replace = 2,
+}
+
+/// A lease as its worker knows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeaseRef {
+    /// The job.
+    pub job: JobRef,
+    /// The token handed out with it.
+    pub token: u64,
+}
+
+/// How one attempt ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settlement {
+    /// Which attempt.
+    pub lease: LeaseRef,
+    /// How.
+    pub outcome: Outcome,
+    /// Jobs to add in the same atomic change.
+    pub push: Vec<NewJob>,
+}
+
+/// What a worker wants to happen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// Done.
+    Done {
+        /// Kept with the job.
+        result: Option<Bytes>,
+    },
+    /// Failed; try again if attempts are left.
+    Retry {
+        /// Why.
+        error: ErrorInfo,
+        /// Overrides the backoff, milliseconds.
+        after_ms: Option<Millis>,
+    },
+    /// Failed for good: dead now.
+    Fail {
+        /// Why.
+        error: ErrorInfo,
+    },
+    /// Later; no attempt is used.
+    Snooze {
+        /// Milliseconds; 0 hands it back at once.
+        after_ms: Millis,
+    },
+    /// Called off by its own handler.
+    Cancel {
+        /// Why.
+        reason: CompactString,
+    },
+}
+
+/// What a bulk operation does to each job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum BulkAction {
+    /// Forget waiting, delayed and retrying jobs (or those of the filter's state). They no longer start from this moment on.
+    Purge = 0,
+    /// Another life for dead jobs.
+    Redrive = 1,
+    /// Forget final jobs.
+    Remove = 2,
+    /// Cancel live jobs.
+    Cancel = 3,
+}
+
+/// Which jobs of a queue are meant. Empty means all that the action applies to.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Filter {
+    /// Only this state.
+    pub state: Option<State>,
+    /// Only jobs with this tag.
+    pub tag: Option<CompactString>,
+    /// Only jobs whose newest error is of this kind.
+    pub error_kind: Option<CompactString>,
+    /// Only jobs pushed before.
+    pub created_before: Option<Timestamp>,
+}

@@ -1,0 +1,24 @@
+//! The vocabulary of Millpond: what can be asked ([`Command`]), what is answered ([`Reply`]), what is refused
+//! ([`Reject`]), what the world is told ([`Effect`]), and how commands are written to the log ([`codec`]).
+//!
+//! There are no decisions here, no tables, and no JSON.
+
+pub mod codec;
+mod command;
+mod effect;
+mod id;
+mod job;
+pub mod limits;
+mod queue;
+mod reject;
+mod reply;
+
+pub use command::{
+    BulkAction, Command, Envelope, Filter, LeaseRef, NewJob, OnConflict, Outcome, Settlement, Unique,
+};
+pub use effect::Effect;
+pub use id::{Actor, BadName, JobId, JobRef, QueueName};
+pub use job::{Cause, DispatchedJob, ErrorInfo, HistoryEntry, JobView, LogLine, Priority, State};
+pub use queue::{Capacity, Keep, OnFull, QueueCounts, QueuePatch, QueueSettings, QueueView};
+pub use reject::Reject;
+pub use reply::{BulkView, Pushed, Renewed, Reply, Settled};

@@ -1,0 +1,61 @@
+//! Every limit of the state machine, in one place. They are part of the rules: changing one changes what a log means,
+//! so a change needs a new codec version.
+
+use kit::Millis;
+
+/// Bytes of one job's body.
+pub const BODY_BYTES_MAX: usize = 1 << 20;
+/// Jobs in one push, jobs handed out by one fetch, outcomes in one settle, leases in one renew.
+pub const BATCH_MAX: usize = 10_000;
+/// Queues named by one fetch.
+pub const FETCH_QUEUES_MAX: usize = 256;
+/// Queues of one shard.
+pub const QUEUES_MAX: usize = 100_000;
+/// Jobs of one shard, final ones included.
+pub const JOBS_MAX: usize = 50_000_000;
+/// Bytes of a queue's name.
+pub const QUEUE_NAME_BYTES_MAX: usize = 128;
+/// Bytes of a given job id, a unique key, an idempotency key, an actor.
+pub const ID_BYTES_MAX: usize = 255;
+/// Tags of one job, and bytes of one tag.
+pub const TAGS_MAX: usize = 32;
+/// Bytes of one tag, or of one meta key.
+pub const TAG_BYTES_MAX: usize = 128;
+/// Meta entries of one job.
+pub const META_MAX: usize = 64;
+/// Bytes of one meta value.
+pub const META_VALUE_BYTES_MAX: usize = 4_096;
+/// Attempts a job may have.
+pub const ATTEMPTS_MAX: u32 = 10_000;
+/// Entries of a backoff list.
+pub const BACKOFF_LIST_MAX: usize = 100;
+/// Bytes of a result, or of a progress value.
+pub const RESULT_BYTES_MAX: usize = 1 << 20;
+/// Bytes of a progress value.
+pub const PROGRESS_BYTES_MAX: usize = 16 << 10;
+/// Log lines kept per job; the oldest go first.
+pub const LOG_LINES_MAX: usize = 1_000;
+/// Bytes of one log line; longer ones are cut at the edge.
+pub const LOG_LINE_BYTES_MAX: usize = 4_096;
+/// Bytes of log lines kept per job.
+pub const LOG_BYTES_MAX: usize = 64 << 10;
+/// Bytes of an error's kind, message and stack together.
+pub const ERROR_BYTES_MAX: usize = 16 << 10;
+/// History entries kept per job: the first 16 and the newest ones.
+pub const HISTORY_MAX: usize = 256;
+/// The longest lease and the longest attempt.
+pub const LEASE_MS_MAX: Millis = 24 * 3_600_000;
+/// The shortest lease.
+pub const LEASE_MS_MIN: Millis = 100;
+/// How long an idempotency key is remembered.
+pub const IDEMPOTENCY_MS: Millis = 24 * 3_600_000;
+/// How many idempotency keys are remembered.
+pub const IDEMPOTENCY_MAX: usize = 1_000_000;
+/// How many jobs one tick, or the prologue of one command, moves at most; the rest waits for the next tick.
+pub const TICK_WORK_MAX: usize = 1_000;
+/// Bulk operations under way at once.
+pub const BULKS_MAX: usize = 256;
+/// Jobs named one by one in a remove, cancel, promote or redrive.
+pub const SELECTION_MAX: usize = BATCH_MAX;
+/// Bytes of one encoded command.
+pub const COMMAND_BYTES_MAX: usize = 32 << 20;

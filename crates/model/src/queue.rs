@@ -1,0 +1,141 @@
+use crate::QueueName;
+use kit::{Millis, Timestamp};
+
+/// How many final jobs are kept, and how long. What exceeds one of the two goes, oldest first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Keep {
+    /// Milliseconds after the end.
+    pub age_ms: Millis,
+    /// Jobs.
+    pub count: u64,
+}
+
+/// What a push meets when the queue is full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[repr(u8)]
+pub enum OnFull {
+    /// Refused with `queue_full`.
+    #[default]
+    Reject = 0,
+    /// The oldest waiting job of the least urgent priority is cancelled to make room.
+    DropOldest = 1,
+}
+
+/// How much a queue may hold. Jobs count while they are not final.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Capacity {
+    /// Jobs; 0 for no limit but the shard's.
+    pub jobs: u64,
+    /// Bytes of bodies; 0 for no limit.
+    pub bytes: u64,
+    /// What happens to a push beyond it.
+    pub on_full: OnFull,
+}
+
+/// The settings of one queue.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QueueSettings {
+    /// Attempts of a job that does not say.
+    pub attempts: u32,
+    /// Crashes of a job that does not say.
+    pub max_crashes: u32,
+    /// Timeout of an attempt that does not say, milliseconds.
+    pub timeout_ms: Millis,
+    /// Lease of a fetch that does not say, milliseconds.
+    pub lease_ms: Millis,
+    /// Backoff of a job that does not say.
+    pub backoff: kit::Backoff,
+    /// How much it may hold.
+    pub capacity: Capacity,
+    /// Retention of completed, cancelled and expired jobs.
+    pub keep_completed: Keep,
+    /// Retention of dead jobs.
+    pub keep_dead: Keep,
+}
+
+impl QueueSettings {
+    /// What a queue starts with.
+    pub const DEFAULT: QueueSettings = QueueSettings {
+        attempts: 5,
+        max_crashes: 3,
+        timeout_ms: 300_000,
+        lease_ms: 30_000,
+        backoff: kit::Backoff::DEFAULT,
+        capacity: Capacity { jobs: 0, bytes: 0, on_full: OnFull::Reject },
+        keep_completed: Keep { age_ms: 24 * 3_600_000, count: 100_000 },
+        keep_dead: Keep { age_ms: 14 * 24 * 3_600_000, count: 1_000_000 },
+    };
+}
+
+impl Default for QueueSettings {
+    fn default() -> Self {
+        Self::DEFAULT
+    }
+}
+
+/// A change of some settings; `None` leaves one as it is.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct QueuePatch {
+    /// See [`QueueSettings::attempts`].
+    pub attempts: Option<u32>,
+    /// See [`QueueSettings::max_crashes`].
+    pub max_crashes: Option<u32>,
+    /// See [`QueueSettings::timeout_ms`].
+    pub timeout_ms: Option<Millis>,
+    /// See [`QueueSettings::lease_ms`].
+    pub lease_ms: Option<Millis>,
+    /// See [`QueueSettings::backoff`].
+    pub backoff: Option<kit::Backoff>,
+    /// See [`QueueSettings::capacity`].
+    pub capacity: Option<Capacity>,
+    /// See [`QueueSettings::keep_completed`].
+    pub keep_completed: Option<Keep>,
+    /// See [`QueueSettings::keep_dead`].
+    pub keep_dead: Option<Keep>,
+}
+
+/// How many jobs of a queue are in each state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct QueueCounts {
+    /// Indexed by [`crate::State`] as a number.
+    pub by_state: [u64; 9],
+}
+
+impl QueueCounts {
+    /// The count of one state.
+    pub const fn of(&self, state: crate::State) -> u64 {
+        self.by_state[state as usize]
+    }
+
+    /// Jobs that are not final.
+    pub fn live(&self) -> u64 {
+        crate::State::ALL.iter().filter(|state| !state.is_final()).map(|state| self.of(*state)).sum()
+    }
+}
+
+/// A queue as people and tools see it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QueueView {
+    /// Its name.
+    pub name: QueueName,
+    /// Whether it is paused.
+    pub paused: bool,
+    /// Its settings.
+    pub settings: QueueSettings,
+    /// Jobs by state.
+    pub counts: QueueCounts,
+    /// Bytes of the bodies of jobs that are not final.
+    pub live_bytes: u64,
+    /// When the job that would start next began to wait.
+    pub oldest_waiting_at: Option<Timestamp>,
+    /// Jobs ever pushed.
+    pub pushed_total: u64,
+    /// Attempts ever started.
+    pub started_total: u64,
+    /// Jobs ever completed.
+    pub completed_total: u64,
+    /// Attempts ever failed, crashes and timeouts included.
+    pub failed_total: u64,
+    /// Jobs ever dead.
+    pub dead_total: u64,
+}

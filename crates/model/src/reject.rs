@@ -1,0 +1,128 @@
+use crate::{QueueName, State};
+use compact_str::CompactString;
+use kit::Millis;
+
+/// A refusal: a value that the caller can expect and act on. It changed nothing.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Reject {
+    /// A value is not allowed.
+    #[error("{field}: {reason}")]
+    Invalid {
+        /// Which field.
+        field: &'static str,
+        /// What is wrong, and what is right.
+        reason: CompactString,
+    },
+    /// A limit of [`crate::limits`] would be passed.
+    #[error("{what} is limited to {limit}")]
+    TooMany {
+        /// What.
+        what: &'static str,
+        /// How many.
+        limit: u64,
+    },
+    /// The body is too large.
+    #[error("the body has {bytes} bytes; {limit} are allowed")]
+    BodyTooLarge {
+        /// Its size.
+        bytes: u64,
+        /// The limit.
+        limit: u64,
+    },
+    /// The queue holds as much as it may.
+    #[error("queue {queue} is full ({limit} {unit}); retry later or raise its capacity")]
+    QueueFull {
+        /// Which.
+        queue: QueueName,
+        /// The limit met.
+        limit: u64,
+        /// `jobs` or `bytes`.
+        unit: &'static str,
+    },
+    /// The shard holds as many jobs as it may.
+    #[error("this pond holds its limit of {limit} jobs; let workers drain it, or purge")]
+    PondFull {
+        /// The limit.
+        limit: u64,
+    },
+    /// No queue of that name.
+    #[error("there is no queue {queue}; a queue is made by its first push or by configuring it")]
+    UnknownQueue {
+        /// Which.
+        queue: QueueName,
+    },
+    /// No job of that id.
+    #[error("there is no job {id}; it may have been removed when its retention ended")]
+    UnknownJob {
+        /// Which.
+        id: CompactString,
+    },
+    /// The lease is not the job's newest, or has ended.
+    #[error(
+        "lease {token} of job {id} is no longer valid; the job may be with another worker: drop this result"
+    )]
+    StaleLease {
+        /// Which job.
+        id: CompactString,
+        /// The token shown.
+        token: u64,
+    },
+    /// The job was cancelled while it ran.
+    #[error("job {id} was cancelled; drop this result")]
+    Cancelled {
+        /// Which.
+        id: CompactString,
+    },
+    /// The job's state does not allow it.
+    #[error("job {id} is {state}; {wanted}")]
+    WrongState {
+        /// Which.
+        id: CompactString,
+        /// Its state.
+        state: State,
+        /// What would be allowed.
+        wanted: &'static str,
+    },
+    /// The unique key is held.
+    #[error("unique key {key} is held by job {holder}")]
+    UniqueConflict {
+        /// The key.
+        key: CompactString,
+        /// Who holds it.
+        holder: CompactString,
+    },
+    /// The idempotency key was used for another call.
+    #[error("idempotency key {key} was used for a call with other content; use a new key")]
+    IdempotencyConflict {
+        /// The key.
+        key: CompactString,
+    },
+}
+
+impl Reject {
+    /// The stable code, the same on every surface.
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Reject::Invalid { .. } => "invalid",
+            Reject::TooMany { .. } => "too_many",
+            Reject::BodyTooLarge { .. } => "body_too_large",
+            Reject::QueueFull { .. } => "queue_full",
+            Reject::PondFull { .. } => "pond_full",
+            Reject::UnknownQueue { .. } => "unknown_queue",
+            Reject::UnknownJob { .. } => "unknown_job",
+            Reject::StaleLease { .. } => "stale_lease",
+            Reject::Cancelled { .. } => "cancelled",
+            Reject::WrongState { .. } => "wrong_state",
+            Reject::UniqueConflict { .. } => "unique_conflict",
+            Reject::IdempotencyConflict { .. } => "idempotency_conflict",
+        }
+    }
+
+    /// How long to wait before trying again, where that helps.
+    pub const fn retry_after_ms(&self) -> Option<Millis> {
+        match self {
+            Reject::QueueFull { .. } | Reject::PondFull { .. } => Some(1_000),
+            _ => None,
+        }
+    }
+}

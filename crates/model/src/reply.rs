@@ -1,0 +1,70 @@
+use crate::{BulkAction, Filter};
+use crate::{DispatchedJob, JobId, QueueName, QueueSettings, Reject, State};
+use kit::Timestamp;
+
+/// The answer to a command that was not refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reply {
+    /// To a push, in the order of the jobs.
+    Pushed(Vec<Pushed>),
+    /// To a fetch; empty if nothing could be handed out.
+    Fetched(Vec<DispatchedJob>),
+    /// To a renew, in the order of the leases.
+    Renewed(Vec<Result<Renewed, Reject>>),
+    /// To a settle, in the order of the settlements.
+    Settled(Vec<Result<Settled, Reject>>),
+    /// To a change of one or several named jobs: their states now, in order.
+    Changed(Vec<State>),
+    /// To a change of settings: all of them now.
+    Configured(QueueSettings),
+    /// To a bulk operation.
+    Started(BulkView),
+    /// To everything that has nothing to say.
+    Done,
+}
+
+/// One pushed job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pushed {
+    /// Its id.
+    pub id: JobId,
+    /// Its state.
+    pub state: State,
+    /// True if an existing job was found instead.
+    pub deduplicated: bool,
+}
+
+/// One renewed lease.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Renewed {
+    /// It ends here now.
+    pub lease_until: Timestamp,
+}
+
+/// One settled attempt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settled {
+    /// The job's state now.
+    pub state: State,
+    /// The jobs that were added with it.
+    pub pushed: Vec<Pushed>,
+}
+
+/// A bulk operation as people and tools see it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BulkView {
+    /// Its number.
+    pub id: u64,
+    /// Its queue.
+    pub queue: QueueName,
+    /// What it does.
+    pub action: BulkAction,
+    /// To which jobs.
+    pub filter: Filter,
+    /// Jobs looked at.
+    pub examined: u64,
+    /// Jobs changed.
+    pub changed: u64,
+    /// Whether it has ended.
+    pub finished: bool,
+}
