@@ -12,6 +12,8 @@ pub mod limits;
 mod queue;
 mod reject;
 mod reply;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 
 pub use command::{
     BulkAction, Command, Envelope, Filter, LeaseRef, NewJob, OnConflict, Outcome, Settlement, Unique,

@@ -1,0 +1,191 @@
+//! Commands by tag.
+
+use super::{
+    checked, put_bulk_action, put_error_info, put_filter, put_job_ref, put_list, put_new_job, put_queue_name,
+    put_queue_patch, read_bulk_action, read_compact, read_error_info, read_filter, read_job_ref,
+    read_new_job, read_queue_name, read_queue_patch,
+};
+use crate::{Command, LeaseRef, Outcome, Settlement};
+use bytes::Bytes;
+use kit::codec::{Malformed, Reader, put_bytes, put_option, put_str, put_u64};
+
+/// Appends a command without its envelope. Equal commands, and only those, have equal bytes.
+pub fn encode_command(command: &Command, out: &mut Vec<u8>) {
+    match command {
+        Command::Push { jobs } => {
+            out.push(0);
+            put_list(out, jobs, put_new_job);
+        }
+        Command::Fetch { queues, max, lease_ms } => {
+            out.push(1);
+            put_list(out, queues, put_queue_name);
+            put_u64(out, (*max).into());
+            put_u64(out, *lease_ms);
+        }
+        Command::Renew { leases, lease_ms } => {
+            out.push(2);
+            put_list(out, leases, put_lease_ref);
+            put_u64(out, *lease_ms);
+        }
+        Command::Settle { settlements } => {
+            out.push(3);
+            put_list(out, settlements, put_settlement);
+        }
+        Command::Cancel { job, reason } => {
+            out.push(4);
+            put_job_ref(out, job);
+            put_str(out, reason);
+        }
+        Command::Progress { lease, value } => {
+            out.push(5);
+            put_lease_ref(out, lease);
+            put_bytes(out, value);
+        }
+        Command::Log { lease, lines } => {
+            out.push(6);
+            put_lease_ref(out, lease);
+            put_list(out, lines, |out, line| put_str(out, line));
+        }
+        Command::Promote { jobs } => {
+            out.push(7);
+            put_list(out, jobs, put_job_ref);
+        }
+        Command::Redrive { jobs } => {
+            out.push(8);
+            put_list(out, jobs, put_job_ref);
+        }
+        Command::Remove { jobs } => {
+            out.push(9);
+            put_list(out, jobs, put_job_ref);
+        }
+        Command::Pause { queue } => {
+            out.push(10);
+            put_queue_name(out, queue);
+        }
+        Command::Resume { queue } => {
+            out.push(11);
+            put_queue_name(out, queue);
+        }
+        Command::Configure { queue, patch } => {
+            out.push(12);
+            put_queue_name(out, queue);
+            put_queue_patch(out, patch);
+        }
+        Command::Bulk { queue, action, filter } => {
+            out.push(13);
+            put_queue_name(out, queue);
+            put_bulk_action(out, *action);
+            put_filter(out, filter);
+        }
+        Command::Tick => out.push(14),
+    }
+}
+
+/// What [`encode_command`] wrote.
+pub fn read_command(reader: &mut Reader<'_>) -> Result<Command, Malformed> {
+    checked(reader, "command", |r| {
+        Ok(Some(match r.u8("command")? {
+            0 => Command::Push { jobs: r.list("jobs", read_new_job)? },
+            1 => Command::Fetch {
+                queues: r.list("queues", read_queue_name)?,
+                max: r.u32("fetch size")?,
+                lease_ms: r.u64("lease")?,
+            },
+            2 => Command::Renew { leases: r.list("leases", read_lease_ref)?, lease_ms: r.u64("lease")? },
+            3 => Command::Settle { settlements: r.list("settlements", read_settlement)? },
+            4 => Command::Cancel { job: read_job_ref(r)?, reason: read_compact(r, "reason")? },
+            5 => Command::Progress { lease: read_lease_ref(r)?, value: read_body(r, "progress")? },
+            6 => Command::Log {
+                lease: read_lease_ref(r)?,
+                lines: r.list("log lines", |r| read_compact(r, "log line"))?,
+            },
+            7 => Command::Promote { jobs: r.list("jobs", read_job_ref)? },
+            8 => Command::Redrive { jobs: r.list("jobs", read_job_ref)? },
+            9 => Command::Remove { jobs: r.list("jobs", read_job_ref)? },
+            10 => Command::Pause { queue: read_queue_name(r)? },
+            11 => Command::Resume { queue: read_queue_name(r)? },
+            12 => Command::Configure { queue: read_queue_name(r)?, patch: read_queue_patch(r)? },
+            13 => Command::Bulk {
+                queue: read_queue_name(r)?,
+                action: read_bulk_action(r)?,
+                filter: read_filter(r)?,
+            },
+            14 => Command::Tick,
+            _ => return Ok(None),
+        }))
+    })
+}
+
+/// Job, token.
+pub fn put_lease_ref(out: &mut Vec<u8>, lease: &LeaseRef) {
+    put_job_ref(out, &lease.job);
+    put_u64(out, lease.token);
+}
+
+/// What [`put_lease_ref`] wrote.
+pub fn read_lease_ref(reader: &mut Reader<'_>) -> Result<LeaseRef, Malformed> {
+    Ok(LeaseRef { job: read_job_ref(reader)?, token: reader.u64("lease token")? })
+}
+
+/// Lease, outcome, follow-up jobs.
+pub fn put_settlement(out: &mut Vec<u8>, settlement: &Settlement) {
+    put_lease_ref(out, &settlement.lease);
+    put_outcome(out, &settlement.outcome);
+    put_list(out, &settlement.push, put_new_job);
+}
+
+/// What [`put_settlement`] wrote.
+pub fn read_settlement(reader: &mut Reader<'_>) -> Result<Settlement, Malformed> {
+    Ok(Settlement {
+        lease: read_lease_ref(reader)?,
+        outcome: read_outcome(reader)?,
+        push: reader.list("follow-up jobs", read_new_job)?,
+    })
+}
+
+/// 0 done (result), 1 retry (error, wait), 2 fail (error), 3 snooze (wait), 4 cancel (reason).
+pub fn put_outcome(out: &mut Vec<u8>, outcome: &Outcome) {
+    match outcome {
+        Outcome::Done { result } => {
+            out.push(0);
+            put_option(out, result.as_deref(), put_bytes);
+        }
+        Outcome::Retry { error, after_ms } => {
+            out.push(1);
+            put_error_info(out, error);
+            put_option(out, after_ms.as_ref(), |out, span| put_u64(out, *span));
+        }
+        Outcome::Fail { error } => {
+            out.push(2);
+            put_error_info(out, error);
+        }
+        Outcome::Snooze { after_ms } => {
+            out.push(3);
+            put_u64(out, *after_ms);
+        }
+        Outcome::Cancel { reason } => {
+            out.push(4);
+            put_str(out, reason);
+        }
+    }
+}
+
+/// What [`put_outcome`] wrote.
+pub fn read_outcome(reader: &mut Reader<'_>) -> Result<Outcome, Malformed> {
+    checked(reader, "outcome", |r| {
+        Ok(Some(match r.u8("outcome")? {
+            0 => Outcome::Done { result: r.option("result", |r| read_body(r, "result"))? },
+            1 => {
+                Outcome::Retry { error: read_error_info(r)?, after_ms: r.option("wait", |r| r.u64("wait"))? }
+            }
+            2 => Outcome::Fail { error: read_error_info(r)? },
+            3 => Outcome::Snooze { after_ms: r.u64("wait")? },
+            4 => Outcome::Cancel { reason: read_compact(r, "reason")? },
+            _ => return Ok(None),
+        }))
+    })
+}
+
+fn read_body(reader: &mut Reader<'_>, what: &'static str) -> Result<Bytes, Malformed> {
+    reader.bytes(what).map(Bytes::copy_from_slice)
+}

@@ -1,0 +1,138 @@
+//! Settings of queues, and filters over their jobs.
+
+use super::{
+    checked, put_backoff, put_on_full, put_state, put_timestamp, read_backoff, read_compact, read_on_full,
+    read_state, read_timestamp,
+};
+use crate::{Capacity, Filter, Keep, QueuePatch, QueueSettings};
+use kit::codec::{Malformed, Reader, put_option, put_str, put_u64};
+
+/// Age, count.
+pub fn put_keep(out: &mut Vec<u8>, keep: &Keep) {
+    put_u64(out, keep.age_ms);
+    put_u64(out, keep.count);
+}
+
+/// What [`put_keep`] wrote.
+pub fn read_keep(reader: &mut Reader<'_>) -> Result<Keep, Malformed> {
+    Ok(Keep { age_ms: reader.u64("kept age")?, count: reader.u64("kept count")? })
+}
+
+/// Jobs, bytes, rule.
+pub fn put_capacity(out: &mut Vec<u8>, capacity: &Capacity) {
+    put_u64(out, capacity.jobs);
+    put_u64(out, capacity.bytes);
+    put_on_full(out, capacity.on_full);
+}
+
+/// What [`put_capacity`] wrote.
+pub fn read_capacity(reader: &mut Reader<'_>) -> Result<Capacity, Malformed> {
+    Ok(Capacity {
+        jobs: reader.u64("capacity in jobs")?,
+        bytes: reader.u64("capacity in bytes")?,
+        on_full: read_on_full(reader)?,
+    })
+}
+
+/// All settings, in the order of the struct.
+pub fn put_queue_settings(out: &mut Vec<u8>, settings: &QueueSettings) {
+    put_u64(out, settings.attempts.into());
+    put_u64(out, settings.max_crashes.into());
+    put_u64(out, settings.timeout_ms);
+    put_u64(out, settings.lease_ms);
+    put_backoff(out, &settings.backoff);
+    put_capacity(out, &settings.capacity);
+    put_keep(out, &settings.keep_completed);
+    put_keep(out, &settings.keep_dead);
+}
+
+/// What [`put_queue_settings`] wrote.
+pub fn read_queue_settings(reader: &mut Reader<'_>) -> Result<QueueSettings, Malformed> {
+    Ok(QueueSettings {
+        attempts: reader.u32("attempts")?,
+        max_crashes: reader.u32("crashes")?,
+        timeout_ms: reader.u64("timeout")?,
+        lease_ms: reader.u64("lease")?,
+        backoff: read_backoff(reader)?,
+        capacity: read_capacity(reader)?,
+        keep_completed: read_keep(reader)?,
+        keep_dead: read_keep(reader)?,
+    })
+}
+
+/// One bit per change, lowest first in the order of the struct, then the changes.
+pub fn put_queue_patch(out: &mut Vec<u8>, patch: &QueuePatch) {
+    let QueuePatch {
+        attempts,
+        max_crashes,
+        timeout_ms,
+        lease_ms,
+        backoff,
+        capacity,
+        keep_completed,
+        keep_dead,
+    } = patch;
+    let present = [
+        attempts.is_some(),
+        max_crashes.is_some(),
+        timeout_ms.is_some(),
+        lease_ms.is_some(),
+        backoff.is_some(),
+        capacity.is_some(),
+        keep_completed.is_some(),
+        keep_dead.is_some(),
+    ];
+    put_u64(out, present.iter().rev().fold(0, |bits, present| bits << 1 | u64::from(*present)));
+    for number in [attempts, max_crashes].into_iter().flatten() {
+        put_u64(out, (*number).into());
+    }
+    for span in [timeout_ms, lease_ms].into_iter().flatten() {
+        put_u64(out, *span);
+    }
+    if let Some(backoff) = backoff {
+        put_backoff(out, backoff);
+    }
+    if let Some(capacity) = capacity {
+        put_capacity(out, capacity);
+    }
+    for keep in [keep_completed, keep_dead].into_iter().flatten() {
+        put_keep(out, keep);
+    }
+}
+
+/// What [`put_queue_patch`] wrote.
+pub fn read_queue_patch(reader: &mut Reader<'_>) -> Result<QueuePatch, Malformed> {
+    let present = checked(reader, "settings", |r| {
+        let present = r.u64("settings")?;
+        Ok((present < 1 << 8).then_some(present))
+    })?;
+    let has = |bit: u32| present & 1 << bit != 0;
+    Ok(QueuePatch {
+        attempts: has(0).then(|| reader.u32("attempts")).transpose()?,
+        max_crashes: has(1).then(|| reader.u32("crashes")).transpose()?,
+        timeout_ms: has(2).then(|| reader.u64("timeout")).transpose()?,
+        lease_ms: has(3).then(|| reader.u64("lease")).transpose()?,
+        backoff: has(4).then(|| read_backoff(reader)).transpose()?,
+        capacity: has(5).then(|| read_capacity(reader)).transpose()?,
+        keep_completed: has(6).then(|| read_keep(reader)).transpose()?,
+        keep_dead: has(7).then(|| read_keep(reader)).transpose()?,
+    })
+}
+
+/// Four options, in the order of the struct.
+pub fn put_filter(out: &mut Vec<u8>, filter: &Filter) {
+    put_option(out, filter.state.as_ref(), |out, state| put_state(out, *state));
+    put_option(out, filter.tag.as_deref(), put_str);
+    put_option(out, filter.error_kind.as_deref(), put_str);
+    put_option(out, filter.created_before.as_ref(), |out, at| put_timestamp(out, *at));
+}
+
+/// What [`put_filter`] wrote.
+pub fn read_filter(reader: &mut Reader<'_>) -> Result<Filter, Malformed> {
+    Ok(Filter {
+        state: reader.option("state", read_state)?,
+        tag: reader.option("tag", |r| read_compact(r, "tag"))?,
+        error_kind: reader.option("error kind", |r| read_compact(r, "error kind"))?,
+        created_before: reader.option("time", read_timestamp)?,
+    })
+}

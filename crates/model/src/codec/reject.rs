@@ -1,0 +1,155 @@
+//! Refusals, where one is remembered as part of a reply.
+
+use super::{checked, put_queue_name, put_state, read_compact, read_queue_name, read_state};
+use crate::Reject;
+use kit::codec::{Malformed, Reader, put_str, put_u64};
+
+/// The fixed words of refusals, by number. Append only: a number is never given to another word.
+///
+/// A refusal holds `&'static str`, which no reader can make from bytes; so a word is written as its number. A word that
+/// is not listed is written as number 0 and reads as `value`: the code of the refusal stays, the text loses a word.
+pub const REJECT_WORDS: &[&str] = &[
+    "value",
+    "jobs",
+    "bytes",
+    "queue",
+    "queues",
+    "id",
+    "body",
+    "content_type",
+    "priority",
+    "delay_ms",
+    "run_at",
+    "attempts",
+    "max_crashes",
+    "backoff",
+    "timeout_ms",
+    "expires_ms",
+    "unique",
+    "tags",
+    "meta",
+    "max",
+    "lease_ms",
+    "leases",
+    "settlements",
+    "outcome",
+    "result",
+    "error",
+    "after_ms",
+    "push",
+    "reason",
+    "progress",
+    "lines",
+    "patch",
+    "capacity",
+    "keep_completed",
+    "keep_dead",
+    "filter",
+    "idempotency_key",
+    "job",
+    "limit",
+];
+
+fn put_word(out: &mut Vec<u8>, word: &str) {
+    let number = REJECT_WORDS.iter().position(|known| *known == word).unwrap_or(0);
+    put_u64(out, number as u64);
+}
+
+fn read_word(reader: &mut Reader<'_>) -> Result<&'static str, Malformed> {
+    checked(reader, "word", |r| {
+        Ok(usize::try_from(r.u64("word")?).ok().and_then(|number| REJECT_WORDS.get(number)).copied())
+    })
+}
+
+/// The number of the refusal, then its fields in the order of the variant.
+pub fn put_reject(out: &mut Vec<u8>, reject: &Reject) {
+    match reject {
+        Reject::Invalid { field, reason } => {
+            out.push(0);
+            put_word(out, field);
+            put_str(out, reason);
+        }
+        Reject::TooMany { what, limit } => {
+            out.push(1);
+            put_word(out, what);
+            put_u64(out, *limit);
+        }
+        Reject::BodyTooLarge { bytes, limit } => {
+            out.push(2);
+            put_u64(out, *bytes);
+            put_u64(out, *limit);
+        }
+        Reject::QueueFull { queue, limit, unit } => {
+            out.push(3);
+            put_queue_name(out, queue);
+            put_u64(out, *limit);
+            put_word(out, unit);
+        }
+        Reject::PondFull { limit } => {
+            out.push(4);
+            put_u64(out, *limit);
+        }
+        Reject::UnknownQueue { queue } => {
+            out.push(5);
+            put_queue_name(out, queue);
+        }
+        Reject::UnknownJob { id } => {
+            out.push(6);
+            put_str(out, id);
+        }
+        Reject::StaleLease { id, token } => {
+            out.push(7);
+            put_str(out, id);
+            put_u64(out, *token);
+        }
+        Reject::Cancelled { id } => {
+            out.push(8);
+            put_str(out, id);
+        }
+        Reject::WrongState { id, state, wanted } => {
+            out.push(9);
+            put_str(out, id);
+            put_state(out, *state);
+            put_word(out, wanted);
+        }
+        Reject::UniqueConflict { key, holder } => {
+            out.push(10);
+            put_str(out, key);
+            put_str(out, holder);
+        }
+        Reject::IdempotencyConflict { key } => {
+            out.push(11);
+            put_str(out, key);
+        }
+    }
+}
+
+/// What [`put_reject`] wrote.
+pub fn read_reject(reader: &mut Reader<'_>) -> Result<Reject, Malformed> {
+    checked(reader, "refusal", |r| {
+        Ok(Some(match r.u8("refusal")? {
+            0 => Reject::Invalid { field: read_word(r)?, reason: read_compact(r, "reason")? },
+            1 => Reject::TooMany { what: read_word(r)?, limit: r.u64("limit")? },
+            2 => Reject::BodyTooLarge { bytes: r.u64("bytes")?, limit: r.u64("limit")? },
+            3 => {
+                Reject::QueueFull { queue: read_queue_name(r)?, limit: r.u64("limit")?, unit: read_word(r)? }
+            }
+            4 => Reject::PondFull { limit: r.u64("limit")? },
+            5 => Reject::UnknownQueue { queue: read_queue_name(r)? },
+            6 => Reject::UnknownJob { id: read_compact(r, "job id")? },
+            7 => Reject::StaleLease { id: read_compact(r, "job id")?, token: r.u64("lease token")? },
+            8 => Reject::Cancelled { id: read_compact(r, "job id")? },
+            9 => Reject::WrongState {
+                id: read_compact(r, "job id")?,
+                state: read_state(r)?,
+                wanted: read_word(r)?,
+            },
+            10 => Reject::UniqueConflict {
+                key: read_compact(r, "unique key")?,
+                holder: read_compact(r, "job id")?,
+            },
+            11 => Reject::IdempotencyConflict { key: read_compact(r, "idempotency key")? },
+            _ => return Ok(None),
+        }))
+    })
+}

@@ -1,0 +1,175 @@
+//! Replies, as they are remembered for idempotency keys.
+
+use super::{
+    checked, put_bulk_action, put_filter, put_job_id, put_list, put_priority, put_queue_name,
+    put_queue_settings, put_reject, put_state, put_timestamp, read_bulk_action, read_compact, read_filter,
+    read_job_id, read_priority, read_queue_name, read_queue_settings, read_reject, read_state,
+    read_timestamp,
+};
+use crate::{BulkView, DispatchedJob, Pushed, Reject, Renewed, Reply, Settled};
+use bytes::Bytes;
+use kit::codec::{Malformed, Reader, put_bool, put_bytes, put_option, put_str, put_u64};
+
+/// Appends a reply: 0 pushed, 1 fetched, 2 renewed, 3 settled, 4 changed, 5 configured, 6 started, 7 done.
+pub fn encode_reply(reply: &Reply, out: &mut Vec<u8>) {
+    match reply {
+        Reply::Pushed(jobs) => {
+            out.push(0);
+            put_list(out, jobs, put_pushed);
+        }
+        Reply::Fetched(jobs) => {
+            out.push(1);
+            put_list(out, jobs, put_dispatched_job);
+        }
+        Reply::Renewed(leases) => {
+            out.push(2);
+            put_list(out, leases, |out, lease| {
+                put_result(out, lease, |out, renewed| put_timestamp(out, renewed.lease_until));
+            });
+        }
+        Reply::Settled(attempts) => {
+            out.push(3);
+            put_list(out, attempts, |out, attempt| put_result(out, attempt, put_settled));
+        }
+        Reply::Changed(states) => {
+            out.push(4);
+            put_list(out, states, |out, state| put_state(out, *state));
+        }
+        Reply::Configured(settings) => {
+            out.push(5);
+            put_queue_settings(out, settings);
+        }
+        Reply::Started(bulk) => {
+            out.push(6);
+            put_bulk_view(out, bulk);
+        }
+        Reply::Done => out.push(7),
+    }
+}
+
+/// Reads what [`encode_reply`] wrote.
+pub fn decode_reply(reader: &mut Reader<'_>) -> Result<Reply, Malformed> {
+    checked(reader, "reply", |r| {
+        Ok(Some(match r.u8("reply")? {
+            0 => Reply::Pushed(r.list("pushed jobs", read_pushed)?),
+            1 => Reply::Fetched(r.list("fetched jobs", read_dispatched_job)?),
+            2 => Reply::Renewed(r.list("renewed leases", |r| {
+                read_result(r, |r| Ok(Renewed { lease_until: read_timestamp(r)? }))
+            })?),
+            3 => Reply::Settled(r.list("settled attempts", |r| read_result(r, read_settled))?),
+            4 => Reply::Changed(r.list("states", read_state)?),
+            5 => Reply::Configured(read_queue_settings(r)?),
+            6 => Reply::Started(read_bulk_view(r)?),
+            7 => Reply::Done,
+            _ => return Ok(None),
+        }))
+    })
+}
+
+/// 1 and the value, or 0 and the refusal.
+fn put_result<T>(out: &mut Vec<u8>, result: &Result<T, Reject>, put: impl FnOnce(&mut Vec<u8>, &T)) {
+    put_bool(out, result.is_ok());
+    match result {
+        Ok(value) => put(out, value),
+        Err(reject) => put_reject(out, reject),
+    }
+}
+
+fn read_result<'a, T>(
+    reader: &mut Reader<'a>,
+    read: impl FnOnce(&mut Reader<'a>) -> Result<T, Malformed>,
+) -> Result<Result<T, Reject>, Malformed> {
+    Ok(if reader.bool("result")? { Ok(read(reader)?) } else { Err(read_reject(reader)?) })
+}
+
+/// Id, state, whether it was there already.
+pub fn put_pushed(out: &mut Vec<u8>, job: &Pushed) {
+    put_job_id(out, &job.id);
+    put_state(out, job.state);
+    put_bool(out, job.deduplicated);
+}
+
+/// What [`put_pushed`] wrote.
+pub fn read_pushed(reader: &mut Reader<'_>) -> Result<Pushed, Malformed> {
+    Ok(Pushed {
+        id: read_job_id(reader)?,
+        state: read_state(reader)?,
+        deduplicated: reader.bool("deduplicated")?,
+    })
+}
+
+fn put_settled(out: &mut Vec<u8>, settled: &Settled) {
+    put_state(out, settled.state);
+    put_list(out, &settled.pushed, put_pushed);
+}
+
+fn read_settled(reader: &mut Reader<'_>) -> Result<Settled, Malformed> {
+    Ok(Settled { state: read_state(reader)?, pushed: reader.list("pushed jobs", read_pushed)? })
+}
+
+/// All fields, in the order of the struct.
+pub fn put_bulk_view(out: &mut Vec<u8>, bulk: &BulkView) {
+    put_u64(out, bulk.id);
+    put_queue_name(out, &bulk.queue);
+    put_bulk_action(out, bulk.action);
+    put_filter(out, &bulk.filter);
+    put_u64(out, bulk.examined);
+    put_u64(out, bulk.changed);
+    put_bool(out, bulk.finished);
+}
+
+/// What [`put_bulk_view`] wrote.
+pub fn read_bulk_view(reader: &mut Reader<'_>) -> Result<BulkView, Malformed> {
+    Ok(BulkView {
+        id: reader.u64("bulk number")?,
+        queue: read_queue_name(reader)?,
+        action: read_bulk_action(reader)?,
+        filter: read_filter(reader)?,
+        examined: reader.u64("examined")?,
+        changed: reader.u64("changed")?,
+        finished: reader.bool("finished")?,
+    })
+}
+
+/// All fields, in the order of the struct.
+pub fn put_dispatched_job(out: &mut Vec<u8>, job: &DispatchedJob) {
+    put_u64(out, job.sequence);
+    put_job_id(out, &job.id);
+    put_queue_name(out, &job.queue);
+    put_option(out, job.body.as_deref(), put_bytes);
+    put_str(out, &job.content_type);
+    put_u64(out, job.attempt.into());
+    put_u64(out, job.attempts.into());
+    put_u64(out, job.crashes.into());
+    put_u64(out, job.lease_token);
+    put_timestamp(out, job.lease_until);
+    put_timestamp(out, job.timeout_at);
+    put_priority(out, job.priority);
+    put_timestamp(out, job.created_at);
+    put_list(out, &job.tags, |out, tag| put_str(out, tag));
+    put_list(out, &job.meta, |out, (name, value)| {
+        put_str(out, name);
+        put_str(out, value);
+    });
+}
+
+/// What [`put_dispatched_job`] wrote.
+pub fn read_dispatched_job(reader: &mut Reader<'_>) -> Result<DispatchedJob, Malformed> {
+    Ok(DispatchedJob {
+        sequence: reader.u64("sequence")?,
+        id: read_job_id(reader)?,
+        queue: read_queue_name(reader)?,
+        body: reader.option("body", |r| r.bytes("body").map(Bytes::copy_from_slice))?,
+        content_type: read_compact(reader, "content type")?,
+        attempt: reader.u32("attempt")?,
+        attempts: reader.u32("attempts")?,
+        crashes: reader.u32("crashes")?,
+        lease_token: reader.u64("lease token")?,
+        lease_until: read_timestamp(reader)?,
+        timeout_at: read_timestamp(reader)?,
+        priority: read_priority(reader)?,
+        created_at: read_timestamp(reader)?,
+        tags: reader.list("tags", |r| read_compact(r, "tag"))?,
+        meta: reader.list("meta", |r| Ok((read_compact(r, "meta name")?, read_compact(r, "meta value")?)))?,
+    })
+}

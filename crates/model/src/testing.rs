@@ -1,0 +1,307 @@
+//! Values for tests: every variant of every type, from a seed. The same seed gives the same value for ever.
+
+use crate::{
+    Actor, BulkAction, BulkView, Capacity, Command, DispatchedJob, Envelope, ErrorInfo, Filter, JobId,
+    JobRef, Keep, LeaseRef, NewJob, OnConflict, OnFull, Outcome, Priority, Pushed, QueueName, QueuePatch,
+    QueueSettings, Reject, Renewed, Reply, Settled, Settlement, State, Unique,
+};
+use bytes::Bytes;
+use compact_str::CompactString;
+use kit::{Backoff, Timestamp, random::Random};
+
+/// How many variants [`Command`] has, so that [`command`] with `0..COMMANDS` meets each.
+pub const COMMANDS: u64 = 15;
+/// How many variants [`Reply`] has.
+pub const REPLIES: u64 = 8;
+/// How many variants [`Reject`] has.
+pub const REJECTS: u64 = 12;
+
+fn pick<T: Copy>(random: &mut Random, among: &[T]) -> T {
+    among[random.below(among.len() as u64) as usize]
+}
+
+fn maybe<T>(random: &mut Random, make: impl FnOnce(&mut Random) -> T) -> Option<T> {
+    random.chance(1, 2).then(|| make(random))
+}
+
+fn several<T>(random: &mut Random, mut make: impl FnMut(&mut Random) -> T) -> Vec<T> {
+    (0..random.below(4)).map(|_| make(random)).collect()
+}
+
+/// A number of any size, small ones as likely as large ones.
+fn number(random: &mut Random) -> u64 {
+    let bits = random.below(65) as u32;
+    random.next_u64().checked_shr(64 - bits).unwrap_or(0)
+}
+
+fn small(random: &mut Random) -> u32 {
+    number(random) as u32
+}
+
+/// Text of up to 40 bytes, some of it not ASCII.
+pub fn text(random: &mut Random) -> CompactString {
+    let length = random.below(20);
+    (0..length).map(|_| pick(random, &['a', 'k', 'Z', '0', ' ', '-', '"', 'ä', '池'])).collect()
+}
+
+fn bytes(random: &mut Random) -> Bytes {
+    let length = random.below(60);
+    (0..length).map(|_| random.next_u64() as u8).collect()
+}
+
+fn time(random: &mut Random) -> Timestamp {
+    Timestamp(number(random).min(Timestamp::MAX.0))
+}
+
+/// One of 50 queue names.
+pub fn queue_name(random: &mut Random) -> QueueName {
+    let name = format!("queue-{}.eu:x_y", random.below(50));
+    QueueName::new(&name).unwrap_or_else(|bad| unreachable!("{bad}"))
+}
+
+/// A generated, a foreign or a given id.
+pub fn job_id(random: &mut Random) -> JobId {
+    match random.below(3) {
+        0 => JobId::generated(time(random), random.below(4096) as u16, number(random)),
+        1 => JobId::Uuid(u128::from(random.next_u64()) << 64 | u128::from(random.next_u64())),
+        _ => JobId::Text(format!("order-{}", number(random)).into()),
+    }
+}
+
+/// A reference with or without its queue.
+pub fn job_ref(random: &mut Random) -> JobRef {
+    JobRef { queue: maybe(random, queue_name), id: job_id(random) }
+}
+
+/// A lease that nobody granted.
+pub fn lease_ref(random: &mut Random) -> LeaseRef {
+    LeaseRef { job: job_ref(random), token: number(random) }
+}
+
+/// Any rule.
+pub fn backoff(random: &mut Random) -> Backoff {
+    match random.below(4) {
+        0 => Backoff::Exponential { base: number(random), cap: number(random) },
+        1 => Backoff::Fixed { delay: number(random) },
+        2 => Backoff::Sidekiq,
+        _ => Backoff::List { delays: several(random, number) },
+    }
+}
+
+fn unique(random: &mut Random) -> Unique {
+    Unique {
+        key: text(random),
+        ttl_ms: number(random),
+        on_conflict: pick(random, &[OnConflict::Return, OnConflict::Reject, OnConflict::Replace]),
+    }
+}
+
+fn meta(random: &mut Random) -> (CompactString, CompactString) {
+    (text(random), text(random))
+}
+
+/// A job with about half of the fields set.
+pub fn new_job(random: &mut Random) -> NewJob {
+    NewJob {
+        queue: queue_name(random),
+        id: maybe(random, job_id),
+        body: bytes(random),
+        content_type: maybe(random, text).unwrap_or_default(),
+        priority: maybe(random, |r| Priority(r.next_u64() as u8)).unwrap_or_default(),
+        delay_ms: maybe(random, number).unwrap_or(0),
+        run_at: maybe(random, time),
+        attempts: maybe(random, small),
+        max_crashes: maybe(random, small),
+        backoff: maybe(random, backoff),
+        timeout_ms: maybe(random, number),
+        expires_ms: maybe(random, number),
+        unique: maybe(random, unique),
+        tags: several(random, text),
+        meta: several(random, meta),
+    }
+}
+
+/// An error with three texts.
+pub fn error_info(random: &mut Random) -> ErrorInfo {
+    ErrorInfo { kind: text(random), message: text(random), stack: text(random) }
+}
+
+fn outcome(random: &mut Random) -> Outcome {
+    match random.below(5) {
+        0 => Outcome::Done { result: maybe(random, bytes) },
+        1 => Outcome::Retry { error: error_info(random), after_ms: maybe(random, number) },
+        2 => Outcome::Fail { error: error_info(random) },
+        3 => Outcome::Snooze { after_ms: number(random) },
+        _ => Outcome::Cancel { reason: text(random) },
+    }
+}
+
+fn settlement(random: &mut Random) -> Settlement {
+    Settlement { lease: lease_ref(random), outcome: outcome(random), push: several(random, new_job) }
+}
+
+fn capacity(random: &mut Random) -> Capacity {
+    Capacity {
+        jobs: number(random),
+        bytes: number(random),
+        on_full: pick(random, &[OnFull::Reject, OnFull::DropOldest]),
+    }
+}
+
+fn keep(random: &mut Random) -> Keep {
+    Keep { age_ms: number(random), count: number(random) }
+}
+
+fn queue_patch(random: &mut Random) -> QueuePatch {
+    QueuePatch {
+        attempts: maybe(random, small),
+        max_crashes: maybe(random, small),
+        timeout_ms: maybe(random, number),
+        lease_ms: maybe(random, number),
+        backoff: maybe(random, backoff),
+        capacity: maybe(random, capacity),
+        keep_completed: maybe(random, keep),
+        keep_dead: maybe(random, keep),
+    }
+}
+
+/// Settings that no limit was applied to.
+pub fn queue_settings(random: &mut Random) -> QueueSettings {
+    QueueSettings {
+        attempts: small(random),
+        max_crashes: small(random),
+        timeout_ms: number(random),
+        lease_ms: number(random),
+        backoff: backoff(random),
+        capacity: capacity(random),
+        keep_completed: keep(random),
+        keep_dead: keep(random),
+    }
+}
+
+fn bulk_action(random: &mut Random) -> BulkAction {
+    pick(random, &[BulkAction::Purge, BulkAction::Redrive, BulkAction::Remove, BulkAction::Cancel])
+}
+
+/// A filter with about half of its conditions.
+pub fn filter(random: &mut Random) -> Filter {
+    Filter {
+        state: maybe(random, |r| pick(r, &State::ALL)),
+        tag: maybe(random, text),
+        error_kind: maybe(random, text),
+        created_before: maybe(random, time),
+    }
+}
+
+/// The command with number `variant` modulo [`COMMANDS`], in the order of the enum, with random fields.
+pub fn command(random: &mut Random, variant: u64) -> Command {
+    match variant % COMMANDS {
+        0 => Command::Push { jobs: several(random, new_job) },
+        1 => Command::Fetch {
+            queues: several(random, queue_name),
+            max: small(random),
+            lease_ms: number(random),
+        },
+        2 => Command::Renew { leases: several(random, lease_ref), lease_ms: number(random) },
+        3 => Command::Settle { settlements: several(random, settlement) },
+        4 => Command::Cancel { job: job_ref(random), reason: text(random) },
+        5 => Command::Progress { lease: lease_ref(random), value: bytes(random) },
+        6 => Command::Log { lease: lease_ref(random), lines: several(random, text) },
+        7 => Command::Promote { jobs: several(random, job_ref) },
+        8 => Command::Redrive { jobs: several(random, job_ref) },
+        9 => Command::Remove { jobs: several(random, job_ref) },
+        10 => Command::Pause { queue: queue_name(random) },
+        11 => Command::Resume { queue: queue_name(random) },
+        12 => Command::Configure { queue: queue_name(random), patch: queue_patch(random) },
+        13 => {
+            Command::Bulk { queue: queue_name(random), action: bulk_action(random), filter: filter(random) }
+        }
+        _ => Command::Tick,
+    }
+}
+
+/// An envelope around [`command`].
+pub fn envelope(random: &mut Random, variant: u64) -> Envelope {
+    Envelope {
+        actor: Actor::new(&text(random)),
+        idempotency_key: maybe(random, text),
+        command: command(random, variant),
+    }
+}
+
+fn pushed(random: &mut Random) -> Pushed {
+    Pushed { id: job_id(random), state: pick(random, &State::ALL), deduplicated: random.chance(1, 2) }
+}
+
+fn dispatched_job(random: &mut Random) -> DispatchedJob {
+    DispatchedJob {
+        sequence: number(random),
+        id: job_id(random),
+        queue: queue_name(random),
+        body: maybe(random, bytes),
+        content_type: text(random),
+        attempt: small(random),
+        attempts: small(random),
+        crashes: small(random),
+        lease_token: number(random),
+        lease_until: time(random),
+        timeout_at: time(random),
+        priority: Priority(random.next_u64() as u8),
+        created_at: time(random),
+        tags: several(random, text),
+        meta: several(random, meta),
+    }
+}
+
+/// The refusal with number `variant` modulo [`REJECTS`], in the order of the enum.
+pub fn reject(random: &mut Random, variant: u64) -> Reject {
+    let id = text(random);
+    match variant % REJECTS {
+        0 => Reject::Invalid { field: "priority", reason: text(random) },
+        1 => Reject::TooMany { what: "jobs", limit: number(random) },
+        2 => Reject::BodyTooLarge { bytes: number(random), limit: number(random) },
+        3 => Reject::QueueFull { queue: queue_name(random), limit: number(random), unit: "bytes" },
+        4 => Reject::PondFull { limit: number(random) },
+        5 => Reject::UnknownQueue { queue: queue_name(random) },
+        6 => Reject::UnknownJob { id },
+        7 => Reject::StaleLease { id, token: number(random) },
+        8 => Reject::Cancelled { id },
+        9 => Reject::WrongState { id, state: pick(random, &State::ALL), wanted: "value" },
+        10 => Reject::UniqueConflict { key: text(random), holder: id },
+        _ => Reject::IdempotencyConflict { key: id },
+    }
+}
+
+fn result<T>(random: &mut Random, make: impl FnOnce(&mut Random) -> T) -> Result<T, Reject> {
+    match random.chance(1, 2) {
+        true => Ok(make(random)),
+        false => {
+            let variant = random.next_u64();
+            Err(reject(random, variant))
+        }
+    }
+}
+
+/// The reply with number `variant` modulo [`REPLIES`], in the order of the enum.
+pub fn reply(random: &mut Random, variant: u64) -> Reply {
+    match variant % REPLIES {
+        0 => Reply::Pushed(several(random, pushed)),
+        1 => Reply::Fetched(several(random, dispatched_job)),
+        2 => Reply::Renewed(several(random, |r| result(r, |r| Renewed { lease_until: time(r) }))),
+        3 => Reply::Settled(several(random, |r| {
+            result(r, |r| Settled { state: pick(r, &State::ALL), pushed: several(r, pushed) })
+        })),
+        4 => Reply::Changed(several(random, |r| pick(r, &State::ALL))),
+        5 => Reply::Configured(queue_settings(random)),
+        6 => Reply::Started(BulkView {
+            id: number(random),
+            queue: queue_name(random),
+            action: bulk_action(random),
+            filter: filter(random),
+            examined: number(random),
+            changed: number(random),
+            finished: random.chance(1, 2),
+        }),
+        _ => Reply::Done,
+    }
+}
