@@ -1,0 +1,91 @@
+//! Bodies under a byte budget: which are in memory is not state, and no decision of the shard depends on it.
+
+use crate::shard::Shard;
+use bytes::Bytes;
+use kit::Millis;
+use model::State;
+
+/// Bodies that one call drops at most.
+const EVICT_MAX: usize = 10_000;
+/// Bodies of delayed jobs are fetched this long before they are due.
+const AHEAD_MS: Millis = 2_000;
+
+impl Shard {
+    /// Drops bodies that a checkpoint holds until at most `budget` bytes stay: the newest first, for they start last.
+    /// Returns true if another call could drop more.
+    pub fn evict_bodies(&mut self, budget: u64) -> bool {
+        for _ in 0..EVICT_MAX {
+            if self.dirty.bodies_resident <= budget {
+                return false;
+            }
+            let Some(sequence) = self.dirty.evictable.pop_back() else { return false };
+            let Some(slot) = self.slot_of(sequence) else { continue };
+            let job = &mut self.jobs[slot];
+            if !job.stored.body || job.body_len == 0 || job.body.take().is_none() {
+                continue;
+            }
+            self.dirty.bodies_resident -= u64::from(job.body_len);
+            if job.state == State::Waiting {
+                self.queues[job.queue as usize].cold_waiting += 1;
+            }
+        }
+        true
+    }
+
+    /// The jobs with bodies on disk that start soon: at the head of each queue, and delayed ones that are almost due.
+    pub fn cold_ahead(&self, limit: usize) -> Vec<u64> {
+        let mut cold = Vec::new();
+        for queue in self.queues.iter().filter(|queue| queue.cold_waiting > 0 && !queue.paused) {
+            let ahead = queue.waiting_lanes().flat_map(|(_, lane)| lane.iter_from(0)).take(limit);
+            cold.extend(
+                ahead
+                    .filter(|(_, slot)| self.jobs[*slot].body.is_none())
+                    .map(|(_, slot)| self.jobs[slot].sequence),
+            );
+            if cold.len() >= limit {
+                cold.truncate(limit);
+                return cold;
+            }
+        }
+        let until = self.counters.time + AHEAD_MS;
+        let due = self.timers.iter().take_while(|(due, _)| *due <= until).take(limit);
+        cold.extend(due.filter_map(|(_, sequence)| {
+            let job = &self.jobs[self.slot_of(*sequence)?];
+            (job.body.is_none() && matches!(job.state, State::Delayed | State::Retrying)).then_some(*sequence)
+        }));
+        cold.truncate(limit);
+        cold
+    }
+
+    /// Puts a body back into memory. False if it is not the body of that job; a job that is gone or warm is left alone.
+    pub fn warm(&mut self, sequence: u64, body: &Bytes) -> bool {
+        let Some(slot) = self.slot_of(sequence) else { return true };
+        let job = &mut self.jobs[slot];
+        if body.len() != job.body_len as usize || crc32c::crc32c(body) != job.body_crc {
+            return false;
+        }
+        if job.body.is_some() {
+            return true;
+        }
+        job.body = Some(Box::from(&body[..]));
+        self.dirty.bodies_resident += u64::from(job.body_len);
+        self.dirty.evictable.push_front(sequence);
+        if job.state == State::Waiting {
+            self.queues[job.queue as usize].cold_waiting -= 1;
+        }
+        true
+    }
+
+    /// Whether these bytes are the body that job was pushed with; true for a job that is gone.
+    pub fn is_body(&self, sequence: u64, body: &[u8]) -> bool {
+        self.slot_of(sequence).is_none_or(|slot| {
+            let job = &self.jobs[slot];
+            body.len() == job.body_len as usize && crc32c::crc32c(body) == job.body_crc
+        })
+    }
+
+    /// Bytes of bodies in memory.
+    pub fn resident_bytes(&self) -> u64 {
+        self.dirty.bodies_resident
+    }
+}

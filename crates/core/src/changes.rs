@@ -1,0 +1,167 @@
+//! What changed since the last checkpoint, so that a checkpoint writes that and nothing else.
+
+use crate::{job::Job, queue::Queue, record, shard::Shard};
+use compact_str::CompactString;
+use std::collections::{BTreeSet, VecDeque};
+
+/// The records to write, and which bodies are in memory. None of it is state: a restored shard starts clean.
+#[derive(Debug, Default)]
+pub(crate) struct Dirty {
+    /// Sequences; each once.
+    jobs: Vec<u64>,
+    /// Sequences of jobs that a checkpoint holds and the shard has forgotten.
+    forgotten: Vec<u64>,
+    queues: Vec<u32>,
+    pub(crate) idempotency: Vec<CompactString>,
+    pub(crate) bulks: BTreeSet<u64>,
+    bytes: u64,
+    generation: u64,
+    position: u64,
+    /// Jobs whose bodies went into a generation that is not yet stored.
+    in_flight: VecDeque<(u64, Vec<u64>)>,
+    /// Jobs whose bodies are both stored and in memory, oldest first; may name jobs that are gone.
+    pub(crate) evictable: VecDeque<u64>,
+    pub(crate) bodies_resident: u64,
+}
+
+/// About what a job's record takes beyond its body.
+const RECORD_BYTES: u64 = 100;
+
+impl Dirty {
+    /// Of a shard that was just read from a checkpoint: nothing to write.
+    pub(crate) fn restored(shard: &Shard) -> Self {
+        Self { position: shard.counters.position, ..Self::default() }
+    }
+
+    pub(crate) fn touch(&mut self, job: &mut Job) {
+        if !job.stored.dirty {
+            job.stored.dirty = true;
+            self.jobs.push(job.sequence);
+            self.bytes += RECORD_BYTES + if job.stored.body { 0 } else { u64::from(job.body_len) };
+        }
+    }
+
+    pub(crate) fn touch_queue(&mut self, queues: &mut [Queue], index: u32) {
+        let queue = &mut queues[index as usize];
+        if !queue.dirty {
+            queue.dirty = true;
+            self.queues.push(index);
+        }
+    }
+
+    pub(crate) fn forgotten(&mut self, job: &Job) {
+        if job.stored.record {
+            self.forgotten.push(job.sequence);
+            self.bytes += RECORD_BYTES / 4;
+        } else if job.stored.dirty {
+            // It came and went between two checkpoints: the store never hears of it.
+            self.bytes = self.bytes.saturating_sub(RECORD_BYTES + u64::from(job.body_len));
+        }
+    }
+}
+
+/// What a checkpoint must write to catch up with the shard. Keys and values mean nothing to anyone else.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Changes {
+    /// To be given to [`Shard::changes_stored`] when these are durable.
+    pub generation: u64,
+    /// The position of the newest command they contain.
+    pub position: u64,
+    /// A key with its new value, or with `None` to delete it. Each key once.
+    pub records: Vec<(Vec<u8>, Option<Vec<u8>>)>,
+}
+
+impl Shard {
+    /// How many records changed since the last [`Shard::take_changes`].
+    pub fn dirty(&self) -> usize {
+        let dirty = &self.dirty;
+        let records = dirty.jobs.len()
+            + dirty.forgotten.len()
+            + dirty.queues.len()
+            + dirty.idempotency.len()
+            + dirty.bulks.len();
+        records + usize::from(dirty.position != self.counters.position)
+    }
+
+    /// About how many bytes [`Shard::take_changes`] would return.
+    pub fn dirty_bytes(&self) -> u64 {
+        self.dirty.bytes
+    }
+
+    /// Everything that changed since the last call, as records for the checkpoint store.
+    pub fn take_changes(&mut self) -> Changes {
+        let mut dirty = std::mem::take(&mut self.dirty);
+        let mut records = Vec::with_capacity(dirty.jobs.len() * 2 + dirty.forgotten.len() * 2 + 16);
+        let mut bodies = Vec::new();
+        for sequence in dirty.jobs.drain(..) {
+            let Some(slot) = self.slot_of(sequence) else { continue };
+            let job = &mut self.jobs[slot];
+            job.stored.dirty = false;
+            job.stored.record = true;
+            records.push((record::job_key(sequence), Some(record::job(job))));
+            if let Some(body) = job.body.as_deref().filter(|_| !job.stored.body) {
+                records.push((record::body_key(sequence), Some(body.to_vec())));
+                job.stored.body = true;
+                bodies.push(sequence);
+            }
+        }
+        for sequence in dirty.forgotten.drain(..) {
+            records.push((record::job_key(sequence), None));
+            records.push((record::body_key(sequence), None));
+        }
+        for index in dirty.queues.drain(..) {
+            let queue = &mut self.queues[index as usize];
+            queue.dirty = false;
+            records.push((record::queue_key(index), Some(record::queue(queue))));
+        }
+        let keys: BTreeSet<_> =
+            dirty.idempotency.drain(..).chain(self.idempotency.expired.drain(..)).collect();
+        for key in keys {
+            records.push((record::call_key(&key), self.idempotency.get(&key).map(record::call)));
+        }
+        for id in std::mem::take(&mut dirty.bulks) {
+            records.push((record::bulk_key(id), self.bulks.get(&id).map(record::bulk)));
+        }
+        records.push((record::META_KEY.to_vec(), Some(record::meta(self.id, &self.counters))));
+        dirty.generation += 1;
+        dirty.bytes = 0;
+        dirty.position = self.counters.position;
+        dirty.in_flight.push_back((dirty.generation, bodies));
+        let changes = Changes { generation: dirty.generation, position: dirty.position, records };
+        self.dirty = dirty;
+        changes
+    }
+
+    /// The changes of that generation, and of those before it, are durable: their bodies may leave the memory.
+    pub fn changes_stored(&mut self, generation: u64) {
+        while self.dirty.in_flight.front().is_some_and(|(other, _)| *other <= generation) {
+            let (_, bodies) = self.dirty.in_flight.pop_front().unwrap_or_default();
+            let stale = 2 * bodies.len();
+            self.dirty.evictable.extend(bodies);
+            for _ in 0..stale {
+                let Some(&oldest) = self.dirty.evictable.front() else { break };
+                if self.slot_of(oldest).is_some_and(|slot| self.jobs[slot].body.is_some()) {
+                    break;
+                }
+                self.dirty.evictable.pop_front();
+            }
+        }
+    }
+
+    /// Hands every record of the state to `visit`, bodies excepted: their checksums stand in the jobs.
+    pub(crate) fn each_record(&self, visit: &mut dyn FnMut(&[u8], &[u8])) {
+        for (_, job) in self.jobs.iter() {
+            visit(&record::job_key(job.sequence), &record::job(job));
+        }
+        for (index, queue) in self.queues.iter().enumerate() {
+            visit(&record::queue_key(index as u32), &record::queue(queue));
+        }
+        for (key, call) in self.idempotency.iter() {
+            visit(&record::call_key(key), &record::call(call));
+        }
+        for (id, bulk) in &self.bulks {
+            visit(&record::bulk_key(*id), &record::bulk(bulk));
+        }
+        visit(record::META_KEY, &record::meta(self.id, &self.counters));
+    }
+}

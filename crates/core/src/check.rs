@@ -1,0 +1,86 @@
+//! What must hold of a shard at every moment. For tests and the simulator: it walks everything.
+
+use crate::shard::Shard;
+use kit::Timestamp;
+use model::State;
+
+impl Shard {
+    /// Compares every index and counter with the jobs themselves.
+    ///
+    /// # Errors
+    /// The first thing that does not fit.
+    pub fn check(&self) -> Result<(), String> {
+        let mut counts = vec![[0u64; 9]; self.queues.len()];
+        let mut bytes = vec![0u64; self.queues.len()];
+        let mut cold = vec![0u64; self.queues.len()];
+        let (mut timers, mut given, mut resident) = (0, 0, 0);
+        for (slot, job) in self.jobs.iter() {
+            let fail = |what: &str| Err(format!("job {} ({}): {what}", job.sequence, job.state));
+            let queue = &self.queues[job.queue as usize];
+            counts[job.queue as usize][job.state as usize] += 1;
+            if !job.state.is_final() {
+                bytes[job.queue as usize] += u64::from(job.body_len);
+            }
+            cold[job.queue as usize] += u64::from(job.state == State::Waiting && job.body.is_none());
+            resident += if job.body.is_some() { u64::from(job.body_len) } else { 0 };
+            if self.slot_of(job.sequence) != Some(slot) {
+                return fail("its sequence number does not lead to it");
+            }
+            let lane = queue.lane(job.state, job.priority);
+            if lane.and_then(|lane| lane.next_from(job.order)) != Some((job.order, slot)) {
+                return fail("it does not stand in the lane of its state");
+            }
+            if job.due != Timestamp::ZERO {
+                timers += 1;
+                if !self.timers.contains(&(job.due, job.sequence)) {
+                    return fail("its timer is not set");
+                }
+            } else if matches!(job.state, State::Active | State::Delayed | State::Retrying) {
+                return fail("it would stay here for ever: it has no timer");
+            }
+            if job.state.is_final() && job.finished_at() == Timestamp::ZERO {
+                return fail("it is final without an end");
+            }
+            if job.state == State::Active && (job.token() == 0 || job.token() > self.counters.token) {
+                return fail("its token was never granted");
+            }
+            if job.state.is_final()
+                && !self.retention.iter().any(|(_, queue, state)| (*queue, *state) == (job.queue, job.state))
+            {
+                return fail("nothing will ever forget it");
+            }
+            if let Some(id) = job.asked.as_ref().and_then(|asked| asked.id.clone()) {
+                given += 1;
+                if self.by_given_id.get(&(job.queue, id)) != Some(&job.sequence) {
+                    return fail("its given id does not lead to it");
+                }
+            }
+            if let Some(key) = job.asked.as_ref().and_then(|asked| asked.unique_key.clone())
+                && !job.state.is_final()
+                && self.unique.get(&(job.queue, key)) != Some(&job.sequence)
+            {
+                return fail("it does not hold its unique key");
+            }
+        }
+        for (index, queue) in self.queues.iter().enumerate() {
+            if queue.counts.by_state != counts[index] {
+                return Err(format!(
+                    "queue {}: counts {:?}, jobs {:?}",
+                    queue.name, queue.counts.by_state, counts[index]
+                ));
+            }
+            if (queue.live_bytes, queue.cold_waiting) != (bytes[index], cold[index]) {
+                return Err(format!("queue {}: its bytes are miscounted", queue.name));
+            }
+        }
+        let sums = [
+            ("timers", self.timers.len(), timers),
+            ("given ids", self.by_given_id.len(), given),
+            ("body bytes", self.dirty.bodies_resident as usize, resident as usize),
+        ];
+        match sums.into_iter().find(|(_, kept, counted)| kept != counted) {
+            Some((what, kept, counted)) => Err(format!("{what}: {kept} kept, {counted} counted")),
+            None => Ok(()),
+        }
+    }
+}

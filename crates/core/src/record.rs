@@ -1,0 +1,349 @@
+//! The records of a checkpoint: a key, a value, and how to read them back.
+//!
+//! ```text
+//! b | sequence (8 bytes, big endian)   the body, as it was pushed
+//! i | idempotency key                  a remembered call and its reply
+//! j | sequence (8 bytes, big endian)   a job without its body
+//! m                                    the counters
+//! o | number (8 bytes, big endian)     a bulk operation
+//! q | index (4 bytes, big endian)      a queue
+//! ```
+//!
+//! Every value begins with the version of its layout. A new field means a new version that is written from then on;
+//! old versions are read for ever.
+
+use crate::{
+    bulk::Bulk,
+    history::History,
+    idempotency::Call,
+    job::{Asked, Job, Log, Run, Stored},
+    queue::{Queue, Totals},
+    shard::Counters,
+};
+use bytes::Bytes;
+use compact_str::CompactString;
+use kit::{
+    Timestamp,
+    codec::{Malformed, Reader, put_bool, put_bytes, put_option, put_str, put_u64},
+};
+use model::{LogLine, QueueCounts, codec::*};
+
+const VERSION: u8 = 1;
+pub(crate) const META_KEY: &[u8] = b"m";
+
+/// The key of a job's body in the checkpoint store.
+pub fn body_key(sequence: u64) -> Vec<u8> {
+    key(b'b', &sequence.to_be_bytes())
+}
+
+pub(crate) fn job_key(sequence: u64) -> Vec<u8> {
+    key(b'j', &sequence.to_be_bytes())
+}
+
+pub(crate) fn queue_key(index: u32) -> Vec<u8> {
+    key(b'q', &index.to_be_bytes())
+}
+
+pub(crate) fn call_key(name: &str) -> Vec<u8> {
+    key(b'i', name.as_bytes())
+}
+
+pub(crate) fn bulk_key(id: u64) -> Vec<u8> {
+    key(b'o', &id.to_be_bytes())
+}
+
+fn key(kind: u8, rest: &[u8]) -> Vec<u8> {
+    let mut key = Vec::with_capacity(1 + rest.len());
+    key.push(kind);
+    key.extend_from_slice(rest);
+    key
+}
+
+fn version(reader: &mut Reader<'_>) -> Result<(), Malformed> {
+    if reader.u8("record version")? == VERSION { Ok(()) } else { Err(reader.malformed("record version")) }
+}
+
+fn put_opaque(out: &mut Vec<u8>, bytes: &Bytes) {
+    put_bytes(out, bytes);
+}
+
+fn read_opaque(reader: &mut Reader<'_>) -> Result<Bytes, Malformed> {
+    reader.bytes("bytes").map(Bytes::copy_from_slice)
+}
+
+fn put_text(out: &mut Vec<u8>, text: &CompactString) {
+    put_str(out, text);
+}
+
+fn read_text(reader: &mut Reader<'_>) -> Result<CompactString, Malformed> {
+    reader.str("text").map(CompactString::from)
+}
+
+pub(crate) fn job(job: &Job) -> Vec<u8> {
+    let mut out = Vec::with_capacity(64);
+    out.push(VERSION);
+    put_u64(&mut out, job.sequence);
+    put_timestamp(&mut out, job.created_at);
+    put_u64(&mut out, job.position);
+    put_u64(&mut out, job.order);
+    put_timestamp(&mut out, job.due);
+    put_u64(&mut out, u64::from(job.body_len));
+    out.extend_from_slice(&job.body_crc.to_le_bytes());
+    put_u64(&mut out, u64::from(job.queue));
+    put_u64(&mut out, u64::from(job.attempt));
+    put_u64(&mut out, u64::from(job.timeout_ms));
+    put_u64(&mut out, u64::from(job.attempts));
+    put_u64(&mut out, u64::from(job.max_crashes));
+    put_u64(&mut out, u64::from(job.crashes));
+    put_priority(&mut out, job.priority);
+    put_state(&mut out, job.state);
+    put_option(&mut out, job.asked.as_deref(), put_asked);
+    put_option(&mut out, job.run.as_deref(), put_run);
+    out
+}
+
+pub(crate) fn read_job(bytes: &[u8]) -> Result<Job, Malformed> {
+    let reader = &mut Reader::new(bytes);
+    version(reader)?;
+    let sequence = reader.u64("sequence")?;
+    let created_at = read_timestamp(reader)?;
+    let position = reader.u64("position")?;
+    let job = Job {
+        sequence,
+        created_at,
+        position,
+        order: reader.u64("order")?,
+        due: read_timestamp(reader)?,
+        body: None,
+        body_len: reader.u32("body length")?,
+        body_crc: read_u32_le(reader)?,
+        queue: reader.u32("queue")?,
+        attempt: reader.u32("attempt")?,
+        timeout_ms: reader.u32("timeout")?,
+        attempts: read_u16(reader)?,
+        max_crashes: read_u16(reader)?,
+        crashes: read_u16(reader)?,
+        priority: read_priority(reader)?,
+        state: read_state(reader)?,
+        stored: Stored { dirty: false, record: true, body: true },
+        asked: reader.option("asked", read_asked)?.map(Box::new),
+        run: reader.option("run", |reader| read_run(reader, (created_at, position)))?.map(Box::new),
+    };
+    reader.finish("job")?;
+    Ok(job)
+}
+
+fn read_u16(reader: &mut Reader<'_>) -> Result<u16, Malformed> {
+    u16::try_from(reader.u64("count")?).map_err(|_| reader.malformed("count"))
+}
+
+fn read_u32_le(reader: &mut Reader<'_>) -> Result<u32, Malformed> {
+    let bytes = reader.take(4, "checksum")?;
+    Ok(bytes.iter().rev().fold(0, |sum, byte| sum << 8 | u32::from(*byte)))
+}
+
+fn put_asked(out: &mut Vec<u8>, asked: &Asked) {
+    let Asked { pusher, id, content_type, backoff, expires_at, unique_key, unique_until, tags, meta } = asked;
+    put_actor(out, pusher);
+    put_option(out, id.as_ref(), put_job_id);
+    put_text(out, content_type);
+    put_option(out, backoff.as_ref(), put_backoff);
+    put_option(out, expires_at.as_ref(), |out, at| put_timestamp(out, *at));
+    put_option(out, unique_key.as_ref(), put_text);
+    put_timestamp(out, *unique_until);
+    put_u64(out, tags.len() as u64);
+    tags.iter().for_each(|tag| put_text(out, tag));
+    put_u64(out, meta.len() as u64);
+    for (key, value) in meta {
+        put_text(out, key);
+        put_text(out, value);
+    }
+}
+
+fn read_asked(reader: &mut Reader<'_>) -> Result<Asked, Malformed> {
+    Ok(Asked {
+        pusher: read_actor(reader)?,
+        id: reader.option("id", read_job_id)?,
+        content_type: read_text(reader)?,
+        backoff: reader.option("backoff", read_backoff)?,
+        expires_at: reader.option("expiry", read_timestamp)?,
+        unique_key: reader.option("unique key", read_text)?,
+        unique_until: read_timestamp(reader)?,
+        tags: reader.list("tags", read_text)?,
+        meta: reader.list("meta", |reader| Ok((read_text(reader)?, read_text(reader)?)))?,
+    })
+}
+
+fn put_run(out: &mut Vec<u8>, run: &Run) {
+    let Run {
+        worker,
+        token,
+        lease_until,
+        started_at,
+        timeout_at,
+        finished_at,
+        result,
+        progress,
+        error,
+        log,
+        history,
+    } = run;
+    put_actor(out, worker);
+    put_u64(out, *token);
+    for at in [lease_until, started_at, timeout_at, finished_at] {
+        put_timestamp(out, *at);
+    }
+    put_option(out, result.as_ref(), put_opaque);
+    put_option(out, progress.as_ref(), put_opaque);
+    put_option(out, error.as_deref(), put_error_info);
+    put_option(out, log.as_deref(), |out, log| {
+        put_u64(out, log.lines.len() as u64);
+        for line in &log.lines {
+            put_timestamp(out, line.at);
+            put_u64(out, u64::from(line.attempt));
+            put_text(out, &line.text);
+        }
+    });
+    history.put(out);
+}
+
+fn read_run(reader: &mut Reader<'_>, base: (Timestamp, u64)) -> Result<Run, Malformed> {
+    Ok(Run {
+        worker: read_actor(reader)?,
+        token: reader.u64("token")?,
+        lease_until: read_timestamp(reader)?,
+        started_at: read_timestamp(reader)?,
+        timeout_at: read_timestamp(reader)?,
+        finished_at: read_timestamp(reader)?,
+        result: reader.option("result", read_opaque)?,
+        progress: reader.option("progress", read_opaque)?,
+        error: reader.option("error", read_error_info)?.map(Box::new),
+        log: reader.option("log", read_log)?.map(Box::new),
+        history: History::read(reader, base)?,
+    })
+}
+
+fn read_log(reader: &mut Reader<'_>) -> Result<Log, Malformed> {
+    let lines = reader.list("log lines", |reader| {
+        Ok(LogLine { at: read_timestamp(reader)?, attempt: reader.u32("attempt")?, text: read_text(reader)? })
+    })?;
+    let bytes = lines.iter().map(|line| line.text.len()).sum();
+    Ok(Log { lines: lines.into(), bytes })
+}
+
+pub(crate) fn queue(queue: &Queue) -> Vec<u8> {
+    let mut out = vec![VERSION];
+    put_queue_name(&mut out, &queue.name);
+    put_bool(&mut out, queue.paused);
+    put_queue_settings(&mut out, &queue.settings);
+    let Totals { pushed, started, completed, failed, dead } = queue.totals;
+    for total in [pushed, started, completed, failed, dead] {
+        put_u64(&mut out, total);
+    }
+    out
+}
+
+/// A queue without its jobs.
+pub(crate) fn read_queue(bytes: &[u8]) -> Result<Queue, Malformed> {
+    let reader = &mut Reader::new(bytes);
+    version(reader)?;
+    let mut queue = Queue::new(read_queue_name(reader)?);
+    queue.paused = reader.bool("paused")?;
+    queue.settings = read_queue_settings(reader)?;
+    queue.counts = QueueCounts::default();
+    queue.totals = Totals {
+        pushed: reader.u64("total")?,
+        started: reader.u64("total")?,
+        completed: reader.u64("total")?,
+        failed: reader.u64("total")?,
+        dead: reader.u64("total")?,
+    };
+    reader.finish("queue")?;
+    Ok(queue)
+}
+
+pub(crate) fn call(call: &Call) -> Vec<u8> {
+    let mut out = vec![VERSION];
+    out.extend_from_slice(&call.content.to_le_bytes());
+    put_timestamp(&mut out, call.at);
+    put_bytes(&mut out, &call.reply);
+    out
+}
+
+pub(crate) fn read_call(bytes: &[u8]) -> Result<Call, Malformed> {
+    let reader = &mut Reader::new(bytes);
+    version(reader)?;
+    let content =
+        reader.take(16, "content hash")?.iter().rev().fold(0, |sum, byte| sum << 8 | u128::from(*byte));
+    let call = Call { content, at: read_timestamp(reader)?, reply: reader.bytes("reply")?.to_vec() };
+    reader.finish("call")?;
+    // A reply that cannot be read is found now, not when somebody asks for it.
+    decode_reply(&mut Reader::new(&call.reply))?;
+    Ok(call)
+}
+
+pub(crate) fn bulk(bulk: &Bulk) -> Vec<u8> {
+    let mut out = vec![VERSION];
+    let Bulk { id, queue, action, filter, newest, stage, priority, order, examined, changed, finished } =
+        bulk;
+    put_u64(&mut out, *id);
+    put_u64(&mut out, u64::from(*queue));
+    put_bulk_action(&mut out, *action);
+    put_filter(&mut out, filter);
+    put_u64(&mut out, *newest);
+    put_u64(&mut out, *stage as u64);
+    put_priority(&mut out, *priority);
+    put_u64(&mut out, *order);
+    put_u64(&mut out, *examined);
+    put_u64(&mut out, *changed);
+    put_bool(&mut out, *finished);
+    out
+}
+
+pub(crate) fn read_bulk(bytes: &[u8]) -> Result<Bulk, Malformed> {
+    let reader = &mut Reader::new(bytes);
+    version(reader)?;
+    let bulk = Bulk {
+        id: reader.u64("id")?,
+        queue: reader.u32("queue")?,
+        action: read_bulk_action(reader)?,
+        filter: read_filter(reader)?,
+        newest: reader.u64("newest")?,
+        stage: reader.u32("stage")? as usize,
+        priority: read_priority(reader)?,
+        order: reader.u64("order")?,
+        examined: reader.u64("examined")?,
+        changed: reader.u64("changed")?,
+        finished: reader.bool("finished")?,
+    };
+    reader.finish("bulk operation")?;
+    Ok(bulk)
+}
+
+pub(crate) fn meta(shard: u16, counters: &Counters) -> Vec<u8> {
+    let mut out = vec![VERSION];
+    let Counters { position, time, sequence, order, token, bulk } = counters;
+    put_u64(&mut out, u64::from(shard));
+    put_u64(&mut out, *position);
+    put_timestamp(&mut out, *time);
+    for number in [sequence, order, token, bulk] {
+        put_u64(&mut out, *number);
+    }
+    out
+}
+
+pub(crate) fn read_meta(bytes: &[u8]) -> Result<(u16, Counters), Malformed> {
+    let reader = &mut Reader::new(bytes);
+    version(reader)?;
+    let shard = read_u16(reader)?;
+    let counters = Counters {
+        position: reader.u64("position")?,
+        time: read_timestamp(reader)?,
+        sequence: reader.u64("sequence")?,
+        order: reader.u64("order")?,
+        token: reader.u64("token")?,
+        bulk: reader.u64("bulk")?,
+    };
+    reader.finish("counters")?;
+    Ok((shard, counters))
+}

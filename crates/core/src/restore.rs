@@ -1,0 +1,148 @@
+use crate::{changes::Dirty, job::Job, record, shard::Shard};
+use kit::codec::Malformed;
+use model::State;
+
+/// A checkpoint cannot be restored: a record is not what was written.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "checkpoint record {key}: {reason}; restore the data directory from a backup, or let a replica send its copy"
+)]
+pub struct RestoreError {
+    /// The record's key, printable.
+    pub key: String,
+    /// What is wrong with it.
+    pub reason: String,
+}
+
+/// Builds a shard from the records of a checkpoint.
+///
+/// Feed it every record but the bodies, in any order, then [`finish`](Restore::finish). Bodies stay on disk until they are needed.
+#[derive(Debug)]
+pub struct Restore {
+    shard: Shard,
+    id: u16,
+    jobs: Vec<Job>,
+    queues: Vec<(u32, crate::queue::Queue)>,
+    has_meta: bool,
+}
+
+impl Restore {
+    /// The first byte of the keys of bodies, which are not needed here.
+    pub const BODY_PREFIX: u8 = b'b';
+
+    /// Begins a restore of that shard.
+    pub fn new(shard: u16) -> Self {
+        Self { shard: Shard::new(shard), id: shard, jobs: Vec::new(), queues: Vec::new(), has_meta: false }
+    }
+
+    /// Takes one record.
+    ///
+    /// # Errors
+    /// The record is not one of ours, or of a version that is too new.
+    pub fn record(&mut self, key: &[u8], value: &[u8]) -> Result<(), RestoreError> {
+        self.read(key, value).map_err(|malformed| refuse(key, malformed.to_string()))
+    }
+
+    fn read(&mut self, key: &[u8], value: &[u8]) -> Result<(), Malformed> {
+        let unknown = |what| Malformed { what, offset: 0 };
+        let (kind, rest) = key.split_first().ok_or(unknown("key"))?;
+        match kind {
+            b'b' => {}
+            b'i' => {
+                let name = std::str::from_utf8(rest).map_err(|_| unknown("key"))?;
+                self.shard.idempotency.insert(name.into(), record::read_call(value)?);
+            }
+            b'j' => self.jobs.push(record::read_job(value)?),
+            b'm' => {
+                let (id, counters) = record::read_meta(value)?;
+                if id != self.id {
+                    return Err(unknown("counters: they are of another shard"));
+                }
+                self.shard.counters = counters;
+                self.has_meta = true;
+            }
+            b'o' => {
+                let bulk = record::read_bulk(value)?;
+                self.shard.bulks.insert(bulk.id, bulk);
+            }
+            b'q' => {
+                let index = rest.try_into().map(u32::from_be_bytes).map_err(|_| unknown("key"))?;
+                self.queues.push((index, record::read_queue(value)?));
+            }
+            _ => return Err(unknown("key")),
+        }
+        Ok(())
+    }
+
+    /// Rebuilds every index.
+    ///
+    /// # Errors
+    /// The records do not fit together.
+    pub fn finish(mut self) -> Result<Shard, RestoreError> {
+        if !self.has_meta {
+            if self.jobs.is_empty() && self.queues.is_empty() {
+                return Ok(self.shard);
+            }
+            return Err(refuse(record::META_KEY, "the counters are missing".to_string()));
+        }
+        self.queues.sort_by_key(|(index, _)| *index);
+        for (expected, (index, queue)) in self.queues.into_iter().enumerate() {
+            if index as usize != expected {
+                return Err(refuse(&record::queue_key(expected as u32), "the queue is missing".to_string()));
+            }
+            self.shard.queue_index.insert(queue.name.clone(), index);
+            self.shard.queues.push(queue);
+        }
+        // Lanes are filled in the order of their entries, whatever the state: order numbers are the shard's own.
+        self.jobs.sort_unstable_by_key(|job| job.order);
+        for job in self.jobs {
+            place(&mut self.shard, job)?;
+        }
+        self.shard.dirty = Dirty::restored(&self.shard);
+        self.shard.check_bulks()?;
+        Ok(self.shard)
+    }
+}
+
+fn refuse(key: &[u8], reason: String) -> RestoreError {
+    RestoreError { key: key.escape_ascii().to_string(), reason }
+}
+
+fn place(shard: &mut Shard, mut job: Job) -> Result<(), RestoreError> {
+    let bad = |reason: &str| Err(refuse(&record::job_key(job.sequence), reason.to_string()));
+    let (sequence, queue) = (job.sequence, job.queue);
+    if queue as usize >= shard.queues.len() {
+        return bad("its queue is missing");
+    }
+    if sequence > shard.counters.sequence || job.order > shard.counters.order || job.state == State::Blocked {
+        return bad("it is newer than the counters");
+    }
+    if shard.slot_of(sequence).is_some() {
+        return bad("it is there twice");
+    }
+    if job.body_len == 0 {
+        job.body = Some(Box::default());
+    }
+    if let Some(asked) = &job.asked {
+        if let Some(id) = &asked.id {
+            shard.by_given_id.insert((queue, id.clone()), sequence);
+        }
+        if let Some(key) = asked.unique_key.as_ref().filter(|_| !job.state.is_final()) {
+            shard.unique.insert((queue, key.clone()), sequence);
+        }
+    }
+    let slot = shard.jobs.insert(job);
+    let jobs = &shard.jobs;
+    shard.by_sequence.insert(sequence, slot, |slot| jobs[slot].sequence);
+    shard.index(slot);
+    Ok(())
+}
+
+impl Shard {
+    fn check_bulks(&self) -> Result<(), RestoreError> {
+        match self.bulks.values().find(|bulk| bulk.queue as usize >= self.queues.len()) {
+            Some(bulk) => Err(refuse(&record::bulk_key(bulk.id), "its queue is missing".to_string())),
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,311 @@
+use crate::{
+    bulk::Bulk,
+    changes::Dirty,
+    idempotency::Idempotency,
+    job::{Job, Slab},
+    queue::Queue,
+    split::{SequenceIndex, SplitMap},
+};
+use compact_str::{CompactString, ToCompactString};
+use kit::{Timestamp, codec};
+use model::{Actor, Command, Effect, Envelope, JobId, JobRef, QueueName, Reject, Reply, State, limits};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// One shard: every queue and job of it, changed by nothing but [`Shard::apply`].
+///
+/// The same commands at the same positions and times give the same state on every machine, in every build.
+#[derive(Debug)]
+pub struct Shard {
+    pub(crate) id: u16,
+    pub(crate) counters: Counters,
+    pub(crate) jobs: Slab,
+    pub(crate) by_sequence: SequenceIndex,
+    /// Jobs with an id that a client chose.
+    pub(crate) by_given_id: SplitMap<(u32, JobId), u64>,
+    /// Who holds a unique key.
+    pub(crate) unique: SplitMap<(u32, CompactString), u64>,
+    pub(crate) queues: Vec<Queue>,
+    pub(crate) queue_index: BTreeMap<QueueName, u32>,
+    /// When something happens to a job by itself, with its sequence number.
+    pub(crate) timers: BTreeSet<(Timestamp, u64)>,
+    /// When the oldest job of a final lane is forgotten: (time, queue, state). May fire early, never late.
+    pub(crate) retention: BTreeSet<(Timestamp, u32, State)>,
+    pub(crate) idempotency: Idempotency,
+    pub(crate) bulks: BTreeMap<u64, Bulk>,
+    pub(crate) dirty: Dirty,
+}
+
+/// The numbers that only rise.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Counters {
+    pub(crate) position: u64,
+    pub(crate) time: Timestamp,
+    pub(crate) sequence: u64,
+    pub(crate) order: u64,
+    pub(crate) token: u64,
+    pub(crate) bulk: u64,
+}
+
+/// Where `apply` puts what the world should hear.
+#[derive(Debug, Default)]
+pub struct Effects {
+    /// What happened, in order.
+    pub list: Vec<Effect>,
+    /// Whether somebody listens to [`Effect::Changed`]; off, they are not made.
+    pub want_changes: bool,
+}
+
+/// What every step of one command needs to know.
+pub(crate) struct Context<'a> {
+    pub(crate) position: u64,
+    pub(crate) now: Timestamp,
+    pub(crate) actor: &'a Actor,
+    pub(crate) effects: &'a mut Effects,
+    /// Jobs that became ready, by queue: told once, at the end.
+    pub(crate) ready: Vec<(u32, u32)>,
+}
+
+impl Context<'_> {
+    pub(crate) fn tell_ready(&mut self, queue: u32) {
+        match self.ready.iter_mut().rev().find(|(other, _)| *other == queue) {
+            Some((_, count)) => *count += 1,
+            None => self.ready.push((queue, 1)),
+        }
+    }
+}
+
+impl Shard {
+    /// An empty shard. `id` becomes part of every generated job id; at most 4,095.
+    pub fn new(id: u16) -> Self {
+        Self {
+            id,
+            counters: Counters::default(),
+            jobs: Slab::default(),
+            by_sequence: SequenceIndex::new(),
+            by_given_id: SplitMap::new(),
+            unique: SplitMap::new(),
+            queues: Vec::new(),
+            queue_index: BTreeMap::new(),
+            timers: BTreeSet::new(),
+            retention: BTreeSet::new(),
+            idempotency: Idempotency::default(),
+            bulks: BTreeMap::new(),
+            dirty: Dirty::default(),
+        }
+    }
+
+    /// Applies one command. Pure: no clock, no I/O, no chance.
+    ///
+    /// Positions rise by one from 1. A `time` earlier than one seen before counts as the latest seen, so time inside the
+    /// engine never runs backwards. What is due by then is moved first, whatever the command.
+    ///
+    /// # Errors
+    /// The refusal. It changed nothing.
+    pub fn apply(
+        &mut self,
+        position: u64,
+        time: Timestamp,
+        envelope: &Envelope,
+        effects: &mut Effects,
+    ) -> Result<Reply, Reject> {
+        assert_eq!(position, self.counters.position + 1, "a command was skipped or applied twice");
+        self.counters.position = position;
+        self.counters.time = self.counters.time.max(time);
+        let now = self.counters.time;
+        let mut context = Context { position, now, actor: &envelope.actor, effects, ready: Vec::new() };
+        let work = self.advance(&mut context);
+        let reply = match &envelope.idempotency_key {
+            None => self.command(&envelope.command, work, &mut context),
+            Some(key) => self.once(key, &envelope.command, work, &mut context),
+        };
+        for (queue, jobs) in std::mem::take(&mut context.ready) {
+            let queue = &self.queues[queue as usize];
+            if !queue.paused {
+                context.effects.list.push(Effect::Available { queue: queue.name.clone(), jobs });
+            }
+        }
+        reply
+    }
+
+    fn command(
+        &mut self,
+        command: &Command,
+        work: usize,
+        context: &mut Context<'_>,
+    ) -> Result<Reply, Reject> {
+        match command {
+            Command::Push { jobs } => self.push(jobs, context).map(Reply::Pushed),
+            Command::Fetch { queues, max, lease_ms } => self.fetch(queues, *max, *lease_ms, context),
+            Command::Renew { leases, lease_ms } => self.renew(leases, *lease_ms, context),
+            Command::Settle { settlements } => self.settle(settlements, context),
+            Command::Cancel { job, reason } => self.cancel(job, reason, context),
+            Command::Progress { lease, value } => self.progress(lease, value),
+            Command::Log { lease, lines } => self.log(lease, lines, context),
+            Command::Promote { jobs } => self.promote(jobs, context),
+            Command::Redrive { jobs } => self.redrive(jobs, context),
+            Command::Remove { jobs } => self.remove(jobs),
+            Command::Pause { queue } => self.pause(queue),
+            Command::Resume { queue } => self.resume(queue, context),
+            Command::Configure { queue, patch } => self.configure(queue, patch),
+            Command::Bulk { queue, action, filter } => self.start_bulk(queue, *action, filter),
+            Command::Tick => self.tick(work, context),
+        }
+    }
+
+    /// Applies a command unless its key was seen within 24 hours; then the first reply comes again.
+    fn once(
+        &mut self,
+        key: &CompactString,
+        command: &Command,
+        work: usize,
+        context: &mut Context<'_>,
+    ) -> Result<Reply, Reject> {
+        if key.is_empty() || key.len() > limits::ID_BYTES_MAX {
+            return Err(Reject::Invalid { field: "idempotency_key", reason: "has 1 to 255 bytes".into() });
+        }
+        let mut encoded = Vec::new();
+        model::codec::encode_command(command, &mut encoded);
+        let content = xxhash_rust::xxh3::xxh3_128(&encoded);
+        if let Some(reply) = self.idempotency.recall(key, content, context.now)? {
+            return Ok(reply);
+        }
+        if self.idempotency.len() >= limits::IDEMPOTENCY_MAX {
+            return Err(Reject::TooMany {
+                what: "idempotency keys within 24 hours",
+                limit: limits::IDEMPOTENCY_MAX as u64,
+            });
+        }
+        let reply = self.command(command, work, context)?;
+        self.idempotency.remember(key.clone(), content, context.now, &reply);
+        self.dirty.idempotency.push(key.clone());
+        Ok(reply)
+    }
+
+    /// The position of the newest command applied; 0 before the first.
+    pub fn position(&self) -> u64 {
+        self.counters.position
+    }
+
+    /// The latest time seen.
+    pub fn time(&self) -> Timestamp {
+        self.counters.time
+    }
+
+    /// When a [`Command::Tick`] is next needed; `None` if nothing is ever due.
+    pub fn next_due(&self) -> Option<Timestamp> {
+        if self.bulks.values().any(|bulk| !bulk.finished) {
+            return Some(self.counters.time);
+        }
+        let timer = self.timers.first().map(|(due, _)| *due);
+        let retention = self.retention.first().map(|(due, ..)| *due);
+        [timer, retention].into_iter().flatten().min()
+    }
+
+    /// Whether a fetch from these queues would hand out a job now.
+    pub fn has_work(&self, queues: &[QueueName]) -> bool {
+        queues
+            .iter()
+            .filter_map(|name| self.queue_by_name(name))
+            .any(|queue| !queue.paused && queue.waiting_count() > 0)
+    }
+
+    pub(crate) fn queue_by_name(&self, name: &QueueName) -> Option<&Queue> {
+        self.queue_index.get(name).map(|index| &self.queues[*index as usize])
+    }
+
+    pub(crate) fn known_queue(&self, name: &QueueName) -> Result<u32, Reject> {
+        self.queue_index.get(name).copied().ok_or_else(|| Reject::UnknownQueue { queue: name.clone() })
+    }
+
+    /// The queue of that name, made if new. The caller has checked the limit.
+    pub(crate) fn ensure_queue(&mut self, name: &QueueName) -> u32 {
+        if let Some(index) = self.queue_index.get(name) {
+            return *index;
+        }
+        let index = self.queues.len() as u32;
+        self.queues.push(Queue::new(name.clone()));
+        self.queue_index.insert(name.clone(), index);
+        self.touch_queue(index);
+        index
+    }
+
+    pub(crate) fn slot_of(&self, sequence: u64) -> Option<u32> {
+        self.by_sequence.find(sequence, |slot| self.jobs[slot].sequence)
+    }
+
+    /// Finds a job. A given id is looked up in its queue; a generated one leads to its job by itself.
+    pub(crate) fn find(&self, job: &JobRef) -> Option<u32> {
+        let queue = match &job.queue {
+            None => None,
+            Some(name) => Some(*self.queue_index.get(name)?),
+        };
+        if let Some((shard, sequence)) = job.id.parts()
+            && shard == self.id
+            && let Some(slot) = self.slot_of(sequence)
+        {
+            let found = &self.jobs[slot];
+            if queue.is_none_or(|queue| queue == found.queue) && found.id(self.id) == job.id {
+                return Some(slot);
+            }
+        }
+        self.slot_of(*self.by_given_id.get(&(queue?, job.id.clone()))?)
+    }
+
+    pub(crate) fn known_job(&self, job: &JobRef) -> Result<u32, Reject> {
+        self.find(job).ok_or_else(|| Reject::UnknownJob { id: job.id.to_compact_string() })
+    }
+
+    /// The active job that this lease holds, or why it holds nothing.
+    pub(crate) fn leased(&self, lease: &model::LeaseRef) -> Result<u32, Reject> {
+        let slot = self.known_job(&lease.job)?;
+        let job = &self.jobs[slot];
+        let id = || lease.job.id.to_compact_string();
+        match job.state {
+            State::Active if job.token() == lease.token => Ok(slot),
+            State::Cancelled if job.token() == lease.token => Err(Reject::Cancelled { id: id() }),
+            _ => Err(Reject::StaleLease { id: id(), token: lease.token }),
+        }
+    }
+
+    /// The slots of named jobs, each of which must pass `check`: all or none.
+    pub(crate) fn select(
+        &self,
+        jobs: &[JobRef],
+        check: impl Fn(&Job) -> Result<(), &'static str>,
+    ) -> Result<Vec<u32>, Reject> {
+        if jobs.len() > limits::SELECTION_MAX {
+            return Err(Reject::TooMany {
+                what: "jobs named in one call",
+                limit: limits::SELECTION_MAX as u64,
+            });
+        }
+        let mut slots = Vec::with_capacity(jobs.len());
+        for job in jobs {
+            let slot = self.known_job(job)?;
+            let found = &self.jobs[slot];
+            check(found).map_err(|wanted| Reject::WrongState {
+                id: job.id.to_compact_string(),
+                state: found.state,
+                wanted,
+            })?;
+            if !slots.contains(&slot) || jobs.len() == 1 {
+                slots.push(slot);
+            }
+        }
+        Ok(slots)
+    }
+
+    /// A hash of the whole state. Two shards that hash alike hold the same jobs, queues, keys and counters.
+    ///
+    /// It adds up the hashes of all records as the checkpoint would write them, so it depends on no order in memory.
+    pub fn state_hash(&self) -> u128 {
+        let mut total: u128 = 0;
+        self.each_record(&mut |key, value| {
+            let mut record = Vec::with_capacity(key.len() + value.len() + 4);
+            codec::put_bytes(&mut record, key);
+            record.extend_from_slice(value);
+            total = total.wrapping_add(xxhash_rust::xxh3::xxh3_128(&record));
+        });
+        total
+    }
+}

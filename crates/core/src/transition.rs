@@ -1,0 +1,215 @@
+//! The one way a job changes its state. Every index, counter, timer, history entry and effect follows from here, so that no
+//! command can forget one of them.
+
+use crate::{
+    job::Job,
+    shard::{Context, Shard},
+};
+use kit::Timestamp;
+use model::{Cause, Effect, ErrorInfo, HistoryEntry, State};
+
+/// Where a job goes, and why.
+pub(crate) struct Change {
+    pub(crate) to: State,
+    /// When its timer fires there; zero for never.
+    pub(crate) due: Timestamp,
+    pub(crate) cause: Cause,
+    pub(crate) error: Option<ErrorInfo>,
+}
+
+impl Change {
+    pub(crate) fn new(to: State, cause: Cause) -> Self {
+        Self { to, due: Timestamp::ZERO, cause, error: None }
+    }
+
+    pub(crate) fn due(mut self, due: Timestamp) -> Self {
+        self.due = due;
+        self
+    }
+
+    pub(crate) fn error(mut self, error: ErrorInfo) -> Self {
+        self.error = Some(error);
+        self
+    }
+}
+
+impl Shard {
+    /// Adds a job that was checked, in the state it begins with.
+    pub(crate) fn admit(&mut self, job: Job, context: &mut Context<'_>) -> u32 {
+        let (sequence, queue, length) = (job.sequence, job.queue, u64::from(job.body_len));
+        let slot = self.jobs.insert(job);
+        let jobs = &self.jobs;
+        self.by_sequence.insert(sequence, slot, |slot| jobs[slot].sequence);
+        self.dirty.bodies_resident += length;
+        let home = &mut self.queues[queue as usize];
+        home.totals.pushed += 1;
+        self.enter(slot);
+        self.after_change(slot, None, Cause::Push, context);
+        slot
+    }
+
+    /// Moves a job to another state.
+    pub(crate) fn transition(&mut self, slot: u32, change: Change, context: &mut Context<'_>) {
+        let from = self.jobs[slot].state;
+        self.leave(slot);
+        let job = &mut self.jobs[slot];
+        job.state = change.to;
+        job.due = change.due;
+        let base = (job.created_at, job.position);
+        let entry = HistoryEntry {
+            from: Some(from),
+            to: change.to,
+            at: context.now,
+            cause: change.cause,
+            attempt: job.attempt,
+            actor: context.actor.clone(),
+            position: context.position,
+            error: change.error,
+        };
+        let run = job.run_mut();
+        run.history.push(base, &entry);
+        if let Some(error) = entry.error {
+            run.error = Some(Box::new(error));
+        }
+        run.finished_at = if change.to.is_final() { context.now } else { Timestamp::ZERO };
+        if change.to.is_final() {
+            self.release_unique(slot);
+        }
+        self.enter(slot);
+        self.after_change(slot, Some(from), change.cause, context);
+        if change.to.is_final() {
+            self.trim_finals(slot);
+        }
+    }
+
+    /// Puts a job into the indexes of its state.
+    pub(crate) fn enter(&mut self, slot: u32) {
+        self.counters.order += 1;
+        let order = self.counters.order;
+        self.jobs[slot].order = order;
+        self.index(slot);
+        self.touch(slot);
+    }
+
+    /// Indexes a job under the order it has; a restored job keeps its own.
+    pub(crate) fn index(&mut self, slot: u32) {
+        let job = &self.jobs[slot];
+        let queue = &mut self.queues[job.queue as usize];
+        let lane = queue.lane_mut(job.state, job.priority);
+        let was_empty = lane.is_empty();
+        lane.push(job.order, slot);
+        queue.counts.by_state[job.state as usize] += 1;
+        if job.state.is_final() {
+            if was_empty {
+                self.retention.insert((queue.forget_at(job.state, job.finished_at()), job.queue, job.state));
+            }
+        } else {
+            queue.live_bytes += u64::from(job.body_len);
+        }
+        if job.state == State::Waiting && job.body.is_none() {
+            queue.cold_waiting += 1;
+        }
+        if job.due != Timestamp::ZERO {
+            self.timers.insert((job.due, job.sequence));
+        }
+    }
+
+    /// Takes a job out of the indexes of its state.
+    pub(crate) fn leave(&mut self, slot: u32) {
+        let job = &self.jobs[slot];
+        let queue = &mut self.queues[job.queue as usize];
+        let found = queue.lane_mut(job.state, job.priority).remove(job.order);
+        assert!(found, "a job stands in the lane of its state");
+        queue.counts.by_state[job.state as usize] -= 1;
+        if !job.state.is_final() {
+            queue.live_bytes -= u64::from(job.body_len);
+        }
+        if job.state == State::Waiting && job.body.is_none() {
+            queue.cold_waiting -= 1;
+        }
+        if job.due != Timestamp::ZERO {
+            self.timers.remove(&(job.due, job.sequence));
+        }
+    }
+
+    /// Gives an active job's timer another time.
+    pub(crate) fn reschedule(&mut self, slot: u32, due: Timestamp) {
+        let job = &mut self.jobs[slot];
+        self.timers.remove(&(job.due, job.sequence));
+        job.due = due;
+        self.timers.insert((job.due, job.sequence));
+        self.touch(slot);
+    }
+
+    fn after_change(&mut self, slot: u32, from: Option<State>, cause: Cause, context: &mut Context<'_>) {
+        let job = &self.jobs[slot];
+        self.dirty.touch_queue(&mut self.queues, job.queue);
+        if job.state == State::Waiting {
+            context.tell_ready(job.queue);
+        }
+        if context.effects.want_changes {
+            context.effects.list.push(Effect::Changed {
+                queue: self.queues[job.queue as usize].name.clone(),
+                id: job.id(self.id),
+                from,
+                to: job.state,
+                cause,
+                attempt: job.attempt,
+                at: context.now,
+                position: context.position,
+            });
+        }
+    }
+
+    /// Forgets the oldest of a final state beyond the count its queue keeps. A lowered count is met by a few more each time.
+    fn trim_finals(&mut self, slot: u32) {
+        let (queue, state) = (self.jobs[slot].queue, self.jobs[slot].state);
+        for _ in 0..4 {
+            let home = &self.queues[queue as usize];
+            let kept = home.counts.of(state);
+            if kept <= home.keep(state).count {
+                return;
+            }
+            let Some((_, oldest)) = home.lane(state, model::Priority::NORMAL).and_then(|lane| lane.first())
+            else {
+                return;
+            };
+            self.forget(oldest);
+        }
+    }
+
+    /// Removes every trace of a job.
+    pub(crate) fn forget(&mut self, slot: u32) {
+        self.leave(slot);
+        self.release_unique(slot);
+        let job = &self.jobs[slot];
+        let (sequence, queue) = (job.sequence, job.queue);
+        self.by_sequence.remove(sequence, slot);
+        if let Some(id) = job.asked.as_ref().and_then(|asked| asked.id.clone()) {
+            self.by_given_id.remove(&(queue, id));
+        }
+        if job.body.is_some() {
+            self.dirty.bodies_resident -= u64::from(job.body_len);
+        }
+        self.dirty.forgotten(job);
+        self.jobs.remove(slot);
+        self.touch_queue(queue);
+    }
+
+    fn release_unique(&mut self, slot: u32) {
+        let job = &self.jobs[slot];
+        let Some(key) = job.asked.as_ref().and_then(|asked| asked.unique_key.clone()) else { return };
+        let key = (job.queue, key);
+        if self.unique.get(&key) == Some(&job.sequence) {
+            self.unique.remove(&key);
+        }
+    }
+
+    pub(crate) fn touch(&mut self, slot: u32) {
+        self.dirty.touch(&mut self.jobs[slot]);
+    }
+
+    pub(crate) fn touch_queue(&mut self, queue: u32) {
+        self.dirty.touch_queue(&mut self.queues, queue);
+    }
+}

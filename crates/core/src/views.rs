@@ -1,0 +1,400 @@
+//! Reads: what people and tools see of a shard. Nothing here changes anything.
+
+use crate::{job::Job, queue::Queue, shard::Shard};
+use bytes::Bytes;
+use compact_str::CompactString;
+use kit::Timestamp;
+use model::{
+    Actor, BulkView, Cause, HistoryEntry, JobRef, JobView, LogLine, Priority, QueueName, QueueView, Reject,
+    State,
+};
+
+/// Jobs that one listing looks at, at most; a filter that matches few gives short pages and a cursor to go on.
+const EXAMINED_MAX: usize = 10_000;
+/// Jobs on one page, at most.
+const PAGE_MAX: usize = 1_000;
+
+/// Why a job is where it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Explanation {
+    /// The state as shown.
+    pub state: State,
+    /// One sentence for people.
+    pub summary: String,
+    /// What holds it, most important first.
+    pub reasons: Vec<Reason>,
+    /// The earliest it can start, where that is known.
+    pub expected_at: Option<Timestamp>,
+}
+
+/// One thing that holds a job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reason {
+    /// Its queue is paused.
+    QueuePaused,
+    /// Its time has not come.
+    DelayedUntil(Timestamp),
+    /// It failed and waits for the next attempt.
+    RetryAt(Timestamp),
+    /// Jobs of its queue start before it.
+    Behind {
+        /// How many.
+        ahead: u64,
+        /// Its own priority.
+        priority: Priority,
+    },
+    /// Nothing: the next worker that asks gets it.
+    NextInLine,
+    /// A worker has it.
+    Running {
+        /// Which.
+        worker: Actor,
+        /// Its lease ends here unless renewed.
+        lease_until: Timestamp,
+        /// The attempt fails here.
+        timeout_at: Timestamp,
+    },
+    /// It is final.
+    Final,
+}
+
+/// Which jobs of a queue to list.
+#[derive(Debug, Clone, Default)]
+pub struct ListQuery {
+    /// Only this state; `blocked` means waiting jobs of a paused queue.
+    pub state: Option<State>,
+    /// Only jobs with this tag.
+    pub tag: Option<CompactString>,
+    /// At most so many, 1 to 1,000.
+    pub limit: usize,
+    /// Where the page before ended.
+    pub cursor: Option<u64>,
+}
+
+/// One page of a listing.
+#[derive(Debug, Clone)]
+pub struct Page {
+    /// Without bodies that are not in memory.
+    pub jobs: Vec<JobView>,
+    /// Where the next page begins; `None` at the end.
+    pub next: Option<u64>,
+}
+
+/// Sizes of a shard.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ShardStats {
+    /// Jobs in all states.
+    pub jobs: u64,
+    /// Queues.
+    pub queues: u64,
+    /// Bytes of bodies in memory.
+    pub resident_body_bytes: u64,
+    /// Calls remembered by their keys.
+    pub idempotency_keys: u64,
+    /// Commands ever applied.
+    pub commands_total: u64,
+    /// The position of the newest command.
+    pub position: u64,
+}
+
+/// A place in a listing: which state, for waiting jobs which priority, and the order within the lane.
+#[derive(Clone, Copy)]
+struct Cursor {
+    state: usize,
+    priority: u8,
+    order: u64,
+}
+
+const ORDER_BITS: u32 = 52;
+
+impl Cursor {
+    fn decode(bits: u64) -> Option<Self> {
+        let state = (bits >> 60) as usize;
+        let cursor =
+            Self { state, priority: (bits >> ORDER_BITS) as u8, order: bits & ((1 << ORDER_BITS) - 1) };
+        (state < State::ALL.len()).then_some(cursor)
+    }
+
+    fn encode(self) -> u64 {
+        (self.state as u64) << 60 | u64::from(self.priority) << ORDER_BITS | self.order
+    }
+}
+
+fn some_time(time: Timestamp) -> Option<Timestamp> {
+    (time != Timestamp::ZERO).then_some(time)
+}
+
+impl Shard {
+    fn shown_state(&self, job: &Job) -> State {
+        match job.state {
+            State::Waiting if self.queues[job.queue as usize].paused => State::Blocked,
+            state => state,
+        }
+    }
+
+    fn view(&self, job: &Job) -> JobView {
+        let asked = job.asked.as_deref();
+        let run = job.run.as_deref();
+        let due_at = match job.state {
+            State::Delayed | State::Retrying | State::Active => some_time(job.due),
+            _ => None,
+        };
+        JobView {
+            sequence: job.sequence,
+            id: job.id(self.id),
+            queue: self.queues[job.queue as usize].name.clone(),
+            state: self.shown_state(job),
+            priority: job.priority,
+            attempt: job.attempt,
+            attempts: u32::from(job.attempts),
+            crashes: u32::from(job.crashes),
+            max_crashes: u32::from(job.max_crashes),
+            created_at: job.created_at,
+            due_at,
+            started_at: run.and_then(|run| some_time(run.started_at)),
+            finished_at: run.and_then(|run| some_time(run.finished_at)),
+            expires_at: job.expires_at(),
+            worker: run.filter(|_| job.state == State::Active).map(|run| run.worker.clone()),
+            lease_token: job.token(),
+            body_bytes: job.body_len,
+            body: job.body.as_deref().map(Bytes::copy_from_slice),
+            content_type: asked.map(|asked| asked.content_type.clone()).unwrap_or_default(),
+            result: run.and_then(|run| run.result.clone()),
+            progress: run.and_then(|run| run.progress.clone()),
+            error: run.and_then(|run| run.error.as_deref().cloned()),
+            tags: asked.map(|asked| asked.tags.clone()).unwrap_or_default(),
+            meta: asked.map(|asked| asked.meta.clone()).unwrap_or_default(),
+            unique_key: asked.and_then(|asked| asked.unique_key.clone()),
+            timeout_ms: u64::from(job.timeout_ms),
+        }
+    }
+
+    /// One job.
+    pub fn job(&self, job: &JobRef) -> Option<JobView> {
+        self.find(job).map(|slot| self.view(&self.jobs[slot]))
+    }
+
+    /// Every change of a job, the push first.
+    pub fn history(&self, job: &JobRef) -> Option<Vec<HistoryEntry>> {
+        let job = &self.jobs[self.find(job)?];
+        let base = (job.created_at, job.position);
+        let later =
+            job.run.as_ref().map(|run| run.history.entries(base).unwrap_or_default()).unwrap_or_default();
+        let began_as = later.first().and_then(|entry| entry.from).unwrap_or(job.state);
+        let push = HistoryEntry {
+            from: None,
+            to: began_as,
+            at: job.created_at,
+            cause: Cause::Push,
+            attempt: 0,
+            actor: job.asked.as_ref().map(|asked| asked.pusher.clone()).unwrap_or_default(),
+            position: job.position,
+            error: None,
+        };
+        Some(std::iter::once(push).chain(later).collect())
+    }
+
+    /// What a job's handlers wrote.
+    pub fn log_lines(&self, job: &JobRef) -> Option<Vec<LogLine>> {
+        let run = self.jobs[self.find(job)?].run.as_ref();
+        Some(
+            run.and_then(|run| run.log.as_ref())
+                .map(|log| log.lines.iter().cloned().collect())
+                .unwrap_or_default(),
+        )
+    }
+
+    /// Why a job is where it is, and when it can start.
+    pub fn explain(&self, job: &JobRef) -> Option<Explanation> {
+        let job = &self.jobs[self.find(job)?];
+        let queue = &self.queues[job.queue as usize];
+        let mut reasons = Vec::new();
+        let mut expected_at = None;
+        match job.state {
+            State::Waiting | State::Blocked => {
+                if queue.paused {
+                    reasons.push(Reason::QueuePaused);
+                }
+                match self.ahead_of(queue, job) {
+                    0 if !queue.paused => reasons.push(Reason::NextInLine),
+                    0 => {}
+                    ahead => reasons.push(Reason::Behind { ahead, priority: job.priority }),
+                }
+                expected_at = (reasons == [Reason::NextInLine]).then_some(self.counters.time);
+            }
+            State::Delayed => reasons.push(Reason::DelayedUntil(job.due)),
+            State::Retrying => reasons.push(Reason::RetryAt(job.due)),
+            State::Active => {
+                let run = job.run.as_deref();
+                reasons.push(Reason::Running {
+                    worker: run.map(|run| run.worker.clone()).unwrap_or_default(),
+                    lease_until: run.map_or(Timestamp::ZERO, |run| run.lease_until),
+                    timeout_at: run.map_or(Timestamp::ZERO, |run| run.timeout_at),
+                });
+            }
+            State::Completed | State::Dead | State::Cancelled | State::Expired => reasons.push(Reason::Final),
+        }
+        if matches!(job.state, State::Delayed | State::Retrying) {
+            if queue.paused {
+                reasons.push(Reason::QueuePaused);
+            } else {
+                expected_at = Some(job.due);
+            }
+        }
+        let summary = self.summary(job, queue, &reasons);
+        Some(Explanation { state: self.shown_state(job), summary, reasons, expected_at })
+    }
+
+    fn ahead_of(&self, queue: &Queue, job: &Job) -> u64 {
+        queue
+            .waiting_lanes()
+            .take_while(|(priority, _)| *priority <= job.priority)
+            .map(|(priority, lane)| if priority < job.priority { lane.len() } else { lane.rank(job.order) })
+            .sum()
+    }
+
+    fn summary(&self, job: &Job, queue: &Queue, reasons: &[Reason]) -> String {
+        let parts: Vec<String> = reasons
+            .iter()
+            .map(|reason| match reason {
+                Reason::QueuePaused => format!("queue {} is paused", queue.name),
+                Reason::DelayedUntil(at) => format!("it is not to start before {at}"),
+                Reason::RetryAt(at) => {
+                    format!("attempt {} of {} failed; the next is at {at}", job.attempt, job.attempts)
+                }
+                Reason::Behind { ahead, priority } => {
+                    format!(
+                        "{ahead} of {} waiting jobs start before it (priority {priority})",
+                        queue.waiting_count()
+                    )
+                }
+                Reason::NextInLine => "it is next: the first worker that asks gets it".to_string(),
+                Reason::Running { worker, lease_until, .. } => {
+                    format!(
+                        "worker {worker} runs attempt {} of {}, leased until {lease_until}",
+                        job.attempt, job.attempts
+                    )
+                }
+                Reason::Final => match job.run.as_ref().and_then(|run| run.error.as_ref()) {
+                    Some(error) if job.state != State::Completed => {
+                        format!("it ended {} after {} attempts: {}", job.state, job.attempt, error.message)
+                    }
+                    _ => format!("it ended {}", job.state),
+                },
+            })
+            .collect();
+        parts.join("; ")
+    }
+
+    /// One queue.
+    pub fn queue(&self, name: &QueueName) -> Option<QueueView> {
+        self.queue_by_name(name).map(|queue| self.queue_view(queue))
+    }
+
+    fn queue_view(&self, queue: &Queue) -> QueueView {
+        let mut counts = queue.counts;
+        if queue.paused {
+            counts.by_state.swap(State::Waiting as usize, State::Blocked as usize);
+        }
+        let oldest = queue.head().map(|slot| &self.jobs[slot]).map(|job| {
+            let run = job.run.as_ref();
+            let entered = run.and_then(|run| {
+                run.history.entries((job.created_at, job.position)).ok()?.last().map(|entry| entry.at)
+            });
+            entered.unwrap_or(job.created_at)
+        });
+        QueueView {
+            name: queue.name.clone(),
+            paused: queue.paused,
+            settings: queue.settings.clone(),
+            counts,
+            live_bytes: queue.live_bytes,
+            oldest_waiting_at: oldest,
+            pushed_total: queue.totals.pushed,
+            started_total: queue.totals.started,
+            completed_total: queue.totals.completed,
+            failed_total: queue.totals.failed,
+            dead_total: queue.totals.dead,
+        }
+    }
+
+    /// Queues in the order of their names, from the first after `after`, at most `limit`.
+    pub fn queues(&self, after: Option<&QueueName>, limit: usize) -> Vec<QueueView> {
+        use std::ops::Bound::{Excluded, Unbounded};
+        let range = (after.map_or(Unbounded, Excluded), Unbounded);
+        let indexes = self.queue_index.range::<QueueName, _>(range).take(limit.min(PAGE_MAX));
+        indexes.map(|(_, index)| self.queue_view(&self.queues[*index as usize])).collect()
+    }
+
+    /// Jobs of a queue: state by state, each in the order in which jobs entered it (waiting ones in the order of their starts).
+    ///
+    /// # Errors
+    /// An unknown queue, or a cursor that no page gave.
+    pub fn list(&self, name: &QueueName, query: &ListQuery) -> Result<Page, Reject> {
+        let queue = &self.queues[self.known_queue(name)? as usize];
+        let bad_cursor = || Reject::Invalid { field: "cursor", reason: "is not one that a page gave".into() };
+        let mut cursor = match query.cursor {
+            Some(bits) => Cursor::decode(bits).ok_or_else(bad_cursor)?,
+            None => Cursor { state: 0, priority: 0, order: 0 },
+        };
+        let wanted = |state: State| match query.state {
+            None => state != State::Blocked,
+            Some(State::Blocked) => state == State::Waiting && queue.paused,
+            Some(State::Waiting) => state == State::Waiting && !queue.paused,
+            Some(only) => state == only,
+        };
+        let limit = query.limit.clamp(1, PAGE_MAX);
+        let mut page = Page { jobs: Vec::new(), next: None };
+        let mut examined = 0;
+        while let Some(&state) = State::ALL.get(cursor.state) {
+            let lanes: Vec<_> = match state {
+                _ if !wanted(state) => Vec::new(),
+                State::Waiting => queue.waiting_lanes().collect(),
+                _ => {
+                    queue.lane(state, Priority::NORMAL).map(|lane| (Priority(0), lane)).into_iter().collect()
+                }
+            };
+            for (priority, lane) in lanes.into_iter().filter(|(priority, _)| priority.0 >= cursor.priority) {
+                let from = if priority.0 == cursor.priority { cursor.order } else { 0 };
+                for (order, slot) in lane.iter_from(from) {
+                    if page.jobs.len() == limit || examined == EXAMINED_MAX {
+                        page.next =
+                            Some(Cursor { state: cursor.state, priority: priority.0, order }.encode());
+                        return Ok(page);
+                    }
+                    examined += 1;
+                    let job = &self.jobs[slot];
+                    if query.tag.as_ref().is_none_or(|tag| job.has_tag(tag)) {
+                        page.jobs.push(self.view(job));
+                    }
+                }
+            }
+            cursor = Cursor { state: cursor.state + 1, priority: 0, order: 0 };
+        }
+        Ok(page)
+    }
+
+    /// The next jobs of a queue in the order in which they will start.
+    pub fn upcoming(&self, name: &QueueName, limit: usize) -> Option<Vec<JobView>> {
+        let queue = self.queue_by_name(name)?;
+        let slots = queue.waiting_lanes().flat_map(|(_, lane)| lane.iter_from(0)).take(limit.min(PAGE_MAX));
+        Some(slots.map(|(_, slot)| self.view(&self.jobs[slot])).collect())
+    }
+
+    /// Bulk operations, those that ended not long ago included.
+    pub fn bulks(&self) -> Vec<BulkView> {
+        self.bulks.values().map(|bulk| bulk.view(&self.queues[bulk.queue as usize].name)).collect()
+    }
+
+    /// Sizes and totals.
+    pub fn stats(&self) -> ShardStats {
+        ShardStats {
+            jobs: self.jobs.len() as u64,
+            queues: self.queues.len() as u64,
+            resident_body_bytes: self.resident_bytes(),
+            idempotency_keys: self.idempotency.len() as u64,
+            commands_total: self.counters.position,
+            position: self.counters.position,
+        }
+    }
+}
