@@ -209,6 +209,11 @@ impl Shard {
             .any(|queue| !queue.paused && queue.waiting_count() > 0)
     }
 
+    /// How many jobs of a queue a fetch could take now: none while it is paused.
+    pub fn ready(&self, queue: &QueueName) -> u64 {
+        self.queue_by_name(queue).filter(|queue| !queue.paused).map_or(0, |queue| queue.waiting_count())
+    }
+
     pub(crate) fn queue_by_name(&self, name: &QueueName) -> Option<&Queue> {
         self.queue_index.get(name).map(|index| &self.queues[*index as usize])
     }
