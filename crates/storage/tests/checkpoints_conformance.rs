@@ -1,0 +1,23 @@
+//! Every store of checkpoints we have, put through the published suite.
+
+use storage::checkpoints::{
+    conformance,
+    fjall::{FjallCheckpoints, Options},
+    memory::MemoryCheckpoints,
+};
+
+#[test]
+fn the_memory_checkpoints_conform() {
+    conformance::run(&mut || {
+        let kept = MemoryCheckpoints::new();
+        Box::new(move || Ok(Box::new(kept.clone())))
+    });
+}
+
+#[test]
+fn the_fjall_checkpoints_conform() {
+    conformance::run(&mut || {
+        let place = tempfile::tempdir().unwrap();
+        Box::new(move || Ok(Box::new(FjallCheckpoints::open(place.path(), Options::DEFAULT)?)))
+    });
+}
