@@ -14,13 +14,12 @@ use crate::{
     files::{SharedFiles, uninterrupted, write_all_at},
     log::{
         LogError,
-        segment::space::{failure, open, read_range, rename, sync_dir},
+        segment::space::{failure, read_range, rename, sync_dir},
     },
 };
 
 /// The file's name.
 pub(crate) const IDENTITY: &str = "identity";
-const TEMPORARY: &str = "identity.tmp";
 const FORMAT: u32 = 1;
 /// Longer files are not ours.
 const LENGTH_MAX: u64 = 4_096;
@@ -39,16 +38,19 @@ pub(crate) fn read(files: &SharedFiles, kind: &str) -> Result<Option<u64>, LogEr
     })
 }
 
-/// Writes the identity so that it is there whole or not at all, and durable on return.
+/// Writes the identity, durable on return.
 pub(crate) fn write(files: &SharedFiles, kind: &str, id: u64) -> Result<(), LogError> {
-    let file = files.create(TEMPORARY).map_err(|source| failure(files, "create", TEMPORARY, source))?;
-    write_all_at(&*file, render(kind, id).as_bytes(), 0)
+    write_whole(files, IDENTITY, render(kind, id).as_bytes())
+}
+
+/// Writes a small file so that it is there whole or not at all, and durable on return.
+pub(crate) fn write_whole(files: &SharedFiles, name: &str, bytes: &[u8]) -> Result<(), LogError> {
+    let temporary = format!("{name}.tmp");
+    let file = files.create(&temporary).map_err(|source| failure(files, "create", &temporary, source))?;
+    write_all_at(&*file, bytes, 0)
         .and_then(|()| uninterrupted(|| file.sync_all()))
-        .map_err(|source| failure(files, "write", TEMPORARY, source))?;
-    drop(file);
-    rename(files, TEMPORARY, IDENTITY)?;
-    // Opening proves the entry before anything relies on it.
-    open(files, IDENTITY)?;
+        .map_err(|source| failure(files, "write", &temporary, source))?;
+    rename(files, &temporary, name)?;
     sync_dir(files)
 }
 

@@ -161,7 +161,7 @@ fn a_log_cut_at_every_byte_of_an_unfinished_flush_keeps_the_rest() {
                 kept.insert(log.next() - 1);
                 check_content(&records(&log, 1).unwrap(), 1);
             }
-            Err(LogError::Corrupt { .. }) => {}
+            Err(LogError::Corrupt { .. } | LogError::Foreign { .. }) => {}
             Err(other) => panic!("cut at {cut}: {other}"),
         }
     }
@@ -279,6 +279,7 @@ fn a_failed_write_or_flush_poisons_the_log_for_good() {
             }
             drop(log);
             files.kill();
+            files.heal();
             drop(recover(&files, acknowledged));
         }
     }
@@ -488,7 +489,7 @@ fn damaged_missing_and_foreign_files_are_refused_by_name() {
                     // the last record of a file is none.
                     check_content(&all, first);
                     assert_eq!(first + all.len() as u64, count + 1, "{name}, variant {variant}");
-                    assert!(variant == 0 && first > 1 || variant == 2, "{name}, variant {variant}");
+                    assert!(variant == 0 && first > 1, "{name}, variant {variant}");
                 }
             }
         }
@@ -523,5 +524,5 @@ fn opening_again_and_again_does_not_grow_the_directory() {
         acknowledged += 1;
     }
     let bytes: usize = files.list().unwrap().iter().map(|name| files.bytes(name).unwrap().len()).sum();
-    assert!(bytes < 20 << 10, "{bytes}");
+    assert!(bytes < 40 << 10, "{bytes}");
 }

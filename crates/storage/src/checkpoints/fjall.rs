@@ -1,11 +1,11 @@
 //! Checkpoints in an LSM tree (the `fjall` library) on this machine.
 //!
 //! ```text
-//! keyspace "records"   key: shard (2 bytes, big-endian), key     value: crc (4 bytes, little-endian), value
-//! keyspace "marks"     key: shard (2 bytes, big-endian)          value: crc, index (8 bytes), position (8 bytes), little-endian
+//! mark     key: 0, shard (2 bytes, big-endian)         value: crc (4 bytes), index (8 bytes), position (8 bytes), little-endian
+//! record   key: 1, shard (2 bytes, big-endian), key    value: crc (4 bytes, little-endian), value
 //! ```
 //!
-//! The crc (CRC-32C) covers the key as stored and the value, so a value under another key is found out as well.
+//! Both are in one keyspace of the engine, so that whatever loses the records loses their mark. The crc (CRC-32C) covers the key as stored and the value, so a value under another key is found out as well.
 //!
 //! # How a write is atomic
 //!
@@ -71,6 +71,8 @@ const CLEAR_BATCH: usize = 10_000;
 const KIND: &str = "checkpoints";
 const ENGINE: &str = "fjall";
 const CRC: usize = 4;
+/// Bytes in front of a key: which kind it is, and the shard.
+const PREFIX: usize = 3;
 
 /// [`Checkpoints`] in a `fjall` database.
 pub struct FjallCheckpoints {
@@ -78,16 +80,13 @@ pub struct FjallCheckpoints {
     files: SharedFiles,
     options: Options,
     db: Database,
-    tables: Tables,
+    table: Table,
     /// A redo file waits to be applied.
     pending: bool,
 }
 
 #[derive(Clone)]
-struct Tables {
-    records: Keyspace,
-    marks: Keyspace,
-}
+struct Table(Keyspace);
 
 impl FjallCheckpoints {
     /// Opens the checkpoints in the directory `path`, or starts some, and completes a write that a crash cut short.
@@ -108,12 +107,12 @@ impl FjallCheckpoints {
             // The very first open did not come to an end, so there is nothing to lose.
             std::fs::remove_dir_all(&engine).map_err(io("clear"))?;
         }
-        let (db, tables) = open_engine(&engine, &options)?;
+        let (db, table) = open_engine(&engine, &options)?;
         if !begun {
             identity::write(&files, KIND, options.directory)?;
         }
         redo::tidy(&files)?;
-        let mut checkpoints = Self { path: path.to_path_buf(), files, options, db, tables, pending: true };
+        let mut checkpoints = Self { path: path.to_path_buf(), files, options, db, table, pending: true };
         checkpoints.complete()?;
         Ok(checkpoints)
     }
@@ -164,19 +163,19 @@ impl FjallCheckpoints {
     fn commit(&self, shard: u16, changes: &[Change], mark: Option<Mark>) -> Result<(), CheckpointError> {
         let mut batch = self.db.batch();
         for change in changes {
-            let key = stored_key(shard, change.key());
+            let key = record_key(shard, change.key());
             match change {
                 Change::Put { value, .. } => {
                     let value = stored_value(&key, value);
-                    batch.insert(&self.tables.records, key, value);
+                    batch.insert(&self.table.0, key, value);
                 }
-                Change::Delete { .. } => batch.remove(&self.tables.records, key),
+                Change::Delete { .. } => batch.remove(&self.table.0, key),
             }
         }
         if let Some(mark) = mark {
-            let key = stored_key(shard, &[]);
+            let key = mark_key(shard);
             let value = stored_value(&key, &encode_mark(mark));
-            batch.insert(&self.tables.marks, key, value);
+            batch.insert(&self.table.0, key, value);
         }
         batch.commit().map_err(engine("write"))
     }
@@ -200,9 +199,9 @@ impl FjallCheckpoints {
             last.insert(change.key(), crc);
         }
         for (key, crc) in last {
-            let found = self.tables.get(shard, key)?;
+            let found = self.table.get(shard, key)?;
             if found.as_deref().map(crc32c::crc32c) != crc {
-                return Err(corrupt(&stored_key(shard, key), "it does not read back as it was just written"));
+                return Err(corrupt(&record_key(shard, key), "it does not read back as it was just written"));
             }
         }
         Ok(())
@@ -212,7 +211,7 @@ impl FjallCheckpoints {
         if self.mark(shard)? == Some(mark) {
             return Ok(());
         }
-        Err(corrupt(&stored_key(shard, &[]), "the mark does not read back as it was just written"))
+        Err(corrupt(&mark_key(shard), "the mark does not read back as it was just written"))
     }
 
     fn check_space(&self, bytes: u64) -> Result<(), CheckpointError> {
@@ -229,8 +228,8 @@ impl FjallCheckpoints {
 
 impl Checkpoints for FjallCheckpoints {
     fn mark(&self, shard: u16) -> Result<Option<Mark>, CheckpointError> {
-        let key = stored_key(shard, &[]);
-        let Some(stored) = self.tables.marks.get(&key).map_err(engine("read"))? else { return Ok(None) };
+        let key = mark_key(shard);
+        let Some(stored) = self.table.0.get(&key).map_err(engine("read"))? else { return Ok(None) };
         let value = checked_value(&key, &stored)?;
         decode_mark(value).map(Some).ok_or_else(|| corrupt(&key, "the mark has a wrong length"))
     }
@@ -261,26 +260,26 @@ impl Checkpoints for FjallCheckpoints {
     }
 
     fn scan(&self, shard: u16, prefix: &[u8], visit: &mut Visit<'_>) -> Result<(), CheckpointError> {
-        for guard in self.tables.records.prefix(stored_key(shard, prefix)) {
+        for guard in self.table.0.prefix(record_key(shard, prefix)) {
             let (key, stored) = guard.into_inner().map_err(engine("read"))?;
-            visit(&key[2..], checked_value(&key, &stored)?)?;
+            visit(&key[PREFIX..], checked_value(&key, &stored)?)?;
         }
         Ok(())
     }
 
     fn reader(&self) -> Arc<dyn CheckpointReader> {
-        Arc::new(self.tables.clone())
+        Arc::new(self.table.clone())
     }
 
     fn clear(&mut self, shard: u16) -> Result<(), CheckpointError> {
         self.complete()?;
-        let prefix = stored_key(shard, &[]);
-        self.tables.marks.remove(&prefix).map_err(engine("write"))?;
+        let prefix = record_key(shard, &[]);
+        self.table.0.remove(mark_key(shard)).map_err(engine("write"))?;
         self.persist()?;
         loop {
             let mut batch = self.db.batch();
-            for guard in self.tables.records.prefix(&prefix).take(CLEAR_BATCH) {
-                batch.remove(&self.tables.records, guard.key().map_err(engine("read"))?);
+            for guard in self.table.0.prefix(&prefix).take(CLEAR_BATCH) {
+                batch.remove(&self.table.0, guard.key().map_err(engine("read"))?);
             }
             if batch.is_empty() {
                 break;
@@ -291,10 +290,10 @@ impl Checkpoints for FjallCheckpoints {
     }
 }
 
-impl CheckpointReader for Tables {
+impl CheckpointReader for Table {
     fn get(&self, shard: u16, key: &[u8]) -> Result<Option<Vec<u8>>, CheckpointError> {
-        let key = stored_key(shard, key);
-        let Some(stored) = self.records.get(&key).map_err(engine("read"))? else { return Ok(None) };
+        let key = record_key(shard, key);
+        let Some(stored) = self.0.get(&key).map_err(engine("read"))? else { return Ok(None) };
         checked_value(&key, &stored).map(|value| Some(value.to_vec()))
     }
 }
@@ -311,7 +310,7 @@ fn check_identity(files: &SharedFiles, directory: u64) -> Result<bool, LogError>
     }
 }
 
-fn open_engine(path: &Path, options: &Options) -> Result<(Database, Tables), CheckpointError> {
+fn open_engine(path: &Path, options: &Options) -> Result<(Database, Table), CheckpointError> {
     let opened = catch_unwind(AssertUnwindSafe(|| -> ::fjall::Result<_> {
         let db = Database::builder(path)
             .cache_size(options.cache_bytes)
@@ -319,10 +318,9 @@ fn open_engine(path: &Path, options: &Options) -> Result<(Database, Tables), Che
             .worker_threads(2)
             .open()?;
         let memtable = options.memtable_bytes;
-        let records =
-            db.keyspace("records", || KeyspaceCreateOptions::default().max_memtable_size(memtable))?;
-        let marks = db.keyspace("marks", KeyspaceCreateOptions::default)?;
-        Ok((db, Tables { records, marks }))
+        let table =
+            db.keyspace("checkpoints", || KeyspaceCreateOptions::default().max_memtable_size(memtable))?;
+        Ok((db, Table(table)))
     }));
     match opened {
         Ok(Ok(opened)) => Ok(opened),
@@ -346,9 +344,15 @@ fn engine(operation: &'static str) -> impl Fn(::fjall::Error) -> CheckpointError
     }
 }
 
-fn stored_key(shard: u16, key: &[u8]) -> Vec<u8> {
-    let mut stored = Vec::with_capacity(2 + key.len());
-    stored.extend_from_slice(&shard.to_be_bytes());
+fn mark_key(shard: u16) -> [u8; PREFIX] {
+    let [high, low] = shard.to_be_bytes();
+    [0, high, low]
+}
+
+fn record_key(shard: u16, key: &[u8]) -> Vec<u8> {
+    let [high, low] = shard.to_be_bytes();
+    let mut stored = Vec::with_capacity(PREFIX + key.len());
+    stored.extend_from_slice(&[1, high, low]);
     stored.extend_from_slice(key);
     stored
 }

@@ -16,10 +16,7 @@
 use super::{Change, CheckpointError, Mark};
 use crate::{
     files::{File, SharedFiles, read_full_at, uninterrupted, write_all_at},
-    log::{
-        LogError,
-        segment::space::{failure, is_full, rename, sync_dir},
-    },
+    log::segment::space::{failure, is_full, rename, sync_dir},
 };
 use kit::codec::{Malformed, Reader, put_bytes, put_u64};
 
@@ -164,8 +161,7 @@ impl Frames<'_> {
         let [a, b, c, d, e, f, g, h] = header;
         let length = u64::from(u32::from_le_bytes([a, b, c, d]));
         let offset = self.offset + FRAME_HEADER as u64;
-        let size =
-            self.file.len().map_err(|source| LogError::from(failure(self.files, "measure", NAME, source)))?;
+        let size = self.file.len().map_err(|source| failure(self.files, "measure", NAME, source))?;
         if length > size.saturating_sub(offset) {
             return Err(self.corrupt("a frame is longer than the file"));
         }

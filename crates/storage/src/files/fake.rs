@@ -92,8 +92,8 @@ enum Change {
 #[derive(Clone)]
 enum Entry {
     Create { name: String, inode: u64 },
-    Rename { from: String, to: String },
-    Remove { name: String },
+    Rename { from: String, to: String, inode: u64 },
+    Remove { name: String, inode: u64 },
 }
 
 impl FakeFiles {
@@ -310,13 +310,17 @@ impl Entry {
             Entry::Create { name, inode } => {
                 names.insert(name.clone(), *inode);
             }
-            Entry::Rename { from, to } => {
-                if let Some(inode) = names.remove(from) {
-                    names.insert(to.clone(), inode);
+            Entry::Rename { from, to, inode } => {
+                // An earlier entry may have been lost, so the old name may be none or stand for another file.
+                if names.get(from) == Some(inode) {
+                    names.remove(from);
                 }
+                names.insert(to.clone(), *inode);
             }
-            Entry::Remove { name } => {
-                names.remove(name);
+            Entry::Remove { name, inode } => {
+                if names.get(name) == Some(inode) {
+                    names.remove(name);
+                }
             }
         }
     }
@@ -443,20 +447,16 @@ impl Files for FakeFiles {
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         let mut state = self.state();
         state.enter(Operation::Rename)?;
-        if !state.names.contains_key(from) {
-            return Err(io::ErrorKind::NotFound.into());
-        }
-        state.record(Entry::Rename { from: from.to_string(), to: to.to_string() });
+        let inode = *state.names.get(from).ok_or(io::ErrorKind::NotFound)?;
+        state.record(Entry::Rename { from: from.to_string(), to: to.to_string(), inode });
         Ok(())
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
         let mut state = self.state();
         state.enter(Operation::Rename)?;
-        if !state.names.contains_key(name) {
-            return Err(io::ErrorKind::NotFound.into());
-        }
-        state.record(Entry::Remove { name: name.to_string() });
+        let inode = *state.names.get(name).ok_or(io::ErrorKind::NotFound)?;
+        state.record(Entry::Remove { name: name.to_string(), inode });
         Ok(())
     }
 

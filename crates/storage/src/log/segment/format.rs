@@ -12,8 +12,9 @@
 //!          40  8  first                       index of the first record in this file
 //!          48  8  epoch                       of the owner that made the file: this is the epoch record
 //!          56  8  synced                      every record up to this index was on the disk when the file got its name
-//!          64  4  chain                       header crc of record first-1; 0 for none
-//!          68     zeros
+//!          64  8  size                        of the file in bytes; a shorter file was cut
+//!          72  4  chain                       header crc of record first-1; 0 for none
+//!          76     zeros
 //!
 //! record    0  4  "MPR1"
 //!           4  4  crc of bytes 8..48          covers the payload too, through its crc
@@ -45,7 +46,7 @@ pub(crate) const VERSION: u32 = 1;
 pub(crate) const SEGMENT_HEADER: usize = 512;
 pub(crate) const RECORD_HEADER: usize = 48;
 const SEGMENT_MAGIC: [u8; 8] = *b"MPSEGMT\n";
-const RECORD_MAGIC: [u8; 4] = *b"MPR1";
+pub(crate) const RECORD_MAGIC: [u8; 4] = *b"MPR1";
 /// Records start at multiples of this.
 pub(crate) const ALIGN: usize = 8;
 
@@ -57,6 +58,7 @@ pub(crate) struct SegmentHeader {
     pub(crate) first: u64,
     pub(crate) epoch: u64,
     pub(crate) synced: u64,
+    pub(crate) size: u64,
     pub(crate) chain: u32,
 }
 
@@ -73,13 +75,12 @@ impl SegmentHeader {
         let mut bytes = [0; SEGMENT_HEADER];
         bytes[0..8].copy_from_slice(&SEGMENT_MAGIC);
         bytes[8..12].copy_from_slice(&VERSION.to_le_bytes());
-        for (at, value) in [self.directory, self.sequence, self.previous, self.first, self.epoch, self.synced]
-            .into_iter()
-            .enumerate()
-        {
-            bytes[16 + at * 8..24 + at * 8].copy_from_slice(&value.to_le_bytes());
+        let words =
+            [self.directory, self.sequence, self.previous, self.first, self.epoch, self.synced, self.size];
+        for (at, word) in words.into_iter().enumerate() {
+            bytes[16 + at * 8..24 + at * 8].copy_from_slice(&word.to_le_bytes());
         }
-        bytes[64..68].copy_from_slice(&self.chain.to_le_bytes());
+        bytes[72..76].copy_from_slice(&self.chain.to_le_bytes());
         let crc = crc32c::crc32c(&bytes[16..]);
         bytes[12..16].copy_from_slice(&crc.to_le_bytes());
         bytes
@@ -102,7 +103,8 @@ impl SegmentHeader {
             first: u64_at(bytes, 40),
             epoch: u64_at(bytes, 48),
             synced: u64_at(bytes, 56),
-            chain: u32_at(bytes, 64),
+            size: u64_at(bytes, 64),
+            chain: u32_at(bytes, 72),
         })
     }
 

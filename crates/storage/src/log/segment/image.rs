@@ -18,7 +18,7 @@
 //!
 //! - `i <= S`: a flush that covered `i` had returned. This is damage (story 2).
 //! - `i > S`: everything behind the hole was encoded before any flush covering `i` had been seen to return, so it belongs
-//!    to the same window of unflushed writes as `i`. Cut (story 1).
+//!   to the same window of unflushed writes as `i`. Cut (story 1).
 //!
 //! *Nothing acknowledged is cut*, unless its only witnesses are gone as well: an acknowledgement of `i` at `disk` follows
 //! a finished flush, and the next thing written to the file, a mark, says so. The mark itself is not flushed (that would double
@@ -37,7 +37,7 @@
 //! Payloads may contain anything, even the bytes of an old copy of this very file. A record found inside one is still a true
 //! statement about the past, so it cannot raise `S` wrongly; and reading in order never looks inside a payload.
 
-use super::format::{ALIGN, Kind, RECORD_HEADER, RecordHeader, SEGMENT_HEADER, SegmentHeader};
+use super::format::{ALIGN, Kind, RECORD_HEADER, RECORD_MAGIC, RecordHeader, SEGMENT_HEADER, SegmentHeader};
 
 /// The place where the next record must be, and what it must say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -140,19 +140,13 @@ pub(crate) fn examine(image: &[u8], header: &SegmentHeader) -> Result<Tail, Brok
 
 /// Calls `seen` for every whole record header at or behind `offset`, whatever its place in the order.
 fn for_each_header(image: &[u8], offset: usize, salt: u32, mut seen: impl FnMut(&RecordHeader)) {
-    let mut at = offset.next_multiple_of(ALIGN);
-    while let Some(bytes) = image.get(at..).filter(|bytes| bytes.len() >= RECORD_HEADER) {
-        // Free space is mostly zeros: step over a whole line of them at once.
-        if let Some(line) = bytes.first_chunk::<64>()
-            && line == &[0; 64]
+    let start = offset.next_multiple_of(ALIGN).min(image.len());
+    for (word, bytes) in image[start..].chunks_exact(ALIGN).enumerate() {
+        if bytes.starts_with(&RECORD_MAGIC)
+            && let Some((header, _)) = RecordHeader::decode(&image[start + word * ALIGN..], salt)
         {
-            at += 64;
-            continue;
-        }
-        if let Some((header, _)) = RecordHeader::decode(bytes, salt) {
             seen(&header);
         }
-        at += ALIGN;
     }
 }
 

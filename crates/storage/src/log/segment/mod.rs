@@ -9,6 +9,7 @@
 //! | `segment-<sequence>.log` | records; the highest sequence is the one that grows |
 //! | `spare-<sequence>.log` | trimmed, to be written over: flushing over written blocks costs half of flushing into new ones |
 //! | `reserve.log` | space held back for outcomes and deletions on a full disk |
+//! | `closed` | how far the log went at the last clean close |
 //! | `next.tmp` | a segment in the making |
 //!
 //! The modules: `format` draws the bytes, `image` decides where a log ends and what is damage (with the argument why),
@@ -38,6 +39,7 @@ mod format;
 mod image;
 mod recover;
 pub(crate) mod space;
+mod witness;
 
 use super::{Entry, Log, LogError, PAYLOAD_MAX, Record, Visit, measure};
 use crate::files::{File, Lock, SharedFiles, uninterrupted, write_all_at};
@@ -97,6 +99,8 @@ pub struct SegmentLog {
     synced: u64,
     /// A mark was written since the last flush.
     mark_unsynced: bool,
+    /// What the file `closed` says.
+    witnessed: u64,
     poison: Option<String>,
 }
 
@@ -204,6 +208,7 @@ impl SegmentLog {
             first: self.next,
             epoch: self.epoch,
             synced: self.synced,
+            size: claim.size,
             chain: self.chain,
         };
         let fresh = Active::build(&self.files, claim, header, &[])?;
@@ -446,6 +451,9 @@ impl Log for SegmentLog {
             if log.mark_unsynced {
                 log.sync_active()?;
                 log.mark_unsynced = false;
+            }
+            if log.witnessed != log.next {
+                witness::write(&log.files, log.next)?;
             }
             Ok(())
         });

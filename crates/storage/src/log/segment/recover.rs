@@ -6,7 +6,8 @@
 //! 2. Take stock of spare files; throw away what is half made.
 //! 3. Read the headers. A file whose first record is not behind that of an older file replaces it: a crash came between
 //!    steps 5 and 6 of an earlier opening. It is removed.
-//! 4. Flush the last file, forget its cached pages and read it from the disk. Find its end, or refuse.
+//! 4. Flush the last file, forget its cached pages and read it from the disk. Find its end, or refuse; compare it with what
+//!    the last clean close said.
 //! 5. Copy the end of the log into a fresh file with a higher sequence and the new epoch: the whole last file if it is
 //!    small, else only what no flush is known to have covered. When the copy has its name, it replaces the original.
 //! 6. Remove the original, or seal it where the copy begins.
@@ -19,6 +20,7 @@ use super::{
     format::{BadHeader, Kind, RECORD_HEADER, RecordHeader, SEGMENT_HEADER, SegmentHeader, put_entry},
     image::{Cursor, Tail, examine, walk},
     space::{self, Space, failure, read_header, read_range, segment_name, segment_sequence, sync_dir},
+    witness,
 };
 use crate::{
     files::{File, SharedFiles, uninterrupted, write_all_at},
@@ -52,8 +54,21 @@ pub(super) fn open(files: SharedFiles, mut options: Options) -> Result<SegmentLo
         });
     }
     let last = headers.pop_back().map(|header| Last::read(&files, header)).transpose()?;
-    let copy = Copy::plan(last.as_ref(), &headers, &options, &space);
+    let witnessed = witness::read(&files)?;
+    if let Some(end) = last.as_ref().map(|last| last.tail.end).filter(|end| end.index < witnessed) {
+        return Err(LogError::Corrupt {
+            file: witness::path(&files),
+            offset: 0,
+            index: end.index,
+            reason: format!(
+                "at its last close the log went to {}, and that record is missing",
+                witnessed - 1
+            ),
+        });
+    }
+    let mut copy = Copy::plan(last.as_ref(), &headers, &options, &space);
     let claim = space.claim((copy.records.len() + RECORD_HEADER) as u64, true)?;
+    copy.header.size = claim.size;
     let active = Active::build(&files, claim, copy.header, &copy.records)?;
     if let Some(last) = last {
         match copy.seal {
@@ -86,6 +101,7 @@ pub(super) fn open(files: SharedFiles, mut options: Options) -> Result<SegmentLo
         written: copy.end.index,
         synced: copy.end.index - 1,
         mark_unsynced: false,
+        witnessed,
         poison: None,
     })
 }
@@ -151,6 +167,10 @@ fn load_header(files: &SharedFiles, sequence: u64, directory: u64) -> Result<Seg
     }
     if header.sequence != sequence || header.first == 0 {
         return Err(corrupt(files, sequence, 0, header.first, "this is another file under a wrong name"));
+    }
+    let length = file.len().map_err(|source| failure(files, "measure", &name, source))?;
+    if length < header.size {
+        return Err(corrupt(files, sequence, length, header.first, "the file was cut short"));
     }
     Ok(header)
 }
@@ -232,6 +252,7 @@ impl Copy {
             first: 1,
             epoch: 1,
             synced: 0,
+            size: 0,
             chain: 0,
         };
         let Some(last) = last else {
