@@ -16,8 +16,30 @@ use storage::{
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let parent = std::env::args_os().nth(1).map_or_else(std::env::temp_dir, PathBuf::from);
     let place = tempfile::tempdir_in(parent)?;
+    raw(place.path())?;
     flushes(&place.path().join("a"))?;
     checkpoints(&place.path().join("b"))?;
+    Ok(())
+}
+
+/// What the disk itself takes, to compare with.
+fn raw(dir: &Path) -> Result<(), Box<dyn std::error::Error>> {
+    use std::os::unix::fs::FileExt;
+    let file = std::fs::File::create(dir.join("raw"))?;
+    file.write_all_at(&vec![1; 16 << 20], 0)?;
+    file.sync_all()?;
+    for size in [4 << 10, 1 << 20] {
+        let bytes = vec![2; size];
+        let mut times = Vec::new();
+        for round in 0..200 {
+            let start = Instant::now();
+            file.write_all_at(&bytes, (round * size as u64) % (16 << 20))?;
+            file.sync_data()?;
+            times.push(start.elapsed());
+        }
+        times.sort();
+        println!("bare disk, {size} bytes over written blocks: median {:?}, best {:?}", times[100], times[0]);
+    }
     Ok(())
 }
 
@@ -34,7 +56,7 @@ fn flushes(dir: &Path) -> Result<(), Box<dyn std::error::Error>> {
         };
         let mut log = open()?;
         let payload = vec![7; size];
-        let mut run = |rounds: usize| -> Result<Duration, Box<dyn std::error::Error>> {
+        let mut run = |rounds: usize| -> Result<(Duration, Duration), Box<dyn std::error::Error>> {
             let mut times = Vec::new();
             for _ in 0..rounds {
                 let start = Instant::now();
@@ -44,12 +66,12 @@ fn flushes(dir: &Path) -> Result<(), Box<dyn std::error::Error>> {
                 log.trim(log.next() - 1)?;
             }
             times.sort();
-            Ok(times[rounds / 2])
+            Ok((times[rounds / 2], times[0]))
         };
         let fresh = run(rounds)?;
         // By now the files are recycled ones.
         let recycled = run(rounds * (48 << 20) / (size * rounds).max(48 << 20) + rounds)?;
-        println!("{name}: median {fresh:?} in new files, {recycled:?} in recycled ones");
+        println!("{name}: median and best {fresh:?} in new files, {recycled:?} in recycled ones");
         log.close()?;
         drop(log);
         let start = Instant::now();
@@ -62,7 +84,11 @@ fn flushes(dir: &Path) -> Result<(), Box<dyn std::error::Error>> {
 fn checkpoints(dir: &Path) -> Result<(), Box<dyn std::error::Error>> {
     const COUNT: u64 = 1_000_000;
     let start = Instant::now();
-    let (_log, mut checkpoints) = open_local(dir, &Options::default())?;
+    let mut options = Options::default();
+    if let Some(megabytes) = std::env::args().nth(2) {
+        options.checkpoints.memtable_bytes = megabytes.parse::<u64>()? << 20;
+    }
+    let (_log, mut checkpoints) = open_local(dir, &options)?;
     println!("new data directory: {:?}", start.elapsed());
     let mut changes =
         (0..COUNT).map(|n| Change::Put { key: n.to_be_bytes().to_vec(), value: vec![n as u8; 200] });

@@ -1,4 +1,5 @@
 //! Every store of checkpoints we have, put through the published suite.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use storage::checkpoints::{
     conformance,

@@ -1,4 +1,5 @@
 //! Data directories: what belongs together opens, anything else is refused by name.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use kit::{Durability, random::Random};
 use std::path::Path;

@@ -2,6 +2,7 @@
 //!
 //! `fixtures/log-1` was written by the first release of format 1: two files, six records of 100 times their index, by owners
 //! with epochs 1 and 2. Never write it again; a new format gets a new folder.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::{path::Path, sync::Arc};
 use storage::{

@@ -1,4 +1,5 @@
 //! Every log we have, put through the published suite.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::sync::Arc;
 use storage::{

@@ -229,7 +229,7 @@ impl FjallCheckpoints {
 impl Checkpoints for FjallCheckpoints {
     fn mark(&self, shard: u16) -> Result<Option<Mark>, CheckpointError> {
         let key = mark_key(shard);
-        let Some(stored) = self.table.0.get(&key).map_err(engine("read"))? else { return Ok(None) };
+        let Some(stored) = self.table.0.get(key).map_err(engine("read"))? else { return Ok(None) };
         let value = checked_value(&key, &stored)?;
         decode_mark(value).map(Some).ok_or_else(|| corrupt(&key, "the mark has a wrong length"))
     }

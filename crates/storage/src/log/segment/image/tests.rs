@@ -122,6 +122,27 @@ fn records_of_another_file_or_life_are_not_records() {
 }
 
 #[test]
+fn a_record_that_followed_another_one_is_not_taken() {
+    let history = |first: &[u8]| {
+        let mut image = HEADER.encode().to_vec();
+        let mut chain = 0;
+        for (index, payload) in [(1, first), (2, b"two")] {
+            let header = RecordHeader {
+                length: payload.len() as u32,
+                ..RecordHeader::mark(Kind::Entry, index, 2, 0, chain)
+            };
+            chain = put_entry(&mut image, HEADER.salt(), header, payload);
+        }
+        image
+    };
+    let (mut image, other) = (history(b"one"), history(b"uno"));
+    assert_eq!(examine(&image, &HEADER).unwrap().end.index, 3);
+    let second = SEGMENT_HEADER + record_size(3);
+    image[second..].copy_from_slice(&other[second..]);
+    assert_eq!(examine(&image, &HEADER).unwrap().end.index, 2);
+}
+
+#[test]
 fn an_old_copy_of_the_file_inside_a_payload_changes_nothing() {
     let old = build(&[2, 2]);
     let mut image = old.image.clone();
