@@ -97,7 +97,11 @@ mod tests {
         let push = Command::Push { jobs: vec![NewJob::new(QueueName::new("mail").unwrap(), "hello")] };
         let envelope =
             |command| Envelope { actor: Actor::new("ann"), idempotency_key: Some("k".into()), command };
-        Batch { time: Timestamp(1_700_000_000_000), first: 7, envelopes: vec![envelope(Command::Tick), envelope(push)] }
+        Batch {
+            time: Timestamp(1_700_000_000_000),
+            first: 7,
+            envelopes: vec![envelope(Command::Tick), envelope(push)],
+        }
     }
 
     #[test]
@@ -114,7 +118,9 @@ mod tests {
     #[test]
     fn another_version_no_commands_and_impossible_counts_are_refused_without_allocating() {
         let payload = sample().encode();
-        for (at, bytes) in [(0, &[2][..]), (17, &[0; 4]), (17, &[0xff; 4]), (9, &[0; 8]), (9, &[0xff; 8]), (1, &[0xff; 8])] {
+        for (at, bytes) in
+            [(0, &[2][..]), (17, &[0; 4]), (17, &[0xff; 4]), (9, &[0; 8]), (9, &[0xff; 8]), (1, &[0xff; 8])]
+        {
             let mut bad = payload.clone();
             bad[at..at + bytes.len()].copy_from_slice(bytes);
             assert!(Batch::decode(&bad).is_err(), "{bytes:?} at {at}");

@@ -370,7 +370,10 @@ impl<T: Ticket> Driver<T> {
     pub fn next_due(&self) -> Option<Timestamp> {
         let tick = if self.tick_sealed { None } else { self.shard.next_due() };
         let tick = tick.map(|due| due.max(self.tick_not_before));
-        [tick, self.waiters.next_deadline(), self.flush_due, self.checkpoint_due()].into_iter().flatten().min()
+        [tick, self.waiters.next_deadline(), self.flush_due, self.checkpoint_due()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Closes the next batch: a tick if something is due, then what is pending, up to a limit. An empty batch means that what
@@ -450,7 +453,9 @@ impl<T: Ticket> Driver<T> {
                 let reply = self.shard.apply(position, time, &call.packed.envelope, &mut self.effects);
                 position += 1;
                 self.stats.commands += 1;
-                reply.map(|reply| Answer { reply, position: position - 1, durability }).map_err(CallError::Refused)
+                reply
+                    .map(|reply| Answer { reply, position: position - 1, durability })
+                    .map_err(CallError::Refused)
             };
             self.release(&mut call, &result, &mut stirred);
             answers.extend(self.settle(call, result, time));
@@ -583,7 +588,12 @@ impl<T: Ticket> Driver<T> {
     }
 
     /// Ends the claims of a fetch. If it brought something, there may be more for others in the queues that it named.
-    fn release(&mut self, call: &mut Call<T>, result: &Result<Answer, CallError>, stirred: &mut Vec<QueueName>) {
+    fn release(
+        &mut self,
+        call: &mut Call<T>,
+        result: &Result<Answer, CallError>,
+        stirred: &mut Vec<QueueName>,
+    ) {
         let (queues, max) = fetch_of(&call.packed);
         self.waiters.release(queues, u64::from(max));
         let empty = matches!(result, Ok(Answer { reply: Reply::Fetched(jobs), .. }) if jobs.is_empty());
@@ -597,7 +607,12 @@ impl<T: Ticket> Driver<T> {
     }
 
     /// Answers a call, or lets a fetch that brought nothing go on waiting.
-    fn settle(&mut self, call: Call<T>, result: Result<Answer, CallError>, now: Timestamp) -> Option<Answered<T>> {
+    fn settle(
+        &mut self,
+        call: Call<T>,
+        result: Result<Answer, CallError>,
+        now: Timestamp,
+    ) -> Option<Answered<T>> {
         let Call { packed, asker, level, .. } = call;
         match asker {
             Asker::Node => None,
@@ -614,7 +629,14 @@ impl<T: Ticket> Driver<T> {
         }
     }
 
-    fn account(&mut self, index: Option<u64>, durability: Durability, full: bool, bytes: usize, time: Timestamp) {
+    fn account(
+        &mut self,
+        index: Option<u64>,
+        durability: Durability,
+        full: bool,
+        bytes: usize,
+        time: Timestamp,
+    ) {
         self.stats.disk_full = full;
         if let Some(index) = index {
             self.index = index;
@@ -632,7 +654,8 @@ impl<T: Ticket> Driver<T> {
     }
 
     fn nothing(&self, ticket: T, durability: Durability) -> Answered<T> {
-        let answer = Answer { reply: Reply::Fetched(Vec::new()), position: self.shard.position(), durability };
+        let answer =
+            Answer { reply: Reply::Fetched(Vec::new()), position: self.shard.position(), durability };
         (ticket, Ok(answer))
     }
 

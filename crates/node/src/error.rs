@@ -32,7 +32,9 @@ pub enum OpenError {
         reason: String,
     },
     /// The log ends before its end.
-    #[error("the log gave back records up to {read}, but the last one is {last}; check the disk, then restart")]
+    #[error(
+        "the log gave back records up to {read}, but the last one is {last}; check the disk, then restart"
+    )]
     Unreadable {
         /// The last record that was read.
         read: u64,

@@ -72,7 +72,8 @@ fn restore(checkpoints: &dyn Checkpoints) -> Result<(Shard, u64), OpenError> {
     }
     let shard = restore.finish().map_err(|error| OpenError::BadCheckpoint { reason: error.to_string() })?;
     if shard.position() != mark.position {
-        let reason = format!("its records end at position {}, its mark says {}", shard.position(), mark.position);
+        let reason =
+            format!("its records end at position {}, its mark says {}", shard.position(), mark.position);
         return Err(OpenError::BadCheckpoint { reason });
     }
     Ok((shard, mark.index))

@@ -108,7 +108,12 @@ impl Inner {
     /// `None` if the disk is full.
     fn put<T>(&mut self, sealed: &mut Sealed<T>, reserved: bool) -> Result<Option<u64>, Poison> {
         let count = sealed.calls.iter().filter(|call| !call.left_out).count();
-        batch::seal(&mut sealed.payload, sealed.time, self.position, u32::try_from(count).unwrap_or(u32::MAX));
+        batch::seal(
+            &mut sealed.payload,
+            sealed.time,
+            self.position,
+            u32::try_from(count).unwrap_or(u32::MAX),
+        );
         let entry = [Entry { shard: crate::SHARD, payload: &sealed.payload }];
         let outcome = if reserved { self.log.append_reserved(&entry) } else { self.log.append(&entry) };
         match outcome {

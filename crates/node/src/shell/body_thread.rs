@@ -1,5 +1,8 @@
 use super::{Caller, Message, threads::serve};
-use crate::{SHARD, answer::{Answer, CallError}};
+use crate::{
+    SHARD,
+    answer::{Answer, CallError},
+};
 use bytes::Bytes;
 use model::{JobRef, JobView};
 use std::sync::{Arc, mpsc};

@@ -16,7 +16,10 @@ impl Clock {
 
     pub(crate) fn now(&mut self) -> Timestamp {
         let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        self.advance(Instant::now(), Timestamp(u64::try_from(wall.as_millis()).unwrap_or(0)).min(Timestamp::MAX))
+        self.advance(
+            Instant::now(),
+            Timestamp(u64::try_from(wall.as_millis()).unwrap_or(0)).min(Timestamp::MAX),
+        )
     }
 
     fn advance(&mut self, instant: Instant, wall: Timestamp) -> Timestamp {

@@ -87,7 +87,9 @@ impl Shared {
     fn silence(&self) -> CallError {
         match self.poison.get() {
             Some(reason) => CallError::unknown(reason),
-            None if self.stopping.load(Ordering::Acquire) => CallError::unknown("the pond stopped before it answered"),
+            None if self.stopping.load(Ordering::Acquire) => {
+                CallError::unknown("the pond stopped before it answered")
+            }
             None => CallError::unknown("the shard's thread ended; restart"),
         }
     }
@@ -146,7 +148,8 @@ impl Handle {
         started: Instant,
     ) -> Result<Handle, OpenError> {
         let mut recovered: Recovered<Caller> = recover(log, checkpoints, options)?;
-        recovered.driver.stats_mut().recovery_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        recovered.driver.stats_mut().recovery_ms =
+            u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
         let shared = Arc::new(Shared {
             gate: Gate::new(options.pending_max, options.pending_bytes_max),
             stopping: AtomicBool::new(false),

@@ -218,7 +218,14 @@ impl ShardThread {
         }
     }
 
-    fn fetch(&mut self, packed: Packed, level: kit::Durability, caller: Caller, number: u64, wait_ms: kit::Millis) {
+    fn fetch(
+        &mut self,
+        packed: Packed,
+        level: kit::Durability,
+        caller: Caller,
+        number: u64,
+        wait_ms: kit::Millis,
+    ) {
         // An impatient fetch needs no clock.
         let now = if wait_ms == 0 { self.driver.shard().time() } else { self.clock.now() };
         let waiter = Waiter { number, ticket: caller, packed, level, until: now + wait_ms };
@@ -441,7 +448,8 @@ impl ShardThread {
         if Instant::now() >= stop.until {
             return true;
         }
-        let busy = self.driver.pending() > 0 || self.in_flight > 0 || !self.written.is_empty() || self.reading > 0;
+        let busy =
+            self.driver.pending() > 0 || self.in_flight > 0 || !self.written.is_empty() || self.reading > 0;
         if busy || stop.checkpoint && self.driver.storing() {
             return false;
         }
@@ -457,28 +465,30 @@ impl ShardThread {
         !self.driver.storing()
     }
 
-    /// Answers what is left, ends the other threads, and closes the log. Nothing is open afterwards.
+    /// Answers what is left, ends the other threads, and closes the log. Nothing is open afterwards, unless the disk did not
+    /// answer before the deadline.
     fn end(mut self, threads: Vec<JoinHandle<()>>) {
-        let unwritten = self.in_flight > 0;
-        let reason = self.shared.poison.get().cloned().unwrap_or_else(|| "the pond stopped before it answered".into());
+        let late = self.stop.as_ref().is_some_and(|stop| Instant::now() >= stop.until)
+            && (self.in_flight > 0 || self.driver.storing() || self.reading > 0);
+        let reason = self.shared.poison.get().cloned();
+        let reason = reason.unwrap_or_else(|| "the pond stopped before it answered".into());
         for (caller, outcome) in self.driver.fail_all(reason) {
             let _ = caller.0.send(outcome);
         }
         let Self { writer, shared, messages, log, checkpoints, bodies, stop, driver, .. } = self;
         drop((log, checkpoints, bodies));
-        for thread in threads {
-            // A panic was told by message already.
-            let _ = thread.join();
-        }
-        let closed = match shared.poison.get() {
-            Some(reason) => Err(reason.clone()),
-            None => writer.close(),
+        let closed = if late {
+            Err("the deadline passed while the disk was still busy; the directory is free when this process ends".into())
+        } else {
+            for thread in threads {
+                // A panic was told by message already.
+                let _ = thread.join();
+            }
+            shared.poison.get().map_or_else(|| writer.close(), |reason| Err(reason.clone()))
         };
         drop((writer, driver, messages));
         if let Some(stop) = stop {
-            let late = unwritten.then(|| "the deadline passed before everything was written".into());
-            let outcome = closed.and(late.map_or(Ok(()), Err));
-            let _ = stop.done.send(outcome.map_err(|reason: Poison| CallError::unknown(&reason)));
+            let _ = stop.done.send(closed.map_err(|reason: Poison| CallError::unknown(&reason)));
         }
     }
 }

@@ -1,5 +1,11 @@
 use super::{Caller, Message};
-use crate::{answer::Poison, driver::{Sealed, Snapshot}, error::OpenError, keeper::Keeper, writer::Writer};
+use crate::{
+    answer::Poison,
+    driver::{Sealed, Snapshot},
+    error::OpenError,
+    keeper::Keeper,
+    writer::Writer,
+};
 use std::{
     any::Any,
     panic::{AssertUnwindSafe, catch_unwind},
@@ -17,7 +23,11 @@ pub(crate) fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<J
 }
 
 /// Runs `work` on each task; a panic in it is told to the shard, which then knows nothing for certain and stops.
-pub(crate) fn serve<T>(tasks: &mpsc::Receiver<T>, inbox: &mpsc::Sender<Message>, mut work: impl FnMut(T) -> Message) {
+pub(crate) fn serve<T>(
+    tasks: &mpsc::Receiver<T>,
+    inbox: &mpsc::Sender<Message>,
+    mut work: impl FnMut(T) -> Message,
+) {
     while let Ok(task) = tasks.recv() {
         let message = catch_unwind(AssertUnwindSafe(|| work(task)))
             .unwrap_or_else(|panic| Message::Failed(describe(&*panic)));
@@ -28,7 +38,11 @@ pub(crate) fn serve<T>(tasks: &mpsc::Receiver<T>, inbox: &mpsc::Sender<Message>,
 }
 
 /// Writes sealed batches.
-pub(crate) fn write_log(tasks: &mpsc::Receiver<Sealed<Caller>>, inbox: &mpsc::Sender<Message>, writer: &Writer) {
+pub(crate) fn write_log(
+    tasks: &mpsc::Receiver<Sealed<Caller>>,
+    inbox: &mpsc::Sender<Message>,
+    writer: &Writer,
+) {
     serve(tasks, inbox, |mut sealed| {
         writer.write(&mut sealed);
         Message::Written(sealed)
@@ -50,6 +64,7 @@ pub(crate) fn write_checkpoints(
 
 /// What a panic said.
 pub(crate) fn describe(panic: &(dyn Any + Send)) -> Poison {
-    let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    let text =
+        panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
     format!("a thread of the pond panicked ({}); restart", text.unwrap_or("no message")).into()
 }
