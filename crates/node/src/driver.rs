@@ -567,12 +567,7 @@ impl<T: Ticket> Driver<T> {
 
     /// Whether a queue has jobs that no fetch under way may take.
     fn unclaimed(&self, queue: &QueueName) -> bool {
-        if !self.shard.has_work(slice::from_ref(queue)) {
-            return false;
-        }
-        let claimed = self.waiters.claimed(queue);
-        claimed == 0
-            || self.shard.queue(queue).is_some_and(|view| view.counts.of(model::State::Waiting) > claimed)
+        self.shard.ready(queue) > self.waiters.claimed(queue)
     }
 
     /// Turns waiting fetches into commands, first come first served, until the queue's jobs are spoken for.
