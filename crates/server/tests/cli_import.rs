@@ -1,5 +1,7 @@
 //! Imports: exactly one job of every row, whatever is killed in between.
 
+#![allow(clippy::unwrap_used, reason = "test code")]
+
 mod cli_support;
 
 use cli_support::{Ran, Server};

@@ -1,5 +1,5 @@
 //! A server and a command line, as a user has them.
-#![allow(dead_code, reason = "each test file uses its part")]
+#![allow(dead_code, clippy::unwrap_used, reason = "each test file uses its part, and all of it is test code")]
 
 use serde_json::Value;
 use std::{
