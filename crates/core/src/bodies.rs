@@ -3,7 +3,7 @@
 use crate::shard::Shard;
 use bytes::Bytes;
 use kit::Millis;
-use model::State;
+use model::{Reply, State};
 
 /// Bodies that one call drops at most.
 const EVICT_MAX: usize = 10_000;
@@ -74,6 +74,18 @@ impl Shard {
             self.queues[job.queue as usize].cold_waiting -= 1;
         }
         true
+    }
+
+    /// Gives the jobs of a remembered fetch their bodies back. A job that is gone since then is left out: nobody can run it.
+    pub(crate) fn refill(&self, mut reply: Reply) -> Reply {
+        if let Reply::Fetched(jobs) = &mut reply {
+            jobs.retain_mut(|job| {
+                let Some(slot) = self.slot_of(job.sequence) else { return false };
+                job.body = self.jobs[slot].body.as_deref().map(Bytes::copy_from_slice);
+                true
+            });
+        }
+        reply
     }
 
     /// Whether these bytes are the body that job was pushed with; true for a job that is gone.

@@ -10,6 +10,8 @@ pub(crate) struct Bulk {
     pub(crate) filter: Filter,
     /// Jobs pushed later are not meant.
     pub(crate) newest: u64,
+    /// The order counter when it began: what entered a state later was not in it then.
+    pub(crate) newest_order: u64,
     /// Which of `stages` is being walked, for `waiting` in which priority, and from which order on.
     pub(crate) stage: usize,
     pub(crate) priority: Priority,
@@ -38,9 +40,18 @@ impl Bulk {
         }
     }
 
+    /// Whether a job must have stood in its state since the operation began. Otherwise it may have moved between live states, so
+    /// that a purge meets one that became ready; but a job that is redriven and dies again is not redriven for ever.
+    pub(crate) fn stands(&self) -> bool {
+        self.filter.state.is_some() || matches!(self.action, BulkAction::Redrive | BulkAction::Remove)
+    }
+
     /// Whether a job is meant.
     pub(crate) fn wants(&self, job: &Job) -> bool {
-        job.queue == self.queue && job.sequence <= self.newest && matches(&self.filter, job)
+        job.queue == self.queue
+            && job.sequence <= self.newest
+            && (job.order <= self.newest_order || !self.stands())
+            && matches(&self.filter, job)
     }
 
     pub(crate) fn view(&self, queue: &QueueName) -> BulkView {

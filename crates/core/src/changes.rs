@@ -60,6 +60,9 @@ impl Dirty {
     }
 }
 
+/// Names of gone jobs that may stand in the list of evictable bodies, beyond one for each job there is.
+const EVICTABLE_SLACK: usize = 1_024;
+
 /// What a checkpoint must write to catch up with the shard. Keys and values mean nothing to anyone else.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Changes {
@@ -145,6 +148,12 @@ impl Shard {
                 }
                 self.dirty.evictable.pop_front();
             }
+        }
+        // One long-lived job at the front must not keep the names of all that came and went behind it.
+        if self.dirty.evictable.len() > 2 * self.jobs.len() + EVICTABLE_SLACK {
+            let mut evictable = std::mem::take(&mut self.dirty.evictable);
+            evictable.retain(|sequence| self.slot_of(*sequence).is_some());
+            self.dirty.evictable = evictable;
         }
     }
 

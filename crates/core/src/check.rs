@@ -13,7 +13,8 @@ impl Shard {
         let mut counts = vec![[0u64; 9]; self.queues.len()];
         let mut bytes = vec![0u64; self.queues.len()];
         let mut cold = vec![0u64; self.queues.len()];
-        let (mut timers, mut given, mut resident) = (0, 0, 0);
+        let mut waiting = vec![0u64; self.queues.len()];
+        let (mut timers, mut given, mut resident, mut retention) = (0, 0, 0, 0);
         for (slot, job) in self.jobs.iter() {
             let fail = |what: &str| Err(format!("job {} ({}): {what}", job.sequence, job.state));
             let queue = &self.queues[job.queue as usize];
@@ -21,6 +22,8 @@ impl Shard {
             if !job.state.is_final() {
                 bytes[job.queue as usize] += u64::from(job.body_len);
             }
+            waiting[job.queue as usize] +=
+                if job.state == State::Waiting { u64::from(job.body_len) } else { 0 };
             cold[job.queue as usize] += u64::from(job.state == State::Waiting && job.body.is_none());
             resident += if job.body.is_some() { u64::from(job.body_len) } else { 0 };
             if self.slot_of(job.sequence) != Some(slot) {
@@ -44,10 +47,12 @@ impl Shard {
             if job.state == State::Active && (job.token() == 0 || job.token() > self.counters.token) {
                 return fail("its token was never granted");
             }
+            let forgotten_by = queue.retention_timers[job.state as usize];
             if job.state.is_final()
-                && !self.retention.iter().any(|(_, queue, state)| (*queue, *state) == (job.queue, job.state))
+                && (forgotten_by == Timestamp::ZERO
+                    || forgotten_by > queue.forget_at(job.state, job.finished_at()))
             {
-                return fail("nothing will ever forget it");
+                return fail("nothing will forget it in time");
             }
             if let Some(id) = job.asked.as_ref().and_then(|asked| asked.id.clone()) {
                 given += 1;
@@ -69,12 +74,24 @@ impl Shard {
                     queue.name, queue.counts.by_state, counts[index]
                 ));
             }
-            if (queue.live_bytes, queue.cold_waiting) != (bytes[index], cold[index]) {
+            if (queue.live_bytes, queue.waiting_bytes, queue.cold_waiting)
+                != (bytes[index], waiting[index], cold[index])
+            {
                 return Err(format!("queue {}: its bytes are miscounted", queue.name));
+            }
+            for state in State::ALL {
+                let at = queue.retention_timers[state as usize];
+                if at != Timestamp::ZERO {
+                    retention += 1;
+                    if !self.retention.contains(&(at, index as u32, state)) {
+                        return Err(format!("queue {}: its retention timer is not set", queue.name));
+                    }
+                }
             }
         }
         let sums = [
             ("timers", self.timers.len(), timers),
+            ("retention timers", self.retention.len(), retention),
             ("given ids", self.by_given_id.len(), given),
             ("body bytes", self.dirty.bodies_resident as usize, resident as usize),
         ];

@@ -82,9 +82,14 @@ impl Idempotency {
         }
     }
 
+    /// Bodies are left out: they stand in the jobs, and which of them are in memory must not reach the state.
     pub(crate) fn remember(&mut self, key: CompactString, content: u128, now: Timestamp, reply: &Reply) {
+        let mut reply = reply.clone();
+        if let Reply::Fetched(jobs) = &mut reply {
+            jobs.iter_mut().for_each(|job| job.body = None);
+        }
         let mut bytes = Vec::new();
-        model::codec::encode_reply(reply, &mut bytes);
+        model::codec::encode_reply(&reply, &mut bytes);
         self.insert(key, Call { content, at: now, reply: bytes });
     }
 }

@@ -106,6 +106,11 @@ impl Job {
         self.asked.as_ref().and_then(|asked| asked.expires_at)
     }
 
+    /// Whether it can no longer start: its time ran out before its first attempt.
+    pub(crate) fn has_expired(&self, now: Timestamp) -> bool {
+        self.token() == 0 && self.expires_at().is_some_and(|at| at <= now)
+    }
+
     pub(crate) fn finished_at(&self) -> Timestamp {
         self.run.as_ref().map_or(Timestamp::ZERO, |run| run.finished_at)
     }

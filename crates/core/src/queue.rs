@@ -10,6 +10,8 @@ pub(crate) struct Queue {
     pub(crate) settings: QueueSettings,
     pub(crate) counts: QueueCounts,
     pub(crate) live_bytes: u64,
+    /// Those of `live_bytes` that dropping could free.
+    pub(crate) waiting_bytes: u64,
     pub(crate) totals: Totals,
     /// Sorted by priority; a lane that was used stays.
     waiting: Vec<(Priority, Lane)>,
@@ -17,6 +19,8 @@ pub(crate) struct Queue {
     others: [Lane; 9],
     /// Waiting jobs whose bodies are on disk only. Not part of the state.
     pub(crate) cold_waiting: u64,
+    /// By state as a number: when the timer of that final lane fires, zero for never. Not part of the state.
+    pub(crate) retention_timers: [Timestamp; 9],
     /// In the list of records to write. Not part of the state.
     pub(crate) dirty: bool,
 }
@@ -39,10 +43,12 @@ impl Queue {
             settings: QueueSettings::DEFAULT,
             counts: QueueCounts::default(),
             live_bytes: 0,
+            waiting_bytes: 0,
             totals: Totals::default(),
             waiting: Vec::new(),
             others: Default::default(),
             cold_waiting: 0,
+            retention_timers: [Timestamp::ZERO; 9],
             dirty: false,
         }
     }

@@ -284,13 +284,26 @@ pub(crate) fn read_call(bytes: &[u8]) -> Result<Call, Malformed> {
 
 pub(crate) fn bulk(bulk: &Bulk) -> Vec<u8> {
     let mut out = vec![VERSION];
-    let Bulk { id, queue, action, filter, newest, stage, priority, order, examined, changed, finished } =
-        bulk;
+    let Bulk {
+        id,
+        queue,
+        action,
+        filter,
+        newest,
+        newest_order,
+        stage,
+        priority,
+        order,
+        examined,
+        changed,
+        finished,
+    } = bulk;
     put_u64(&mut out, *id);
     put_u64(&mut out, u64::from(*queue));
     put_bulk_action(&mut out, *action);
     put_filter(&mut out, filter);
     put_u64(&mut out, *newest);
+    put_u64(&mut out, *newest_order);
     put_u64(&mut out, *stage as u64);
     put_priority(&mut out, *priority);
     put_u64(&mut out, *order);
@@ -309,6 +322,7 @@ pub(crate) fn read_bulk(bytes: &[u8]) -> Result<Bulk, Malformed> {
         action: read_bulk_action(reader)?,
         filter: read_filter(reader)?,
         newest: reader.u64("newest")?,
+        newest_order: reader.u64("newest order")?,
         stage: reader.u32("stage")? as usize,
         priority: read_priority(reader)?,
         order: reader.u64("order")?,

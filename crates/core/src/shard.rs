@@ -66,6 +66,17 @@ pub(crate) struct Context<'a> {
 }
 
 impl Context<'_> {
+    /// The same moment with nobody to name, for what happens by itself.
+    pub(crate) fn unattended<'a>(&'a mut self, engine: &'a Actor) -> Context<'a> {
+        Context {
+            position: self.position,
+            now: self.now,
+            actor: engine,
+            effects: &mut *self.effects,
+            ready: Vec::new(),
+        }
+    }
+
     pub(crate) fn tell_ready(&mut self, queue: u32) {
         match self.ready.iter_mut().rev().find(|(other, _)| *other == queue) {
             Some((_, count)) => *count += 1,
@@ -167,7 +178,7 @@ impl Shard {
         model::codec::encode_command(command, &mut encoded);
         let content = xxhash_rust::xxh3::xxh3_128(&encoded);
         if let Some(reply) = self.idempotency.recall(key, content, context.now)? {
-            return Ok(reply);
+            return Ok(self.refill(reply));
         }
         if self.idempotency.len() >= limits::IDEMPOTENCY_MAX {
             return Err(Reject::TooMany {

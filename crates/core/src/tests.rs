@@ -1,1 +1,6 @@
-//! The shard as a whole. What one command does is tested beside it.
+//! The shard as a whole, and the means to test it. What one command does is tested beside it.
+
+mod play;
+mod script;
+
+pub(crate) use script::check;

@@ -99,18 +99,18 @@ impl Shard {
         let was_empty = lane.is_empty();
         lane.push(job.order, slot);
         queue.counts.by_state[job.state as usize] += 1;
-        if job.state.is_final() {
-            if was_empty {
-                self.retention.insert((queue.forget_at(job.state, job.finished_at()), job.queue, job.state));
-            }
-        } else {
+        if !job.state.is_final() {
             queue.live_bytes += u64::from(job.body_len);
         }
-        if job.state == State::Waiting && job.body.is_none() {
-            queue.cold_waiting += 1;
+        if job.state == State::Waiting {
+            queue.waiting_bytes += u64::from(job.body_len);
+            queue.cold_waiting += u64::from(job.body.is_none());
         }
         if job.due != Timestamp::ZERO {
             self.timers.insert((job.due, job.sequence));
+        }
+        if job.state.is_final() && was_empty {
+            self.schedule_retention(job.queue, job.state);
         }
     }
 
@@ -124,8 +124,9 @@ impl Shard {
         if !job.state.is_final() {
             queue.live_bytes -= u64::from(job.body_len);
         }
-        if job.state == State::Waiting && job.body.is_none() {
-            queue.cold_waiting -= 1;
+        if job.state == State::Waiting {
+            queue.waiting_bytes -= u64::from(job.body_len);
+            queue.cold_waiting -= u64::from(job.body.is_none());
         }
         if job.due != Timestamp::ZERO {
             self.timers.remove(&(job.due, job.sequence));

@@ -237,7 +237,7 @@ impl Shard {
         if matches!(job.state, State::Delayed | State::Retrying) {
             if queue.paused {
                 reasons.push(Reason::QueuePaused);
-            } else {
+            } else if !job.has_expired(job.due) {
                 expected_at = Some(job.due);
             }
         }

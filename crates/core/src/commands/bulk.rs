@@ -32,6 +32,7 @@ impl Shard {
             action,
             filter: filter.clone(),
             newest: self.counters.sequence,
+            newest_order: self.counters.order,
             stage: 0,
             priority: Priority(0),
             order: 0,
@@ -55,8 +56,7 @@ impl Shard {
             while budget > 0 {
                 let Some(slot) = self.bulk_next(id) else { break };
                 budget -= 1;
-                let bulk = self.bulk_mut(id);
-                bulk.examined += 1;
+                self.bulk_examine(id);
                 if self.bulks[&id].wants(&self.jobs[slot]) {
                     self.bulk_apply(id, slot, context);
                 }
@@ -89,10 +89,11 @@ impl Shard {
                 queue
                     .lane(state, priority)
                     .and_then(|lane| lane.next_from(order))
+                    .filter(|(found, _)| *found <= bulk.newest_order || !bulk.stands())
                     .map(|found| (priority, found))
             };
             match next {
-                // What entered the lane after the operation began cannot be meant, unless it only moved; it is examined and left.
+                // What was pushed after the operation began is examined and left.
                 Some((at, (found, slot))) => {
                     (priority, order) = (at, found + 1);
                     break Some(slot);
@@ -104,6 +105,10 @@ impl Shard {
         (bulk.stage, bulk.priority, bulk.order) = (stage, priority, order);
         bulk.finished = found.is_none();
         found
+    }
+
+    pub(crate) fn bulk_examine(&mut self, id: u64) {
+        self.bulk_mut(id).examined += 1;
     }
 
     /// Does to one job what the operation is for.

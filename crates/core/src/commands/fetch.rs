@@ -30,16 +30,16 @@ impl Shard {
         }
         check_lease(lease_ms)?;
         let mut jobs = Vec::new();
-        // Jobs that a running purge still has to remove are removed here instead of started, but only so many in one go.
-        let mut overtaken = limits::TICK_WORK_MAX;
-        for name in queues {
+        // What has expired or is claimed by a running purge ends here instead of starting, but only so many in one go.
+        let mut ended = 0;
+        'queues: for name in queues {
             let Some(&queue) = self.queue_index.get(name) else { continue };
             while jobs.len() < max as usize && !self.queues[queue as usize].paused {
                 let Some(slot) = self.queues[queue as usize].head() else { break };
-                if self.overtake(slot, context) {
-                    overtaken -= 1;
-                    if overtaken == 0 {
-                        break;
+                if self.expire_late(slot, context) || self.overtake(slot, context) {
+                    ended += 1;
+                    if ended == limits::TICK_WORK_MAX {
+                        break 'queues;
                     }
                     continue;
                 }
@@ -100,6 +100,7 @@ impl Shard {
                 && bulk.wants(&self.jobs[slot])
         });
         let Some(id) = claimed.map(|bulk| bulk.id) else { return false };
+        self.bulk_examine(id);
         self.bulk_apply(id, slot, context);
         true
     }

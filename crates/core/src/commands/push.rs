@@ -5,7 +5,10 @@ use crate::{
 };
 use compact_str::{CompactString, ToCompactString, format_compact};
 use kit::Timestamp;
-use model::{Cause, ErrorInfo, NewJob, OnConflict, OnFull, Pushed, QueueName, Reject, State, limits};
+use model::{
+    Cause, ErrorInfo, JobId, JobRef, NewJob, OnConflict, OnFull, Pushed, QueueName, Reject, State, Unique,
+    limits,
+};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What the first pass over a batch found out, so that the second can change things without a refusal.
@@ -13,7 +16,10 @@ use std::collections::{BTreeMap, BTreeSet};
 struct Plan {
     /// (jobs, bytes) that the batch adds, by queue.
     added: BTreeMap<QueueName, (u64, u64)>,
+    ids: BTreeSet<(QueueName, JobId)>,
     unique: BTreeSet<(QueueName, CompactString)>,
+    /// A job that is final before the batch is added: its unique key is free by then.
+    ending: Option<u32>,
     queues_new: usize,
 }
 
@@ -60,18 +66,36 @@ impl Shard {
 
     /// Whether a job is answered with an existing one; refuses it if its unique key says so.
     fn is_duplicate(&self, job: &NewJob, plan: &mut Plan, now: Timestamp) -> Result<bool, Reject> {
-        if job.id.is_none() && job.unique.is_none() {
-            return Ok(false);
-        }
-        let queue = self.queue_index.get(&job.queue).copied();
-        if let Some(id) = &job.id
-            && self.find(&model::JobRef { queue: Some(job.queue.clone()), id: id.clone() }).is_some()
+        let named = job.id.as_ref().map(|id| (job.queue.clone(), id.clone()));
+        if let Some((queue, id)) = named.clone()
+            && (plan.ids.contains(&(queue.clone(), id.clone()))
+                || self.find(&JobRef { queue: Some(queue), id }).is_some())
         {
             return Ok(true);
         }
-        let Some(unique) = &job.unique else { return Ok(false) };
-        let holder = queue.and_then(|queue| self.unique_holder(queue, &unique.key, now));
-        let in_batch = !plan.unique.insert((job.queue.clone(), unique.key.clone()));
+        let held = match &job.unique {
+            None => false,
+            Some(unique) => self.is_held(&job.queue, unique, plan, now)?,
+        };
+        if !held {
+            plan.ids.extend(named);
+        }
+        Ok(held)
+    }
+
+    /// Whether a job is answered with the holder of its unique key.
+    fn is_held(
+        &self,
+        queue: &QueueName,
+        unique: &Unique,
+        plan: &mut Plan,
+        now: Timestamp,
+    ) -> Result<bool, Reject> {
+        let index = self.queue_index.get(queue).copied();
+        let holder = index
+            .and_then(|index| self.unique_holder(index, &unique.key, now))
+            .filter(|slot| plan.ending != Some(*slot));
+        let in_batch = !plan.unique.insert((queue.clone(), unique.key.clone()));
         match (holder, unique.on_conflict) {
             (Some(slot), OnConflict::Reject) => Err(Reject::UniqueConflict {
                 key: unique.key.clone(),
@@ -102,7 +126,11 @@ impl Shard {
             {
                 full(capacity.jobs, "jobs")
             }
-            OnFull::DropOldest if over_bytes && bytes > capacity.bytes => full(capacity.bytes, "bytes"),
+            OnFull::DropOldest
+                if over_bytes && queue.live_bytes - queue.waiting_bytes + bytes > capacity.bytes =>
+            {
+                full(capacity.bytes, "bytes")
+            }
             OnFull::Reject | OnFull::DropOldest => Ok(()),
         }
     }
@@ -123,11 +151,17 @@ impl Shard {
     }
 
     /// Follow-up jobs of a settlement obey every rule of a push but the queue's capacity: work that was begun may end.
-    pub(crate) fn check_follow_up(&self, jobs: &[NewJob], now: Timestamp) -> Result<(), Reject> {
+    /// `ending` is the settled job, if it is final by then.
+    pub(crate) fn check_follow_up(
+        &self,
+        jobs: &[NewJob],
+        ending: Option<u32>,
+        now: Timestamp,
+    ) -> Result<(), Reject> {
         if jobs.len() > limits::BATCH_MAX {
             return Err(Reject::TooMany { what: "jobs in one push", limit: limits::BATCH_MAX as u64 });
         }
-        let mut plan = Plan::default();
+        let mut plan = Plan { ending, ..Plan::default() };
         for job in jobs {
             check_job(job)?;
             self.is_duplicate(job, &mut plan, now)?;
@@ -142,7 +176,7 @@ impl Shard {
 
     fn push_one(&mut self, queue: u32, new: &NewJob, context: &mut Context<'_>) -> Pushed {
         if let Some(id) = &new.id
-            && let Some(slot) = self.find(&model::JobRef { queue: Some(new.queue.clone()), id: id.clone() })
+            && let Some(slot) = self.find(&JobRef { queue: Some(new.queue.clone()), id: id.clone() })
         {
             return self.existing(slot);
         }

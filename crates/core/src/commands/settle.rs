@@ -31,7 +31,11 @@ impl Shard {
     fn settle_one(&mut self, settlement: &Settlement, context: &mut Context<'_>) -> Result<Settled, Reject> {
         let slot = self.leased(&settlement.lease)?;
         check_outcome(&settlement.outcome)?;
-        self.check_follow_up(&settlement.push, context.now)?;
+        let ends = matches!(
+            settlement.outcome,
+            Outcome::Done { .. } | Outcome::Fail { .. } | Outcome::Cancel { .. }
+        );
+        self.check_follow_up(&settlement.push, ends.then_some(slot), context.now)?;
         let state = match &settlement.outcome {
             Outcome::Done { result } => self.complete(slot, result.as_ref(), context),
             Outcome::Retry { error, after_ms } => {

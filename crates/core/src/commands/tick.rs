@@ -21,15 +21,10 @@ impl Shard {
     pub(crate) fn advance(&mut self, context: &mut Context<'_>) -> usize {
         self.idempotency.expire(context.now, EXPIRED_KEYS_MAX);
         let engine = Actor::default();
-        let mut quiet = Context {
-            position: context.position,
-            now: context.now,
-            actor: &engine,
-            effects: &mut *context.effects,
-            ready: Vec::new(),
-        };
+        let mut quiet = context.unattended(&engine);
         let work = self.advance_as(&mut quiet);
-        context.ready = quiet.ready;
+        let ready = quiet.ready;
+        context.ready = ready;
         work
     }
 
@@ -48,6 +43,7 @@ impl Shard {
             && due <= context.now
         {
             self.retention.remove(&(due, queue, state));
+            self.queues[queue as usize].retention_timers[state as usize] = Timestamp::ZERO;
             // An entry may be early, its job long gone. Then only the timer moves, so that what is forgotten, and in which
             // order, follows from the jobs alone.
             if let Some((slot, forget_at)) = self.oldest_final(queue, state)
@@ -64,9 +60,8 @@ impl Shard {
     /// Something happens to a job by itself.
     fn fire(&mut self, slot: u32, context: &mut Context<'_>) {
         let job = &self.jobs[slot];
-        let expired = job.token() == 0 && job.expires_at().is_some_and(|at| at <= context.now);
         match job.state {
-            State::Waiting | State::Delayed | State::Retrying if expired => {
+            State::Waiting | State::Delayed | State::Retrying if job.has_expired(context.now) => {
                 self.transition(slot, Change::new(State::Expired, Cause::Expire), context);
             }
             State::Delayed | State::Retrying => {
@@ -94,15 +89,28 @@ impl Shard {
         }
     }
 
+    /// Expires a waiting job whose timer is among more than one prologue can move; true if it was late.
+    pub(crate) fn expire_late(&mut self, slot: u32, context: &mut Context<'_>) -> bool {
+        let late = self.jobs[slot].has_expired(context.now);
+        if late {
+            self.fire(slot, &mut context.unattended(&Actor::default()));
+        }
+        late
+    }
+
     fn oldest_final(&self, queue: u32, state: State) -> Option<(u32, Timestamp)> {
         let home = &self.queues[queue as usize];
         let (_, slot) = home.lane(state, Priority::NORMAL)?.first()?;
         Some((slot, home.forget_at(state, self.jobs[slot].finished_at())))
     }
 
-    /// Sets the timer of a final lane to when its oldest job is forgotten.
+    /// Sets the timer of a final lane to when its oldest job is forgotten, unless it fires before that anyway. A lane has one.
     pub(crate) fn schedule_retention(&mut self, queue: u32, state: State) {
-        if let Some((_, forget_at)) = self.oldest_final(queue, state) {
+        let Some((_, forget_at)) = self.oldest_final(queue, state) else { return };
+        let timer = &mut self.queues[queue as usize].retention_timers[state as usize];
+        if *timer == Timestamp::ZERO || forget_at < *timer {
+            self.retention.remove(&(*timer, queue, state));
+            *timer = forget_at;
             self.retention.insert((forget_at, queue, state));
         }
     }

@@ -1,0 +1,341 @@
+//! Random play: thousands of commands from a seed, most of them aimed at jobs and leases that exist.
+
+use super::script::{bodiless, restored, save};
+use crate::{Effects, Shard};
+use kit::{Timestamp, random::Random};
+use model::{
+    Actor, BulkAction, Capacity, Command, Envelope, ErrorInfo, Filter, JobId, JobRef, Keep, LeaseRef, NewJob,
+    OnConflict, OnFull, Outcome, Priority, QueueName, QueuePatch, Reject, Reply, Settlement, State, Unique,
+    testing,
+};
+use std::collections::BTreeMap;
+
+/// What a player remembers of the game: enough to hit more often than chance would.
+struct Player {
+    random: Random,
+    now: u64,
+    jobs: Vec<JobRef>,
+    leases: Vec<LeaseRef>,
+}
+
+const QUEUES: [&str; 4] = ["mail", "video", "eu.bills", "q4"];
+
+impl Player {
+    fn new(seed: u64) -> Self {
+        Self { random: Random::new(seed), now: 1_700_000_000_000, jobs: Vec::new(), leases: Vec::new() }
+    }
+
+    fn queue(&mut self) -> QueueName {
+        let index = self.random.below(QUEUES.len() as u64) as usize;
+        QueueName::new(QUEUES[index]).unwrap()
+    }
+
+    fn one_of<T: Copy>(&mut self, among: &[T]) -> T {
+        among[self.random.below(among.len() as u64) as usize]
+    }
+
+    fn some<T>(&mut self, chance: u64, make: impl FnOnce(&mut Self) -> T) -> Option<T> {
+        self.random.chance(1, chance).then(|| make(self))
+    }
+
+    /// From nothing to a day, mostly short.
+    fn span(&mut self) -> u64 {
+        let widest = self.one_of(&[2, 50, 1_000, 30_000, 400_000, 86_400_000]);
+        self.random.below(widest)
+    }
+
+    fn new_job(&mut self) -> NewJob {
+        let queue = self.queue();
+        let bytes = self.random.below(40) as usize;
+        let mut job = NewJob::new(queue, vec![self.random.next_u64() as u8; bytes]);
+        job.id = self.some(4, |p| JobId::Text(format!("id-{}", p.random.below(60)).into()));
+        job.priority = Priority(self.one_of(&[0, 50, 100, 100, 100, 150, 255]));
+        job.delay_ms = self.some(4, Self::span).unwrap_or(0);
+        job.run_at = self.some(12, |p| Timestamp(p.now + p.span()));
+        job.attempts = self.some(3, |p| 1 + p.random.below(4) as u32);
+        job.max_crashes = self.some(5, |p| 1 + p.random.below(3) as u32);
+        job.backoff = self.some(4, |p| kit::Backoff::Fixed { delay: p.span() });
+        job.timeout_ms = self.some(4, |p| 100 + p.span());
+        job.expires_ms = self.some(5, |p| 1 + p.span());
+        job.unique = self.some(4, |p| Unique {
+            key: format!("key-{}", p.random.below(12)).into(),
+            ttl_ms: p.some(2, Self::span).unwrap_or(0),
+            on_conflict: p.one_of(&[OnConflict::Return, OnConflict::Reject, OnConflict::Replace]),
+        });
+        job.tags = self.some(3, |p| p.one_of(&["red", "blue"]).into()).into_iter().collect();
+        job
+    }
+
+    fn new_jobs(&mut self, most: u64) -> Vec<NewJob> {
+        (0..self.random.below(most + 1)).map(|_| self.new_job()).collect()
+    }
+
+    fn job(&mut self) -> JobRef {
+        if self.jobs.is_empty() || self.random.chance(1, 50) {
+            return testing::job_ref(&mut self.random);
+        }
+        // The newest are the likeliest to be alive.
+        let back = self.random.below(80).min(self.jobs.len() as u64 - 1) as usize;
+        self.jobs[self.jobs.len() - 1 - back].clone()
+    }
+
+    fn several(&mut self) -> Vec<JobRef> {
+        (0..1 + self.random.below(2)).map(|_| self.job()).collect()
+    }
+
+    fn lease(&mut self) -> LeaseRef {
+        if self.leases.is_empty() || self.random.chance(1, 50) {
+            return testing::lease_ref(&mut self.random);
+        }
+        let at = self.random.below(self.leases.len() as u64) as usize;
+        if self.random.chance(1, 5) { self.leases[at].clone() } else { self.leases.swap_remove(at) }
+    }
+
+    fn outcome(&mut self) -> Outcome {
+        let kind = self.one_of(&["timeout", "TypeError"]);
+        let error = ErrorInfo { kind: kind.into(), message: "no".into(), stack: "".into() };
+        match self.random.below(8) {
+            0..3 => Outcome::Done { result: self.some(2, |p| vec![b'r'; p.random.below(9) as usize].into()) },
+            3..5 => Outcome::Retry { error, after_ms: self.some(3, Self::span) },
+            5 => Outcome::Fail { error },
+            6 => Outcome::Snooze { after_ms: self.span() },
+            _ => Outcome::Cancel { reason: "over".into() },
+        }
+    }
+
+    fn settlement(&mut self) -> Settlement {
+        let push = if self.random.chance(1, 3) { self.new_jobs(2) } else { Vec::new() };
+        Settlement { lease: self.lease(), outcome: self.outcome(), push }
+    }
+
+    fn patch(&mut self) -> QueuePatch {
+        let full = self.one_of(&[OnFull::Reject, OnFull::DropOldest]);
+        let keep = |p: &mut Self| Keep { age_ms: p.span(), count: p.random.below(20) };
+        QueuePatch {
+            attempts: self.some(3, |p| 1 + p.random.below(5) as u32),
+            max_crashes: self.some(3, |p| 1 + p.random.below(3) as u32),
+            timeout_ms: self.some(3, |p| 100 + p.span()),
+            lease_ms: self.some(3, |p| 100 + p.span()),
+            backoff: self.some(3, |p| kit::Backoff::Fixed { delay: p.span() }),
+            capacity: self.some(2, |p| Capacity {
+                jobs: p.one_of(&[0, 5, 30, 60]),
+                bytes: p.one_of(&[0, 0, 200, 2_000]),
+                on_full: full,
+            }),
+            keep_completed: self.some(3, keep),
+            keep_dead: self.some(3, keep),
+        }
+    }
+
+    fn filter(&mut self) -> Filter {
+        Filter {
+            state: self.some(4, |p| p.one_of(&State::ALL)),
+            tag: self.some(3, |p| p.one_of(&["red", "blue"]).into()),
+            error_kind: self.some(6, |_| "timeout".into()),
+            created_before: self.some(4, |p| Timestamp(p.now - p.span())),
+        }
+    }
+
+    fn command(&mut self) -> Command {
+        let lease_ms = self.some(3, |p| 100 + p.span()).unwrap_or(0);
+        match self.random.below(100) {
+            0..30 => Command::Push { jobs: self.new_jobs(6) },
+            30..50 => Command::Fetch {
+                queues: (0..1 + self.random.below(3)).map(|_| self.queue()).collect(),
+                max: 1 + self.random.below(5) as u32,
+                lease_ms,
+            },
+            50..65 => Command::Settle { settlements: (0..3).map(|_| self.settlement()).collect() },
+            65..69 => Command::Renew { leases: (0..2).map(|_| self.lease()).collect(), lease_ms },
+            69..72 => Command::Cancel { job: self.job(), reason: "no".into() },
+            72..74 => Command::Progress { lease: self.lease(), value: "1".into() },
+            74..76 => Command::Log { lease: self.lease(), lines: vec!["line".into()] },
+            76..79 => Command::Promote { jobs: self.several() },
+            79..82 => Command::Redrive { jobs: self.several() },
+            82..84 => Command::Remove { jobs: self.several() },
+            84 => Command::Pause { queue: self.queue() },
+            85..87 => Command::Resume { queue: self.queue() },
+            87 => Command::Configure { queue: self.queue(), patch: self.patch() },
+            88..91 => Command::Bulk {
+                queue: self.queue(),
+                action: self.one_of(&[
+                    BulkAction::Purge,
+                    BulkAction::Redrive,
+                    BulkAction::Remove,
+                    BulkAction::Cancel,
+                ]),
+                filter: self.filter(),
+            },
+            91..93 => {
+                let variant = self.random.next_u64();
+                testing::command(&mut self.random, variant)
+            }
+            _ => Command::Tick,
+        }
+    }
+
+    fn next(&mut self) -> (Timestamp, Envelope) {
+        self.now += if self.random.chance(1, 3) { self.span() / 4 } else { self.random.below(20) };
+        let envelope = Envelope {
+            actor: Actor::new(self.one_of(&["w1", "w2", ""])),
+            idempotency_key: self.some(15, |p| format!("call-{}", p.random.below(1_000)).into()),
+            command: self.command(),
+        };
+        // A clock may jump back; the shard must not follow.
+        let back = if self.random.chance(1, 30) { self.span() } else { 0 };
+        (Timestamp(self.now - back), envelope)
+    }
+
+    fn learn(&mut self, command: &Command, reply: &Result<Reply, Reject>) {
+        match reply {
+            Ok(Reply::Pushed(pushed)) => {
+                let Command::Push { jobs } = command else { return };
+                self.jobs.extend(
+                    pushed.iter().zip(jobs).map(|(pushed, job)| JobRef {
+                        queue: Some(job.queue.clone()),
+                        id: pushed.id.clone(),
+                    }),
+                );
+            }
+            Ok(Reply::Fetched(jobs)) => self.leases.extend(jobs.iter().map(|job| LeaseRef {
+                job: JobRef { queue: Some(job.queue.clone()), id: job.id.clone() },
+                token: job.lease_token,
+            })),
+            _ => {}
+        }
+    }
+}
+
+/// Plays a game and returns the shard.
+fn play(seed: u64, commands: usize) -> Shard {
+    let (mut shard, mut player) = (Shard::new(seed as u16 % 4_096), Player::new(seed));
+    for position in 1..=commands as u64 {
+        let (at, envelope) = player.next();
+        let reply = shard.apply(position, at, &envelope, &mut Effects::default());
+        player.learn(&envelope.command, &reply);
+    }
+    shard
+}
+
+#[test]
+fn whatever_is_asked_the_shard_stays_consistent() {
+    for seed in 0..24 {
+        let (mut shard, mut player) = (Shard::new(1), Player::new(seed));
+        for position in 1..=1_500 {
+            let (at, envelope) = player.next();
+            let reply = shard.apply(position, at, &envelope, &mut Effects::default());
+            player.learn(&envelope.command, &reply);
+            shard
+                .check()
+                .unwrap_or_else(|what| panic!("seed {seed}, command {position}, {envelope:?}: {what}"));
+        }
+        assert!(shard.stats().jobs > 20, "seed {seed} played with nothing");
+    }
+}
+
+#[test]
+fn nonsense_is_refused_or_harmless() {
+    for seed in 0..10 {
+        let (mut shard, mut random) = (Shard::new(1), Random::new(seed));
+        for position in 1..=1_500 {
+            let envelope = testing::envelope(&mut random, position);
+            let at = Timestamp(1_700_000_000_000 + position * 500);
+            let _ = shard.apply(position, at, &envelope, &mut Effects::default());
+            shard
+                .check()
+                .unwrap_or_else(|what| panic!("seed {seed}, command {position}, {envelope:?}: {what}"));
+        }
+        let mut store = BTreeMap::new();
+        save(&mut shard, &mut store);
+        assert_eq!(restored(&store, 1).state_hash(), shard.state_hash(), "seed {seed}");
+    }
+}
+
+#[test]
+fn a_shard_restored_at_any_moment_goes_on_as_if_nothing_had_happened() {
+    for seed in 100..112 {
+        let mut player = Player::new(seed);
+        let mut chance = Random::new(seed);
+        let (mut shard, mut twin) = (Shard::new(1), Shard::new(1));
+        let mut store = BTreeMap::new();
+        for position in 1..=1_500 {
+            let (at, envelope) = player.next();
+            let reply = shard.apply(position, at, &envelope, &mut Effects::default());
+            let twin_reply = twin.apply(position, at, &envelope, &mut Effects::default());
+            player.learn(&envelope.command, &reply);
+            assert_eq!(
+                bodiless(reply),
+                bodiless(twin_reply),
+                "seed {seed}, command {position}, {envelope:?}"
+            );
+            if position % 5 == 0 {
+                assert_eq!(shard.state_hash(), twin.state_hash(), "seed {seed}, command {position}");
+                twin.check().unwrap_or_else(|what| panic!("seed {seed}, command {position}: {what}"));
+            }
+            match chance.below(40) {
+                0 => save(&mut twin, &mut store),
+                1 => {
+                    save(&mut twin, &mut store);
+                    twin = restored(&store, 1);
+                    assert_eq!(shard.state_hash(), twin.state_hash(), "seed {seed}, restored at {position}");
+                }
+                2 => {
+                    twin.evict_bodies(chance.below(500));
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+/// One line for each seed: what a log of an earlier day gave. A line that changes says that logs mean something else now.
+#[test]
+fn old_logs_keep_their_meaning() {
+    let hashes: String =
+        (0..16).map(|seed| format!("{seed} {:032x}\n", play(seed, 2_000).state_hash())).collect();
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/hashes.txt");
+    if std::env::var_os("MILLPOND_BLESS").is_some() {
+        std::fs::write(path, &hashes).unwrap();
+    }
+    assert_eq!(std::fs::read_to_string(path).unwrap(), hashes, "MILLPOND_BLESS=1 writes the file anew");
+}
+
+#[test]
+fn a_fetch_hands_out_what_explain_and_upcoming_said() {
+    for seed in 200..216 {
+        let (mut shard, mut player) = (Shard::new(1), Player::new(seed));
+        for position in 1..=1_000u64 {
+            let (at, envelope) = player.next();
+            let reply = shard.apply(position, at, &envelope, &mut Effects::default());
+            player.learn(&envelope.command, &reply);
+        }
+        // Nothing of it is due now, and no operation is under way, so only the fetches below change anything.
+        let mut position = shard.position();
+        let mut apply = |shard: &mut Shard, at, command| {
+            position += 1;
+            let envelope = Envelope { actor: Actor::new("w"), idempotency_key: None, command };
+            shard.apply(position, at, &envelope, &mut Effects::default()).unwrap()
+        };
+        while shard.next_due().is_some_and(|due| due <= shard.time()) {
+            let now = shard.time();
+            apply(&mut shard, now, Command::Tick);
+        }
+        for queue in QUEUES.map(|name| QueueName::new(name).unwrap()) {
+            let Some(foretold) = shard.upcoming(&queue, 1_000) else { continue };
+            let paused = shard.queue(&queue).unwrap().paused;
+            for (rank, job) in foretold.iter().enumerate() {
+                let job = JobRef { queue: Some(queue.clone()), id: job.id.clone() };
+                let ahead = shard.explain(&job).unwrap().reasons.iter().find_map(|reason| match reason {
+                    crate::Reason::Behind { ahead, .. } => Some(*ahead),
+                    _ => None,
+                });
+                assert_eq!(ahead.unwrap_or(0), rank as u64, "seed {seed}, {job:?}");
+            }
+            let now = shard.time();
+            let fetch = Command::Fetch { queues: vec![queue], max: 10_000, lease_ms: 0 };
+            let Reply::Fetched(started) = apply(&mut shard, now, fetch) else { unreachable!() };
+            let expected: Vec<_> = foretold.iter().map(|job| job.id.clone()).filter(|_| !paused).collect();
+            assert_eq!(started.into_iter().map(|job| job.id).collect::<Vec<_>>(), expected, "seed {seed}");
+        }
+    }
+}

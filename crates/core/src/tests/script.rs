@@ -1,0 +1,531 @@
+//! Cases as tables: `time command arguments -> what comes back`, one a line.
+//!
+//! ```text
+//!  0s push mail id=a attempts=2     -> a waiting
+//!  1s fetch mail                    -> a 1/2 t1
+//!  2s retry a t1 timeout after=5s   -> retrying
+//! ```
+//!
+//! A job without an id is named by its number: `#1`. Where one id is in two queues, it is written `queue/id`. Every command
+//! takes `by=` (the actor) and `key=` (the idempotency key). A refusal is `! code`. A line without an arrow must not be
+//! refused. After every line the shard is checked, and a twin that is restored from its checkpoint before every line must
+//! answer the same and hash the same.
+
+use crate::{Effects, ListQuery, Restore, Shard};
+use bytes::Bytes;
+use kit::{Backoff, Timestamp};
+use model::{
+    Actor, BulkAction, BulkView, Capacity, Command, DispatchedJob, Effect, Envelope, ErrorInfo, Filter,
+    JobId, JobRef, Keep, LeaseRef, NewJob, OnConflict, OnFull, Outcome, Priority, Pushed, QueueName,
+    QueuePatch, Reject, Reply, Settlement, State, Unique,
+};
+use std::collections::BTreeMap;
+
+/// When a table begins.
+pub(crate) const EPOCH: u64 = 1_700_000_000_000;
+
+/// Runs a table and compares every line with what it promises. All lines that differ are told at once.
+#[track_caller]
+pub(crate) fn check(table: &str) -> Script {
+    let mut script = Script::default();
+    let mut wrong = Vec::new();
+    for line in table.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with("//")) {
+        let (input, wanted) = match line.split_once("->") {
+            Some((input, wanted)) => (input.trim(), Some(wanted.trim())),
+            None => (line, None),
+        };
+        let got = script.line(input);
+        if wanted.map_or(got.starts_with('!'), |wanted| wanted != got) {
+            wrong.push(format!("{line}\n       got -> {got}"));
+        }
+    }
+    assert!(wrong.is_empty(), "\n{}\n", wrong.join("\n"));
+    script.replay();
+    script
+}
+
+/// A shard under test, with its log, its checkpoint and its twin.
+#[derive(Debug)]
+pub(crate) struct Script {
+    pub(crate) shard: Shard,
+    log: Vec<(Timestamp, Envelope)>,
+    store: BTreeMap<Vec<u8>, Vec<u8>>,
+    /// Where each id was last pushed.
+    homes: BTreeMap<String, QueueName>,
+    heard: Vec<Effect>,
+    cursor: Option<u64>,
+}
+
+impl Default for Script {
+    fn default() -> Self {
+        Self {
+            shard: Shard::new(3),
+            log: Vec::new(),
+            store: BTreeMap::new(),
+            homes: BTreeMap::new(),
+            heard: Vec::new(),
+            cursor: None,
+        }
+    }
+}
+
+/// Builds a shard from what checkpoints wrote.
+pub(crate) fn restored(store: &BTreeMap<Vec<u8>, Vec<u8>>, id: u16) -> Shard {
+    let mut restore = Restore::new(id);
+    for (key, value) in store {
+        restore.record(key, value).unwrap();
+    }
+    restore.finish().unwrap()
+}
+
+/// Writes a checkpoint.
+pub(crate) fn save(shard: &mut Shard, store: &mut BTreeMap<Vec<u8>, Vec<u8>>) {
+    let changes = shard.take_changes();
+    for (key, value) in changes.records {
+        match value {
+            Some(value) => store.insert(key, value),
+            None => store.remove(&key),
+        };
+    }
+    shard.changes_stored(changes.generation);
+}
+
+/// A reply as it is without bodies: which of them are in memory is not state.
+pub(crate) fn bodiless(mut reply: Result<Reply, Reject>) -> Result<Reply, Reject> {
+    if let Ok(Reply::Fetched(jobs)) = &mut reply {
+        jobs.iter_mut().for_each(|job| job.body = None);
+    }
+    reply
+}
+
+/// One line's words: plain ones in order, and `name=value` ones.
+struct Words<'a> {
+    plain: Vec<&'a str>,
+    named: Vec<(&'a str, &'a str)>,
+}
+
+impl<'a> Words<'a> {
+    fn of(text: &'a str) -> Self {
+        let (mut plain, mut named) = (Vec::new(), Vec::new());
+        for word in text.split_whitespace() {
+            match word.split_once('=') {
+                Some(pair) => named.push(pair),
+                None => plain.push(word),
+            }
+        }
+        Self { plain, named }
+    }
+
+    fn get(&self, name: &str) -> Option<&'a str> {
+        self.named.iter().find(|(other, _)| *other == name).map(|(_, value)| *value)
+    }
+
+    fn number(&self, name: &str) -> Option<u64> {
+        self.get(name).map(|value| value.parse().unwrap_or_else(|_| panic!("{name}={value}")))
+    }
+
+    fn span(&self, name: &str) -> Option<u64> {
+        self.get(name).map(span)
+    }
+}
+
+/// `5s` in milliseconds.
+fn span(text: &str) -> u64 {
+    let digits = text.trim_end_matches(char::is_alphabetic);
+    let unit = match &text[digits.len()..] {
+        "ms" | "" => 1,
+        "s" => 1_000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        "d" => 86_400_000,
+        other => panic!("{text}: no unit {other}"),
+    };
+    digits.parse::<u64>().unwrap_or_else(|_| panic!("{text} is no span")) * unit
+}
+
+/// A time as the table writes it.
+fn since(at: Timestamp) -> String {
+    match at.0 - EPOCH {
+        ms if ms % 1_000 == 0 => format!("{}s", ms / 1_000),
+        ms => format!("{ms}ms"),
+    }
+}
+
+fn name(text: &str) -> QueueName {
+    QueueName::new(text).unwrap()
+}
+
+fn error(kind: &str) -> ErrorInfo {
+    ErrorInfo { kind: kind.into(), message: kind.into(), ..ErrorInfo::default() }
+}
+
+fn backoff(text: &str) -> Backoff {
+    let (kind, rest) = text.split_once(':').unwrap_or((text, ""));
+    match kind {
+        "fixed" => Backoff::Fixed { delay: span(rest) },
+        "exponential" => {
+            let (base, cap) = rest.split_once(':').unwrap();
+            Backoff::Exponential { base: span(base), cap: span(cap) }
+        }
+        "sidekiq" => Backoff::Sidekiq,
+        "list" => Backoff::List { delays: rest.split(',').filter(|d| !d.is_empty()).map(span).collect() },
+        other => panic!("no backoff {other}"),
+    }
+}
+
+impl Script {
+    /// Does one line and says what came of it.
+    pub(crate) fn line(&mut self, input: &str) -> String {
+        let (time, rest) = input.split_once(' ').unwrap_or((input, ""));
+        let at = Timestamp(EPOCH + span(time));
+        let (verb, rest) = rest.trim().split_once(' ').unwrap_or((rest.trim(), ""));
+        if let Some(view) = self.view(verb, &Words::of(rest)) {
+            return view;
+        }
+        let command = self.command(verb, rest);
+        let words = Words::of(rest);
+        let envelope = Envelope {
+            actor: Actor::new(words.get("by").unwrap_or("w1")),
+            idempotency_key: words.get("key").map(Into::into),
+            command,
+        };
+        let reply = self.apply(at, envelope);
+        self.text(&reply)
+    }
+
+    /// Applies a command to the shard and to its twin.
+    pub(crate) fn apply(&mut self, at: Timestamp, envelope: Envelope) -> Result<Reply, Reject> {
+        let mut twin = restored(&self.store, self.shard.id);
+        let position = self.shard.position() + 1;
+        let mut effects = Effects { want_changes: true, ..Effects::default() };
+        let mut twin_effects = Effects { want_changes: true, ..Effects::default() };
+        let twin_reply = twin.apply(position, at, &envelope, &mut twin_effects);
+        let reply = self.shard.apply(position, at, &envelope, &mut effects);
+        assert_eq!(bodiless(reply.clone()), bodiless(twin_reply), "a restored shard answers the same");
+        assert_eq!(effects.list, twin_effects.list, "a restored shard tells the same");
+        self.shard.check().unwrap();
+        twin.check().unwrap();
+        assert_eq!(self.shard.state_hash(), twin.state_hash(), "a restored shard hashes the same");
+        save(&mut self.shard, &mut self.store);
+        self.heard = effects.list;
+        self.log.push((at, envelope));
+        reply
+    }
+
+    /// The log from its beginning gives the same state.
+    fn replay(&self) {
+        let mut shard = Shard::new(self.shard.id);
+        for (index, (at, envelope)) in self.log.iter().enumerate() {
+            let _ = shard.apply(index as u64 + 1, *at, envelope, &mut Effects::default());
+        }
+        assert_eq!(shard.state_hash(), self.shard.state_hash(), "a replay from genesis hashes the same");
+    }
+
+    fn job(&self, text: &str) -> JobRef {
+        if let Some(sequence) = text.strip_prefix('#') {
+            let slot = self.shard.slot_of(sequence.parse().unwrap());
+            let id = slot.map(|slot| self.shard.jobs[slot].id(self.shard.id));
+            return JobRef { queue: None, id: id.unwrap_or(JobId::Text(text.into())) };
+        }
+        let (queue, id) = match text.split_once('/') {
+            Some((queue, id)) => (Some(name(queue)), id),
+            None => (self.homes.get(text).cloned(), text),
+        };
+        JobRef { queue, id: JobId::parse(id).unwrap() }
+    }
+
+    fn lease(&self, words: &Words<'_>) -> LeaseRef {
+        let token = words.plain[1].strip_prefix('t').unwrap().parse().unwrap();
+        LeaseRef { job: self.job(words.plain[0]), token }
+    }
+
+    fn command(&mut self, verb: &str, rest: &str) -> Command {
+        let words = Words::of(rest);
+        let jobs = || words.plain.iter().map(|job| self.job(job)).collect::<Vec<_>>();
+        match verb {
+            "push" => Command::Push { jobs: self.new_jobs(rest) },
+            "fetch" => Command::Fetch {
+                queues: words.plain.iter().flat_map(|names| names.split(',')).map(name).collect(),
+                max: words.number("max").unwrap_or(1) as u32,
+                lease_ms: words.span("lease").unwrap_or(0),
+            },
+            "renew" => Command::Renew {
+                leases: vec![self.lease(&words)],
+                lease_ms: words.span("lease").unwrap_or(0),
+            },
+            "done" | "retry" | "fail" | "snooze" | "giveup" => self.settle(verb, rest),
+            "cancel" => Command::Cancel { job: self.job(words.plain[0]), reason: "wrong".into() },
+            "progress" => Command::Progress {
+                lease: self.lease(&words),
+                value: Bytes::copy_from_slice(words.plain[2].as_bytes()),
+            },
+            "log" => Command::Log {
+                lease: self.lease(&words),
+                lines: words.plain[2..].iter().map(|line| (*line).into()).collect(),
+            },
+            "promote" => Command::Promote { jobs: jobs() },
+            "redrive" => Command::Redrive { jobs: jobs() },
+            "remove" => Command::Remove { jobs: jobs() },
+            "pause" => Command::Pause { queue: name(words.plain[0]) },
+            "resume" => Command::Resume { queue: name(words.plain[0]) },
+            "configure" => Command::Configure { queue: name(words.plain[0]), patch: patch(&words) },
+            "bulk" => Command::Bulk {
+                queue: name(words.plain[1]),
+                action: match words.plain[0] {
+                    "purge" => BulkAction::Purge,
+                    "redrive" => BulkAction::Redrive,
+                    "remove" => BulkAction::Remove,
+                    "cancel" => BulkAction::Cancel,
+                    other => panic!("no bulk action {other}"),
+                },
+                filter: Filter {
+                    state: words.get("state").map(|state| state.parse().unwrap()),
+                    tag: words.get("tag").map(Into::into),
+                    error_kind: words.get("kind").map(Into::into),
+                    created_before: words.span("before").map(|span| Timestamp(EPOCH + span)),
+                },
+            },
+            "tick" => Command::Tick,
+            other => panic!("no command {other}"),
+        }
+    }
+
+    fn settle(&mut self, verb: &str, rest: &str) -> Command {
+        let (rest, push) = rest.split_once(" push ").unwrap_or((rest, ""));
+        let push = self.new_jobs(push);
+        let words = Words::of(rest);
+        let kind = words.plain.get(2).copied().unwrap_or_default();
+        let after_ms = words.span("after");
+        let outcome = match verb {
+            "done" => {
+                Outcome::Done { result: words.get("result").map(|r| Bytes::copy_from_slice(r.as_bytes())) }
+            }
+            "retry" => Outcome::Retry { error: error(kind), after_ms },
+            "fail" => Outcome::Fail { error: error(kind) },
+            "snooze" => Outcome::Snooze { after_ms: after_ms.unwrap_or(0) },
+            _ => Outcome::Cancel { reason: kind.into() },
+        };
+        Command::Settle { settlements: vec![Settlement { lease: self.lease(&words), outcome, push }] }
+    }
+
+    /// Jobs are separated by `;`; `x3` pushes the same one three times.
+    fn new_jobs(&mut self, text: &str) -> Vec<NewJob> {
+        let mut jobs = Vec::new();
+        for part in text.split(';').map(str::trim).filter(|part| !part.is_empty()) {
+            let words = Words::of(part);
+            let times = words.plain.get(1).map_or(1, |times| times[1..].parse().unwrap());
+            let job = new_job(&words);
+            if let Some(id) = words.get("id") {
+                self.homes.insert(id.to_string(), job.queue.clone());
+            }
+            jobs.extend(std::iter::repeat_n(job, times));
+        }
+        jobs
+    }
+
+    fn id(&self, id: &JobId) -> String {
+        match id.parts() {
+            Some((_, sequence)) => format!("#{sequence}"),
+            None => id.to_string(),
+        }
+    }
+
+    fn text(&self, reply: &Result<Reply, Reject>) -> String {
+        let reply = match reply {
+            Err(reject) => return refusal(reject),
+            Ok(reply) => reply,
+        };
+        match reply {
+            Reply::Pushed(pushed) => self.pushed(pushed),
+            Reply::Fetched(jobs) if jobs.is_empty() => "none".into(),
+            Reply::Fetched(jobs) => join(jobs.iter().map(|job| self.dispatched(job))),
+            Reply::Renewed(renewed) => join(renewed.iter().map(|renewed| match renewed {
+                Ok(renewed) => format!("until {}", since(renewed.lease_until)),
+                Err(reject) => refusal(reject),
+            })),
+            Reply::Settled(settled) => join(settled.iter().map(|settled| match settled {
+                Ok(settled) if settled.pushed.is_empty() => settled.state.to_string(),
+                Ok(settled) => format!("{} + {}", settled.state, self.pushed(&settled.pushed)),
+                Err(reject) => refusal(reject),
+            })),
+            Reply::Changed(states) => join(states.iter().map(|state| state.to_string())),
+            Reply::Configured(_) => "configured".into(),
+            Reply::Started(view) => bulk(view),
+            Reply::Done => "ok".into(),
+        }
+    }
+
+    fn pushed(&self, pushed: &[Pushed]) -> String {
+        join(pushed.iter().map(|job| {
+            let mark = if job.deduplicated { " again" } else { "" };
+            format!("{} {}{mark}", self.id(&job.id), job.state)
+        }))
+    }
+
+    fn dispatched(&self, job: &DispatchedJob) -> String {
+        format!("{} {}/{} t{}", self.id(&job.id), job.attempt, job.attempts, job.lease_token)
+    }
+
+    /// The verbs that only look.
+    fn view(&mut self, verb: &str, words: &Words<'_>) -> Option<String> {
+        let first = words.plain.first().copied().unwrap_or_default();
+        Some(match verb {
+            "show" => self.shard.job(&self.job(first)).map_or("gone".into(), |job| {
+                let crashes =
+                    if job.crashes > 0 { format!(" crashes {}", job.crashes) } else { String::new() };
+                let due = job.due_at.map_or(String::new(), |due| format!(" due {}", since(due)));
+                format!("{} {}/{}{crashes}{due}", job.state, job.attempt, job.attempts)
+            }),
+            "history" => join(self.shard.history(&self.job(first))?.iter().map(|entry| {
+                let error = entry.error.as_ref().map_or(String::new(), |error| format!(" {}", error.kind));
+                let actor = if entry.actor.as_str().is_empty() { "-" } else { entry.actor.as_str() };
+                let (at, position) = (since(entry.at), entry.position);
+                format!(
+                    "{at} {position} {actor} {} {} {}{error}",
+                    entry.cause.name(),
+                    entry.to,
+                    entry.attempt
+                )
+            })),
+            "explain" => {
+                let explanation = self.shard.explain(&self.job(first))?;
+                let at = explanation.expected_at.map_or("never".into(), since);
+                let what =
+                    explanation.reasons.first().map(|reason| format!("{reason:?}")).unwrap_or_default();
+                let what = what.split([' ', '(']).next().unwrap_or_default().to_string();
+                format!("{} {what} at {at}", explanation.state)
+            }
+            "counts" => {
+                let queue = self.shard.queue(&name(first))?;
+                join(
+                    State::ALL
+                        .into_iter()
+                        .filter(|state| queue.counts.of(*state) > 0)
+                        .map(|state| format!("{} {state}", queue.counts.of(state))),
+                )
+            }
+            "totals" => {
+                let queue = self.shard.queue(&name(first))?;
+                format!(
+                    "pushed {} started {} completed {} failed {} dead {}",
+                    queue.pushed_total,
+                    queue.started_total,
+                    queue.completed_total,
+                    queue.failed_total,
+                    queue.dead_total
+                )
+            }
+            "list" => self.list(first, words),
+            "upcoming" => {
+                let jobs = self.shard.upcoming(&name(first), 100)?;
+                jobs.iter().map(|job| self.id(&job.id)).collect::<Vec<_>>().join(" ")
+            }
+            "lines" => {
+                let lines = self.shard.log_lines(&self.job(first))?;
+                join(lines.iter().map(|line| format!("{}: {}", line.attempt, line.text)))
+            }
+            "bulks" => join(self.shard.bulks().iter().map(bulk)),
+            "next" => self.shard.next_due().map_or("never".into(), since),
+            "heard" => join(self.heard.iter().filter_map(|effect| match effect {
+                Effect::Available { queue, jobs } => Some(format!("{jobs} in {queue}")),
+                Effect::Revoked { worker, id, lease_token, .. } => {
+                    Some(format!("{worker} lost {} t{lease_token}", self.id(id)))
+                }
+                Effect::Changed { .. } => None,
+            })),
+            _ => return None,
+        })
+    }
+
+    /// `more` goes on where the listing before ended.
+    fn list(&mut self, queue: &str, words: &Words<'_>) -> String {
+        let query = ListQuery {
+            state: words.get("state").map(|state| state.parse().unwrap()),
+            tag: words.get("tag").map(Into::into),
+            limit: words.number("limit").unwrap_or(100) as usize,
+            cursor: if words.plain.contains(&"more") { self.cursor } else { None },
+        };
+        match self.shard.list(&name(queue), &query) {
+            Err(reject) => refusal(&reject),
+            Ok(page) => {
+                self.cursor = page.next;
+                let mut ids: Vec<_> = page.jobs.iter().map(|job| self.id(&job.id)).collect();
+                ids.extend(page.next.map(|_| "...".to_string()));
+                ids.join(" ")
+            }
+        }
+    }
+}
+
+fn join(parts: impl Iterator<Item = String>) -> String {
+    parts.collect::<Vec<_>>().join(", ")
+}
+
+fn refusal(reject: &Reject) -> String {
+    match reject {
+        Reject::Invalid { field, .. } => format!("! invalid {field}"),
+        Reject::TooMany { limit, .. } => format!("! too_many {limit}"),
+        Reject::WrongState { state, .. } => format!("! wrong_state {state}"),
+        other => format!("! {}", other.code()),
+    }
+}
+
+fn bulk(view: &BulkView) -> String {
+    let end = if view.finished { " finished" } else { "" };
+    format!("bulk {}: {} of {}{end}", view.id, view.changed, view.examined)
+}
+
+fn new_job(words: &Words<'_>) -> NewJob {
+    let body = match words.number("bytes") {
+        Some(bytes) => vec![b'x'; bytes as usize],
+        None => words.get("body").unwrap_or("b").as_bytes().to_vec(),
+    };
+    NewJob {
+        id: words.get("id").map(|id| JobId::parse(id).unwrap()),
+        priority: words.get("p").map_or(Priority::NORMAL, |priority| priority.parse().unwrap()),
+        delay_ms: words.span("delay").unwrap_or(0),
+        run_at: words.span("at").map(|span| Timestamp(EPOCH + span)),
+        attempts: words.number("attempts").map(|n| n as u32),
+        max_crashes: words.number("crashes").map(|n| n as u32),
+        backoff: words.get("backoff").map(backoff),
+        timeout_ms: words.span("timeout"),
+        expires_ms: words.span("expires"),
+        unique: words.get("unique").map(|key| Unique {
+            key: key.into(),
+            ttl_ms: words.span("ttl").unwrap_or(0),
+            on_conflict: match words.get("conflict").unwrap_or("return") {
+                "return" => OnConflict::Return,
+                "reject" => OnConflict::Reject,
+                "replace" => OnConflict::Replace,
+                other => panic!("no rule {other}"),
+            },
+        }),
+        tags: words.get("tag").map(|tags| tags.split(',').map(Into::into).collect()).unwrap_or_default(),
+        ..NewJob::new(name(words.plain[0]), body)
+    }
+}
+
+fn patch(words: &Words<'_>) -> QueuePatch {
+    let keep = |name: &str| {
+        words.get(name).map(|text| {
+            let (age, count) = text.split_once(':').unwrap();
+            Keep { age_ms: span(age), count: count.parse().unwrap() }
+        })
+    };
+    let full = words.get("full").map(|full| if full == "drop" { OnFull::DropOldest } else { OnFull::Reject });
+    let capacity = [words.get("jobs"), words.get("bytes"), words.get("full")].iter().any(Option::is_some);
+    QueuePatch {
+        attempts: words.number("attempts").map(|n| n as u32),
+        max_crashes: words.number("crashes").map(|n| n as u32),
+        timeout_ms: words.span("timeout"),
+        lease_ms: words.span("lease"),
+        backoff: words.get("backoff").map(backoff),
+        capacity: capacity.then(|| Capacity {
+            jobs: words.number("jobs").unwrap_or(0),
+            bytes: words.number("bytes").unwrap_or(0),
+            on_full: full.unwrap_or_default(),
+        }),
+        keep_completed: keep("keep"),
+        keep_dead: keep("keep_dead"),
+    }
+}

@@ -1,0 +1,122 @@
+//! What a pond stands on. A connection to a server becomes a second variant here, and nothing above changes.
+
+use crate::{Error, Explanation, source::NodeSource};
+use kit::Durability;
+use model::{
+    Actor, Command, DispatchedJob, Effect, Envelope, HistoryEntry, JobRef, JobView, LogLine, QueueName, QueueView, Reply,
+};
+use std::{sync::Arc, time::Duration};
+use tokio::{sync::broadcast, time::timeout};
+
+/// How long a waiter relies on events alone.
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
+
+#[derive(Clone)]
+pub(crate) enum Backend {
+    /// In this process.
+    Node(node::Handle),
+}
+
+/// What a command brought back.
+pub(crate) struct Answer {
+    pub(crate) reply: Reply,
+    pub(crate) position: u64,
+    pub(crate) durability: Durability,
+}
+
+impl Backend {
+    pub(crate) async fn call(&self, envelope: Envelope, level: Durability) -> Result<Answer, Error> {
+        match self {
+            Self::Node(handle) => {
+                let node::Answer { reply, position, durability } = handle.call(envelope, level).await?;
+                Ok(Answer { reply, position, durability })
+            }
+        }
+    }
+
+    pub(crate) async fn command(&self, actor: &Actor, command: Command, level: Durability) -> Result<Reply, Error> {
+        let envelope = Envelope { actor: actor.clone(), idempotency_key: None, command };
+        Ok(self.call(envelope, level).await?.reply)
+    }
+
+    pub(crate) async fn job(&self, job: JobRef) -> Result<Option<JobView>, Error> {
+        match self {
+            Self::Node(handle) => Ok(handle.job(job).await?),
+        }
+    }
+
+    /// The job once it is final; `None` if there is none.
+    pub(crate) async fn wait(&self, job: JobRef) -> Result<Option<JobView>, Error> {
+        match self {
+            Self::Node(handle) => {
+                let mut events = handle.events();
+                loop {
+                    match handle.job(job.clone()).await? {
+                        Some(view) if !view.state.is_final() => ended(&mut events, &job).await,
+                        view => return Ok(view),
+                    }
+                }
+            }
+        }
+    }
+
+    pub(crate) async fn history(&self, job: JobRef) -> Result<Option<Vec<HistoryEntry>>, Error> {
+        match self {
+            Self::Node(handle) => Ok(handle.read(move |shard| shard.history(&job)).await?),
+        }
+    }
+
+    pub(crate) async fn log_lines(&self, job: JobRef) -> Result<Option<Vec<LogLine>>, Error> {
+        match self {
+            Self::Node(handle) => Ok(handle.read(move |shard| shard.log_lines(&job)).await?),
+        }
+    }
+
+    pub(crate) async fn explain(&self, job: JobRef) -> Result<Option<Explanation>, Error> {
+        match self {
+            Self::Node(handle) => Ok(handle
+                .read(move |shard| {
+                    let why = shard.explain(&job)?;
+                    Some(Explanation { state: why.state, summary: why.summary, expected_at: why.expected_at })
+                })
+                .await?),
+        }
+    }
+
+    pub(crate) async fn queue(&self, name: QueueName) -> Result<Option<QueueView>, Error> {
+        match self {
+            Self::Node(handle) => Ok(handle.read(move |shard| shard.queue(&name)).await?),
+        }
+    }
+
+    pub(crate) fn source(
+        &self,
+        actor: Actor,
+        queues: Vec<QueueName>,
+        lease: Duration,
+        level: Durability,
+    ) -> NodeSource {
+        match self {
+            Self::Node(handle) => NodeSource { handle: handle.clone(), actor, queues, lease, level },
+        }
+    }
+
+    pub(crate) async fn close(&self, deadline: Duration) -> Result<(), Error> {
+        match self {
+            Self::Node(handle) => Ok(handle.stop(deadline).await?),
+        }
+    }
+}
+
+/// Waits for a hint that the job may be final. A listener who is late, or too slow, looks again by itself.
+async fn ended(events: &mut broadcast::Receiver<Arc<[Effect]>>, job: &JobRef) {
+    let is_end = |effect: &Effect| matches!(effect, Effect::Changed { id, to, .. } if *id == job.id && to.is_final());
+    while let Ok(Ok(effects)) = timeout(LOOK_AGAIN, events.recv()).await {
+        if effects.iter().any(is_end) {
+            return;
+        }
+    }
+}
+
+/// The jobs of a dispatch are never without their bodies here: [`node::Handle::fetch`] promises it.
+pub(crate) type Jobs = Vec<DispatchedJob>;

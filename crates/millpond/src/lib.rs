@@ -1,0 +1,51 @@
+//! Durable background jobs in your process: one directory, no server, no configuration.
+//!
+//! ```
+//! use millpond::Pond;
+//!
+//! #[derive(serde::Serialize, serde::Deserialize)]
+//! struct Email {
+//!     to: String,
+//! }
+//!
+//! #[tokio::main]
+//! async fn main() -> Result<(), millpond::Error> {
+//!     let pond = Pond::in_memory().await?; // or Pond::open("./data")
+//!     let emails = pond.queue::<Email>("emails")?;
+//!     let worker = emails.worker(|email: Email, _job| async move { println!("to {}", email.to) }).start()?;
+//!     let receipt = emails.push(&Email { to: "ada@example.org".into() }).await?;
+//!     pond.wait(&receipt.id).await?;
+//!     worker.stop().await;
+//!     pond.close().await
+//! }
+//! ```
+//!
+//! An acknowledged push survives power loss unless a weaker [`Durability`] was asked for. A job runs at least once: make its
+//! effects harmless to repeat with [`Job::id`] and [`Job::token`].
+
+mod backend;
+mod error;
+mod job;
+mod outcome;
+mod pond;
+mod push;
+mod queue;
+mod source;
+mod worker;
+
+pub use error::Error;
+pub use job::Job;
+pub use kit::{Backoff, Durability, Timestamp};
+pub use model::{
+    BulkView, Filter, HistoryEntry, JobId, JobView, LogLine, NewJob, OnConflict, Priority, QueuePatch, QueueView,
+    Reject, State,
+};
+pub use outcome::{IntoOutcome, Outcome};
+pub use pond::{Explanation, Pond};
+pub use push::{Push, Receipt};
+pub use queue::Queue;
+pub use worker::{Worker, WorkerBuilder};
+pub use workers::{Cancelled, Drained, Reason, Totals};
+
+/// The limits of an embedded pond, for [`Pond::open_with`].
+pub use node::Options;

@@ -1,0 +1,141 @@
+use crate::{Error, Queue, Receipt, backend::Backend};
+use kit::{Durability, Timestamp};
+use model::{Actor, Command, Envelope, HistoryEntry, JobId, JobRef, JobView, LogLine, NewJob, QueueName, Reply, State};
+use std::{marker::PhantomData, path::PathBuf, sync::Arc, time::Duration};
+
+/// How long [`Pond::close`] waits for calls under way and the last checkpoint.
+const CLOSE: Duration = Duration::from_secs(30);
+
+/// A pond of queues. Cheap to clone; all clones are the same pond.
+#[derive(Clone)]
+pub struct Pond {
+    pub(crate) inner: Arc<Inner>,
+}
+
+pub(crate) struct Inner {
+    pub(crate) backend: Backend,
+    pub(crate) actor: Actor,
+    /// What calls ask for that do not say.
+    pub(crate) level: Durability,
+}
+
+/// Why a job is where it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Explanation {
+    /// Its state as shown.
+    pub state: State,
+    /// One sentence for people.
+    pub summary: String,
+    /// The earliest it can start, where that is known.
+    pub expected_at: Option<Timestamp>,
+}
+
+impl Pond {
+    /// Opens the pond in `dir`, or makes one there if the directory is empty or missing. One process at a time can have it open.
+    pub async fn open(dir: impl Into<PathBuf>) -> Result<Pond, Error> {
+        Self::open_with(dir, node::Options::default()).await
+    }
+
+    /// The same with limits of your own.
+    pub async fn open_with(dir: impl Into<PathBuf>, options: node::Options) -> Result<Pond, Error> {
+        let dir = dir.into();
+        // Recovery reads the disk: not on a thread that others wait for.
+        let opened = tokio::task::spawn_blocking(move || node::Handle::open(&dir, options)).await;
+        Ok(Self::over(opened.map_err(|_| Error::Interrupted)??, Durability::Disk))
+    }
+
+    /// A pond that forgets everything when it is closed: for tests.
+    pub async fn in_memory() -> Result<Pond, Error> {
+        Ok(Self::over(node::Handle::in_memory(node::Options::default())?, Durability::Memory))
+    }
+
+    fn over(handle: node::Handle, level: Durability) -> Pond {
+        let actor = Actor::new(&format!("pid-{}", std::process::id()));
+        Pond { inner: Arc::new(Inner { backend: Backend::Node(handle), actor, level }) }
+    }
+
+    /// The queue `name` with bodies of type `T`, written as JSON. A queue comes into being with its first push.
+    pub fn queue<T>(&self, name: &str) -> Result<Queue<T>, Error> {
+        Ok(Queue { pond: self.clone(), name: QueueName::new(name)?, body: PhantomData })
+    }
+
+    /// Pushes jobs of any queues as one change: all or none. At most 10,000; see [`crate::Push::job`].
+    pub async fn push_all(&self, jobs: Vec<NewJob>) -> Result<Vec<Receipt>, Error> {
+        self.inner.push(jobs, None, self.inner.level).await
+    }
+
+    /// A job by its generated id; a given id needs its queue: [`Queue::job`].
+    pub async fn job(&self, id: &JobId) -> Result<Option<JobView>, Error> {
+        self.inner.backend.job(any(id)).await
+    }
+
+    /// Waits until a job is final, and returns it; `None` if there is none. Wrap it in a timeout if you cannot wait for ever.
+    pub async fn wait(&self, id: &JobId) -> Result<Option<JobView>, Error> {
+        self.inner.backend.wait(any(id)).await
+    }
+
+    /// Everything that happened to a job.
+    pub async fn history(&self, id: &JobId) -> Result<Option<Vec<HistoryEntry>>, Error> {
+        self.inner.backend.history(any(id)).await
+    }
+
+    /// What its handlers wrote to its log.
+    pub async fn log_lines(&self, id: &JobId) -> Result<Option<Vec<LogLine>>, Error> {
+        self.inner.backend.log_lines(any(id)).await
+    }
+
+    /// Why a job is where it is, and when it is expected to run.
+    pub async fn explain(&self, id: &JobId) -> Result<Option<Explanation>, Error> {
+        self.inner.backend.explain(any(id)).await
+    }
+
+    /// Calls a job off, waiting or running. Returns its state.
+    pub async fn cancel(&self, id: &JobId, reason: &str) -> Result<State, Error> {
+        self.inner.cancel(any(id), reason).await
+    }
+
+    /// Stops taking calls, finishes those under way, writes a checkpoint and frees the directory. Stop workers before.
+    pub async fn close(&self) -> Result<(), Error> {
+        self.inner.backend.close(CLOSE).await
+    }
+}
+
+fn any(id: &JobId) -> JobRef {
+    JobRef { queue: None, id: id.clone() }
+}
+
+impl Inner {
+    pub(crate) async fn command(&self, command: Command) -> Result<Reply, Error> {
+        self.backend.command(&self.actor, command, self.level).await
+    }
+
+    pub(crate) async fn push(
+        &self,
+        jobs: Vec<NewJob>,
+        idempotency_key: Option<&str>,
+        level: Durability,
+    ) -> Result<Vec<Receipt>, Error> {
+        let envelope = Envelope {
+            actor: self.actor.clone(),
+            idempotency_key: idempotency_key.map(Into::into),
+            command: Command::Push { jobs },
+        };
+        let answer = self.backend.call(envelope, level).await?;
+        let Reply::Pushed(pushed) = answer.reply else { return Err(Error::Mismatch) };
+        let receipt = |pushed: model::Pushed| Receipt {
+            id: pushed.id,
+            state: pushed.state,
+            deduplicated: pushed.deduplicated,
+            position: answer.position,
+            durability: answer.durability,
+        };
+        Ok(pushed.into_iter().map(receipt).collect())
+    }
+
+    pub(crate) async fn cancel(&self, job: JobRef, reason: &str) -> Result<State, Error> {
+        match self.command(Command::Cancel { job, reason: reason.into() }).await? {
+            Reply::Changed(states) => states.first().copied().ok_or(Error::Mismatch),
+            _ => Err(Error::Mismatch),
+        }
+    }
+}

@@ -1,0 +1,150 @@
+use crate::{Error, Pond};
+use compact_str::CompactString;
+use kit::{Backoff, Durability, Millis, Timestamp};
+use model::{JobId, NewJob, OnConflict, Priority, State, Unique};
+use std::{
+    future::{Future, IntoFuture},
+    pin::Pin,
+    time::Duration,
+};
+
+/// What a push brought.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Receipt {
+    /// The job's id.
+    pub id: JobId,
+    /// Its state.
+    pub state: State,
+    /// True if a job of that id or unique key existed already: this is its receipt.
+    pub deduplicated: bool,
+    /// Where the push stands in the log.
+    pub position: u64,
+    /// How safe it is.
+    pub durability: Durability,
+}
+
+/// A push being put together; `.await` carries it out.
+#[must_use = "a push does nothing until it is awaited"]
+pub struct Push {
+    pond: Pond,
+    job: Result<NewJob, Error>,
+    level: Durability,
+    idempotency_key: Option<String>,
+}
+
+impl Push {
+    pub(crate) fn new(pond: Pond, job: Result<NewJob, Error>) -> Self {
+        let level = pond.inner.level;
+        Self { pond, job, level, idempotency_key: None }
+    }
+
+    fn with(mut self, change: impl FnOnce(&mut NewJob)) -> Self {
+        if let Ok(job) = &mut self.job {
+            change(job);
+        }
+        self
+    }
+
+    /// Not before this span has passed.
+    pub fn delay(self, delay: Duration) -> Self {
+        self.with(|job| job.delay_ms = millis(delay))
+    }
+
+    /// Not before this instant.
+    pub fn run_at(self, at: Timestamp) -> Self {
+        self.with(|job| job.run_at = Some(at))
+    }
+
+    /// How urgent; lower starts first. Default [`Priority::NORMAL`].
+    pub fn priority(self, priority: Priority) -> Self {
+        self.with(|job| job.priority = priority)
+    }
+
+    /// How many attempts, 1 to 10,000. Default: the queue's, which is 5.
+    pub fn attempts(self, attempts: u32) -> Self {
+        self.with(|job| job.attempts = Some(attempts))
+    }
+
+    /// How long to wait between attempts. Default: the queue's.
+    pub fn backoff(self, backoff: Backoff) -> Self {
+        self.with(|job| job.backoff = Some(backoff))
+    }
+
+    /// How long one attempt may take. Default: the queue's, which is 5 minutes.
+    pub fn timeout(self, timeout: Duration) -> Self {
+        self.with(|job| job.timeout_ms = Some(millis(timeout)))
+    }
+
+    /// The job expires if it has not started within this span.
+    pub fn expires(self, span: Duration) -> Self {
+        self.with(|job| job.expires_ms = Some(millis(span)))
+    }
+
+    /// At most one live job of the queue has this key; a second push returns the first.
+    pub fn unique(self, key: impl Into<String>) -> Self {
+        self.unique_for(key, Duration::ZERO, OnConflict::Return)
+    }
+
+    /// The same; the key is free again after `span` (zero: when the job ends), and a second push meets `on_conflict`.
+    pub fn unique_for(self, key: impl Into<String>, span: Duration, on_conflict: OnConflict) -> Self {
+        let key = CompactString::from(key.into());
+        self.with(|job| job.unique = Some(Unique { key, ttl_ms: millis(span), on_conflict }))
+    }
+
+    /// Gives the job an id of your own: 1 to 255 bytes, unique within its queue for as long as the job is kept.
+    pub fn id(mut self, id: impl AsRef<str>) -> Self {
+        match JobId::parse(id.as_ref()) {
+            Ok(id) => self.with(|job| job.id = Some(id)),
+            Err(bad) => {
+                self.job = self.job.and(Err(bad.into()));
+                self
+            }
+        }
+    }
+
+    /// Adds a searchable word.
+    pub fn tag(self, tag: impl Into<String>) -> Self {
+        let tag = CompactString::from(tag.into());
+        self.with(|job| job.tags.push(tag))
+    }
+
+    /// Adds a header that the handler sees.
+    pub fn meta(self, key: impl Into<String>, value: impl Into<String>) -> Self {
+        let entry = (CompactString::from(key.into()), CompactString::from(value.into()));
+        self.with(|job| job.meta.push(entry))
+    }
+
+    /// How safe the push must be before it is acknowledged. Default [`Durability::Disk`].
+    pub fn durability(mut self, level: Durability) -> Self {
+        self.level = level;
+        self
+    }
+
+    /// For 24 hours a push with the same key and content gets the first receipt again: repeat it after a doubtful answer.
+    pub fn idempotency_key(mut self, key: impl Into<String>) -> Self {
+        self.idempotency_key = Some(key.into());
+        self
+    }
+
+    /// The job without pushing it, for [`Pond::push_all`] and [`crate::Outcome::push`].
+    pub fn job(self) -> Result<NewJob, Error> {
+        self.job
+    }
+}
+
+impl IntoFuture for Push {
+    type Output = Result<Receipt, Error>;
+    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(async move {
+            let receipts =
+                self.pond.inner.push(vec![self.job?], self.idempotency_key.as_deref(), self.level).await?;
+            receipts.into_iter().next().ok_or(Error::Mismatch)
+        })
+    }
+}
+
+pub(crate) fn millis(span: Duration) -> Millis {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
+}

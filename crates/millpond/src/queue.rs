@@ -1,0 +1,128 @@
+use crate::{Error, Explanation, IntoOutcome, Job, Pond, Push, Receipt, WorkerBuilder};
+use model::{
+    BulkAction, BulkView, Command, Filter, HistoryEntry, JobId, JobRef, JobView, LogLine, NewJob, QueueName, QueuePatch,
+    QueueSettings, QueueView, Reply, State,
+};
+use serde::{Serialize, de::DeserializeOwned};
+use std::{future::Future, marker::PhantomData};
+
+/// A queue with bodies of type `T`. Cheap to clone.
+pub struct Queue<T> {
+    pub(crate) pond: Pond,
+    pub(crate) name: QueueName,
+    pub(crate) body: PhantomData<fn(T) -> T>,
+}
+
+impl<T> Clone for Queue<T> {
+    fn clone(&self) -> Self {
+        Self { pond: self.pond.clone(), name: self.name.clone(), body: PhantomData }
+    }
+}
+
+impl<T: Serialize> Queue<T> {
+    /// Begins a push; `.await` it, or set options before.
+    pub fn push(&self, body: &T) -> Push {
+        Push::new(self.pond.clone(), self.new_job(body))
+    }
+
+    /// Pushes many jobs as one change: all or none. At most 10,000 at once.
+    pub async fn push_many<'a>(&self, bodies: impl IntoIterator<Item = &'a T>) -> Result<Vec<Receipt>, Error>
+    where
+        T: 'a,
+    {
+        let jobs = bodies.into_iter().map(|body| self.new_job(body)).collect::<Result<_, _>>()?;
+        self.pond.push_all(jobs).await
+    }
+
+    fn new_job(&self, body: &T) -> Result<NewJob, Error> {
+        Ok(NewJob::new(self.name.clone(), serde_json::to_vec(body)?))
+    }
+}
+
+impl<T: DeserializeOwned + Send + 'static> Queue<T> {
+    /// A worker that runs `handler` for each job. It may return anything that is [`IntoOutcome`].
+    pub fn worker<H, F>(&self, handler: H) -> WorkerBuilder<T, H>
+    where
+        H: Fn(T, Job) -> F + Send + Sync + 'static,
+        F: Future + Send,
+        F::Output: IntoOutcome,
+    {
+        WorkerBuilder::new(self.clone(), handler)
+    }
+}
+
+impl<T> Queue<T> {
+    /// Its name.
+    pub fn name(&self) -> &str {
+        self.name.as_str()
+    }
+
+    /// Stops handing out jobs.
+    pub async fn pause(&self) -> Result<(), Error> {
+        self.pond.inner.command(Command::Pause { queue: self.name.clone() }).await.map(drop)
+    }
+
+    /// Undoes [`Queue::pause`].
+    pub async fn resume(&self) -> Result<(), Error> {
+        self.pond.inner.command(Command::Resume { queue: self.name.clone() }).await.map(drop)
+    }
+
+    /// Counts by state, settings, totals; `None` if nothing was ever pushed.
+    pub async fn stats(&self) -> Result<Option<QueueView>, Error> {
+        self.pond.inner.backend.queue(self.name.clone()).await
+    }
+
+    /// Changes settings; returns all of them.
+    pub async fn configure(&self, patch: QueuePatch) -> Result<QueueSettings, Error> {
+        match self.pond.inner.command(Command::Configure { queue: self.name.clone(), patch }).await? {
+            Reply::Configured(settings) => Ok(settings),
+            _ => Err(Error::Mismatch),
+        }
+    }
+
+    /// Gives the dead jobs that match another life, in the background.
+    pub async fn redrive(&self, filter: Filter) -> Result<BulkView, Error> {
+        self.bulk(BulkAction::Redrive, filter).await
+    }
+
+    /// Forgets waiting, delayed and retrying jobs, in the background; none of them starts from now on.
+    pub async fn purge(&self) -> Result<BulkView, Error> {
+        self.bulk(BulkAction::Purge, Filter::default()).await
+    }
+
+    async fn bulk(&self, action: BulkAction, filter: Filter) -> Result<BulkView, Error> {
+        match self.pond.inner.command(Command::Bulk { queue: self.name.clone(), action, filter }).await? {
+            Reply::Started(view) => Ok(view),
+            _ => Err(Error::Mismatch),
+        }
+    }
+
+    /// A job of this queue.
+    pub async fn job(&self, id: &JobId) -> Result<Option<JobView>, Error> {
+        self.pond.inner.backend.job(self.at(id)).await
+    }
+
+    /// Everything that happened to a job of this queue.
+    pub async fn history(&self, id: &JobId) -> Result<Option<Vec<HistoryEntry>>, Error> {
+        self.pond.inner.backend.history(self.at(id)).await
+    }
+
+    /// What its handlers wrote to the log of a job of this queue.
+    pub async fn log_lines(&self, id: &JobId) -> Result<Option<Vec<LogLine>>, Error> {
+        self.pond.inner.backend.log_lines(self.at(id)).await
+    }
+
+    /// Why a job of this queue is where it is.
+    pub async fn explain(&self, id: &JobId) -> Result<Option<Explanation>, Error> {
+        self.pond.inner.backend.explain(self.at(id)).await
+    }
+
+    /// Calls a job of this queue off. Returns its state.
+    pub async fn cancel(&self, id: &JobId, reason: &str) -> Result<State, Error> {
+        self.pond.inner.cancel(self.at(id), reason).await
+    }
+
+    fn at(&self, id: &JobId) -> JobRef {
+        JobRef { queue: Some(self.name.clone()), id: id.clone() }
+    }
+}

@@ -1,0 +1,81 @@
+//! An embedded node as a source of jobs.
+
+use crate::backend::Jobs;
+use bytes::Bytes;
+use compact_str::CompactString;
+use kit::{Durability, Millis};
+use model::{Actor, Command, Envelope, LeaseRef, QueueName, Reject, Renewed, Reply, Settled, Settlement};
+use std::time::Duration;
+use workers::{JobSource, SourceError};
+
+pub(crate) struct NodeSource {
+    pub(crate) handle: node::Handle,
+    pub(crate) actor: Actor,
+    pub(crate) queues: Vec<QueueName>,
+    pub(crate) lease: Duration,
+    pub(crate) level: Durability,
+}
+
+impl NodeSource {
+    fn lease_ms(&self) -> Millis {
+        u64::try_from(self.lease.as_millis()).unwrap_or(u64::MAX)
+    }
+
+    async fn call(&self, command: Command) -> Result<Reply, SourceError> {
+        let envelope = Envelope { actor: self.actor.clone(), idempotency_key: None, command };
+        self.handle.call(envelope, self.level).await.map(|answer| answer.reply).map_err(source_error)
+    }
+}
+
+impl JobSource for NodeSource {
+    fn lease(&self) -> Duration {
+        self.lease
+    }
+
+    async fn fetch(&self, max: usize, wait: Duration) -> Result<Jobs, SourceError> {
+        let max = u32::try_from(max).unwrap_or(u32::MAX);
+        self.handle
+            .fetch(self.actor.clone(), self.queues.clone(), max, self.lease_ms(), wait, self.level)
+            .await
+            .map_err(source_error)
+    }
+
+    async fn settle(&self, settlements: Vec<Settlement>) -> Result<Vec<Result<Settled, Reject>>, SourceError> {
+        match self.call(Command::Settle { settlements }).await? {
+            Reply::Settled(answers) => Ok(answers),
+            _ => Err(mismatch()),
+        }
+    }
+
+    async fn renew(&self, leases: Vec<LeaseRef>) -> Result<Vec<Result<Renewed, Reject>>, SourceError> {
+        match self.call(Command::Renew { leases, lease_ms: self.lease_ms() }).await? {
+            Reply::Renewed(answers) => Ok(answers),
+            _ => Err(mismatch()),
+        }
+    }
+
+    async fn progress(&self, lease: LeaseRef, value: Bytes) -> Result<(), SourceError> {
+        self.call(Command::Progress { lease, value }).await.map(drop)
+    }
+
+    async fn log(&self, lease: LeaseRef, lines: Vec<CompactString>) -> Result<(), SourceError> {
+        self.call(Command::Log { lease, lines }).await.map(drop)
+    }
+}
+
+fn source_error(error: node::CallError) -> SourceError {
+    match error {
+        node::CallError::Refused(reject) => SourceError::Refused(reject),
+        node::CallError::Stopping => SourceError::Closed,
+        node::CallError::Overloaded { retry_after_ms } => {
+            SourceError::Unavailable { reason: error.to_string(), retry_after_ms: Some(retry_after_ms) }
+        }
+        node::CallError::DiskFull | node::CallError::TooDurable { .. } | node::CallError::Unknown { .. } => {
+            SourceError::Unavailable { reason: error.to_string(), retry_after_ms: None }
+        }
+    }
+}
+
+fn mismatch() -> SourceError {
+    SourceError::Unavailable { reason: "an answer of the wrong kind".into(), retry_after_ms: None }
+}

@@ -1,0 +1,137 @@
+use crate::{Error, IntoOutcome, Job, Outcome, Queue};
+use kit::Durability;
+use model::{Actor, limits};
+use serde::de::DeserializeOwned;
+use std::{future::Future, marker::PhantomData, time::Duration};
+use workers::{Context, Drained, Handler, Keeper, Options, Runtime, Totals, Verdict};
+
+/// How long [`Worker::stop`] waits for running jobs.
+const STOP: Duration = Duration::from_secs(30);
+
+/// A worker being put together; [`WorkerBuilder::start`] lets it run.
+#[must_use = "a worker does nothing until it is started"]
+pub struct WorkerBuilder<T, H> {
+    queue: Queue<T>,
+    handler: H,
+    options: Options,
+    lease: Duration,
+    level: Durability,
+    name: Option<String>,
+}
+
+impl<T, H> WorkerBuilder<T, H> {
+    pub(crate) fn new(queue: Queue<T>, handler: H) -> Self {
+        let level = queue.pond.inner.level;
+        let options = Options { prefetch: 1_000, keeper: Keeper::Thread, ..Options::default() };
+        Self { queue, handler, options, lease: Duration::from_secs(30), level, name: None }
+    }
+
+    /// Jobs that run at once, 1 to 10,000. Default 16.
+    pub fn concurrency(mut self, concurrency: usize) -> Self {
+        self.options.concurrency = concurrency;
+        self
+    }
+
+    /// Jobs that may be taken ahead of time; only as many are as the handlers finish within 20 ms. Default 1,000; 0 for none.
+    pub fn prefetch(mut self, prefetch: usize) -> Self {
+        self.options.prefetch = prefetch;
+        self
+    }
+
+    /// How long the pond waits for a sign of life before it gives a job to another worker, 100 ms to 24 h. Renewed
+    /// on its own while the handler runs. Default 30 s.
+    pub fn lease(mut self, lease: Duration) -> Self {
+        let (shortest, longest) = (limits::LEASE_MS_MIN, limits::LEASE_MS_MAX);
+        self.lease = lease.clamp(Duration::from_millis(shortest), Duration::from_millis(longest));
+        self
+    }
+
+    /// The longest attempt here; the job's own timeout counts if it is shorter.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.options.timeout = Some(timeout);
+        self
+    }
+
+    /// How long a handler may go on after it was told to stop; then it is dropped. Default 5 s.
+    pub fn grace(mut self, grace: Duration) -> Self {
+        self.options.grace = grace;
+        self
+    }
+
+    /// The level at which jobs are taken and settled. Default [`Durability::Disk`]; below it a crash can run jobs again.
+    pub fn durability(mut self, level: Durability) -> Self {
+        self.level = level;
+        self
+    }
+
+    /// Its name in the histories of jobs. Default: the process's.
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.name = Some(name.into());
+        self
+    }
+}
+
+impl<T, H, F> WorkerBuilder<T, H>
+where
+    T: DeserializeOwned + Send + 'static,
+    H: Fn(T, Job) -> F + Send + Sync + 'static,
+    F: Future + Send,
+    F::Output: IntoOutcome,
+{
+    /// Starts taking jobs. Must be called inside a tokio runtime.
+    pub fn start(self) -> Result<Worker, Error> {
+        let inner = &self.queue.pond.inner;
+        let actor = self.name.as_deref().map_or_else(|| inner.actor.clone(), Actor::new);
+        let source = inner.backend.source(actor, vec![self.queue.name.clone()], self.lease, self.level);
+        let handler = Typed { handler: self.handler, body: PhantomData };
+        Ok(Worker(Runtime::start(source, handler, self.options).map_err(Error::Start)?))
+    }
+}
+
+/// A closure over typed bodies as a handler.
+struct Typed<T, H> {
+    handler: H,
+    body: PhantomData<fn() -> T>,
+}
+
+impl<T, H, F> Handler for Typed<T, H>
+where
+    T: DeserializeOwned + Send + 'static,
+    H: Fn(T, Job) -> F + Send + Sync + 'static,
+    F: Future + Send,
+    F::Output: IntoOutcome,
+{
+    async fn run(&self, context: Context) -> Verdict {
+        let body = context.job().body.as_deref().unwrap_or_default();
+        let outcome = match serde_json::from_slice(body) {
+            Ok(body) => (self.handler)(body, Job(context)).await.into_outcome(),
+            Err(why) => Outcome::decode(&why),
+        };
+        outcome.into_verdict()
+    }
+}
+
+/// A running worker. Dropping it ends it at once; [`Worker::stop`] is the kind way.
+pub struct Worker(Runtime);
+
+impl Worker {
+    /// What it did so far.
+    pub fn totals(&self) -> Totals {
+        self.0.counters().totals()
+    }
+
+    /// Why the pond does not answer at present, if it does not.
+    pub fn source_error(&self) -> Option<String> {
+        self.0.source_error()
+    }
+
+    /// Takes no more jobs, waits up to 30 s for running ones, and hands the rest back.
+    pub async fn stop(self) -> Drained {
+        self.stop_within(STOP).await
+    }
+
+    /// The same with a deadline of your own. Handlers that then still run are told so and have their grace to end.
+    pub async fn stop_within(self, deadline: Duration) -> Drained {
+        self.0.stop(deadline).await
+    }
+}

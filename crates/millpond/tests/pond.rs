@@ -1,0 +1,209 @@
+//! The library from end to end, on a pond in memory and on one in a directory.
+#![allow(missing_docs)]
+
+use millpond::{Durability, Error, Filter, Job, JobId, Outcome, Pond, Priority, Reason, Reject, State};
+use std::time::Duration;
+
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+struct Email {
+    to: String,
+}
+
+fn email(to: &str) -> Email {
+    Email { to: to.into() }
+}
+
+async fn ended(pond: &Pond, id: &JobId) -> millpond::JobView {
+    tokio::time::timeout(Duration::from_secs(60), pond.wait(id)).await.expect("the job ends").unwrap().unwrap()
+}
+
+#[tokio::test]
+async fn what_a_handler_returns_is_kept_with_the_job() {
+    let pond = Pond::in_memory().await.unwrap();
+    let emails = pond.queue::<Email>("emails").unwrap();
+    let handler = |email: Email, job: Job| async move {
+        job.log("sending").await.map_err(|error| error.to_string())?;
+        job.progress(50).await.map_err(|error| error.to_string())?;
+        Ok::<_, String>(email)
+    };
+    let worker = emails.worker(handler).start().unwrap();
+    let receipt = emails.push(&email("a@b.c")).await.unwrap();
+    let job = ended(&pond, &receipt.id).await;
+    assert_eq!(job.state, State::Completed);
+    assert_eq!(serde_json::from_slice::<Email>(&job.result.unwrap()).unwrap(), email("a@b.c"));
+    assert_eq!(job.progress.as_deref(), Some(&b"50"[..]));
+    assert_eq!(pond.log_lines(&receipt.id).await.unwrap().unwrap()[0].text, "sending");
+    let causes: Vec<_> = pond.history(&receipt.id).await.unwrap().unwrap().iter().map(|e| e.cause.name()).collect();
+    assert_eq!(causes, ["push", "fetch", "complete"]);
+    worker.stop().await;
+    pond.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn errors_are_retried_with_their_kind_and_fail_is_final() {
+    let pond = Pond::in_memory().await.unwrap();
+    let emails = pond.queue::<Email>("emails").unwrap();
+    let handler = |email: Email, job: Job| async move {
+        if email.to == "never" {
+            return Ok(Outcome::fail("no such address"));
+        }
+        if job.attempt() < 3 {
+            return Err(std::io::Error::other("busy"));
+        }
+        Ok(Outcome::done(job.attempt()))
+    };
+    let worker = emails.worker(handler).start().unwrap();
+    let soon = millpond::Backoff::Fixed { delay: 1 };
+    let busy = emails.push(&email("later")).backoff(soon).await.unwrap();
+    let dead = emails.push(&email("never")).await.unwrap();
+    assert_eq!(ended(&pond, &busy.id).await.result.as_deref(), Some(&b"3"[..]));
+    let errors: Vec<_> =
+        pond.history(&busy.id).await.unwrap().unwrap().into_iter().filter_map(|entry| entry.error).collect();
+    assert_eq!((errors.len(), errors[0].kind.as_str(), errors[0].message.as_str()), (2, "Error", "busy"));
+    let job = ended(&pond, &dead.id).await;
+    assert_eq!((job.state, job.attempt, job.error.unwrap().message.as_str()), (State::Dead, 1, "no such address"));
+    worker.stop().await;
+}
+
+#[tokio::test]
+async fn a_body_of_another_shape_is_dead_at_once_with_kind_decode() {
+    let pond = Pond::in_memory().await.unwrap();
+    let receipt = pond.queue::<u32>("emails").unwrap().push(&7).await.unwrap();
+    let worker = pond.queue::<Email>("emails").unwrap().worker(|_, _| async {}).start().unwrap();
+    let job = ended(&pond, &receipt.id).await;
+    assert_eq!((job.state, job.error.unwrap().kind.as_str()), (State::Dead, "decode"));
+    worker.stop().await;
+}
+
+#[tokio::test]
+async fn an_outcome_can_push_the_next_job_in_the_same_change() {
+    let pond = Pond::in_memory().await.unwrap();
+    let first = pond.queue::<u32>("first").unwrap();
+    let second = pond.queue::<u32>("second").unwrap();
+    let next = second.clone();
+    let handler = move |n: u32, _: Job| {
+        let next = next.push(&(n + 1)).id("follow").job();
+        async move { Ok::<_, Error>(Outcome::done(n).push(next?)) }
+    };
+    let worker = first.worker(handler).start().unwrap();
+    let receipt = first.push(&1).await.unwrap();
+    ended(&pond, &receipt.id).await;
+    let follow = second.job(&JobId::parse("follow").unwrap()).await.unwrap().unwrap();
+    assert_eq!(follow.body.as_deref(), Some(&b"2"[..]));
+    worker.stop().await;
+}
+
+#[tokio::test]
+async fn push_options_reach_the_job_and_duplicates_are_named() {
+    let pond = Pond::in_memory().await.unwrap();
+    let emails = pond.queue::<Email>("emails").unwrap();
+    let push = || emails.push(&email("a")).id("one").priority(Priority::HIGH).delay(Duration::from_secs(60));
+    let receipt = push().attempts(2).tag("blue").meta("k", "v").unique("key").await.unwrap();
+    assert_eq!((receipt.deduplicated, receipt.state, receipt.durability), (false, State::Delayed, Durability::Memory));
+    assert!(push().await.unwrap().deduplicated);
+    assert_eq!(emails.push(&email("b")).unique("key").await.unwrap().id, receipt.id);
+    let job = emails.job(&receipt.id).await.unwrap().unwrap();
+    assert_eq!((job.priority, job.attempts, job.tags[0].as_str()), (Priority::HIGH, 2, "blue"));
+    assert_eq!(job.unique_key.as_deref(), Some("key"));
+    let why = emails.explain(&receipt.id).await.unwrap().unwrap();
+    assert_eq!(why.state, State::Delayed);
+    assert_eq!(emails.cancel(&receipt.id, "not needed").await.unwrap(), State::Cancelled);
+    let keyed = || emails.push(&email("c")).idempotency_key("call-1");
+    assert_eq!(keyed().await.unwrap().id, keyed().await.unwrap().id);
+}
+
+#[tokio::test]
+async fn mistakes_are_refused_with_a_reason() {
+    let pond = Pond::in_memory().await.unwrap();
+    assert!(matches!(pond.queue::<u32>("no spaces"), Err(Error::Name(_))));
+    let queue = pond.queue::<String>("q").unwrap();
+    assert!(matches!(queue.push(&"x".into()).id("").await, Err(Error::Name(_))));
+    let large = "x".repeat(2 << 20);
+    assert!(matches!(queue.push(&large).await, Err(Error::Refused(Reject::BodyTooLarge { .. }))));
+    assert!(matches!(queue.push(&"x".into()).durability(Durability::Disk).await, Err(Error::Call(_))));
+    assert!(queue.stats().await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn a_paused_queue_waits_and_a_purged_one_is_empty() {
+    let pond = Pond::in_memory().await.unwrap();
+    let queue = pond.queue::<u32>("q").unwrap();
+    let receipts = queue.push_many(&[1, 2, 3]).await.unwrap();
+    queue.pause().await.unwrap();
+    assert_eq!(pond.explain(&receipts[0].id).await.unwrap().unwrap().state, State::Blocked);
+    queue.resume().await.unwrap();
+    queue.purge().await.unwrap();
+    assert_eq!(queue.stats().await.unwrap().unwrap().counts.of(State::Waiting), 0);
+}
+
+#[tokio::test]
+async fn dead_jobs_live_again_by_redrive() {
+    let pond = Pond::in_memory().await.unwrap();
+    let queue = pond.queue::<u32>("q").unwrap();
+    let receipt = queue.push(&1).await.unwrap();
+    let worker = queue.worker(|_, _| async { Outcome::fail("no") }).start().unwrap();
+    assert_eq!(ended(&pond, &receipt.id).await.state, State::Dead);
+    worker.stop().await;
+    queue.redrive(Filter::default()).await.unwrap();
+    let worker = queue.worker(|_, _| async {}).start().unwrap();
+    while pond.job(&receipt.id).await.unwrap().unwrap().state != State::Completed {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    worker.stop().await;
+}
+
+#[tokio::test]
+async fn a_cancelled_job_tells_its_handler_at_the_next_renewal() {
+    let pond = Pond::in_memory().await.unwrap();
+    let queue = pond.queue::<u32>("q").unwrap();
+    let (started, mut starts) = tokio::sync::mpsc::unbounded_channel();
+    let (heard, mut hears) = tokio::sync::mpsc::unbounded_channel();
+    let handler = move |_: u32, job: Job| {
+        let (started, heard) = (started.clone(), heard.clone());
+        async move {
+            started.send(()).unwrap();
+            heard.send(job.cancelled().await).unwrap();
+        }
+    };
+    let worker = queue.worker(handler).lease(Duration::from_millis(600)).start().unwrap();
+    let receipt = queue.push(&1).await.unwrap();
+    starts.recv().await.unwrap();
+    assert_eq!(pond.cancel(&receipt.id, "not needed").await.unwrap(), State::Cancelled);
+    let reason = tokio::time::timeout(Duration::from_secs(60), hears.recv()).await.unwrap().unwrap();
+    assert!(matches!(reason, Reason::Cancelled | Reason::LeaseLost), "{reason:?}");
+    assert_eq!(ended(&pond, &receipt.id).await.state, State::Cancelled);
+    worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_job_of_a_large_backlog_is_completed_once() {
+    let pond = Pond::in_memory().await.unwrap();
+    let queue = pond.queue::<u32>("q").unwrap();
+    let bodies: Vec<u32> = (0..10_000).collect();
+    queue.push_many(&bodies).await.unwrap();
+    let worker = queue.worker(|n: u32, _| async move { Outcome::done(n) }).concurrency(64).start().unwrap();
+    while worker.totals().done < 10_000 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let totals = worker.totals();
+    assert_eq!((totals.started, totals.retried, totals.dropped), (10_000, 0, 0));
+    worker.stop().await;
+    assert_eq!(queue.stats().await.unwrap().unwrap().completed_total, 10_000);
+}
+
+#[tokio::test]
+async fn jobs_outlive_the_process_that_pushed_them() {
+    let dir = std::env::temp_dir().join(format!("millpond-lib-{}", std::process::id()));
+    let pond = Pond::open(&dir).await.unwrap();
+    let receipt = pond.queue::<u32>("q").unwrap().push(&41).await.unwrap();
+    assert_eq!(receipt.durability, Durability::Disk);
+    assert!(matches!(Pond::open(&dir).await, Err(Error::Open(_))), "a pond opens once at a time");
+    pond.close().await.unwrap();
+    let pond = Pond::open(&dir).await.unwrap();
+    let queue = pond.queue::<u32>("q").unwrap();
+    let worker = queue.worker(|n: u32, _| async move { Ok::<_, String>(n + 1) }).start().unwrap();
+    assert_eq!(ended(&pond, &receipt.id).await.result.as_deref(), Some(&b"42"[..]));
+    worker.stop().await;
+    pond.close().await.unwrap();
+    std::fs::remove_dir_all(&dir).unwrap();
+}

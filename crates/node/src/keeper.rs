@@ -1,0 +1,35 @@
+use crate::{answer::Poison, driver::Snapshot, writer::Writer};
+use std::sync::Arc;
+use storage::{Change, CheckpointError, CheckpointReader, Checkpoints};
+
+/// The checkpoint's side of the driver: stores snapshots, one after the other.
+pub struct Keeper(Box<dyn Checkpoints>);
+
+impl Keeper {
+    pub(crate) fn new(checkpoints: Box<dyn Checkpoints>) -> Self {
+        Self(checkpoints)
+    }
+
+    /// Stores a snapshot, then lets the log forget what it covers. Says no if the disk is full: nothing was changed, and the same
+    /// snapshot should be tried again. Any other failure is final, as one of the log is: nothing is trimmed any more, and a
+    /// restart must find out what the disk holds.
+    pub fn store(&mut self, snapshot: &Snapshot, writer: &Writer) -> Result<bool, Poison> {
+        // A checkpoint must never know more than the log: the log could lose what only the checkpoint remembers, and then
+        // would give the same positions to other commands.
+        writer.sync()?;
+        let mut changes = snapshot.records.iter().cloned().map(|(key, value)| match value {
+            Some(value) => Change::Put { key, value },
+            None => Change::Delete { key },
+        });
+        match self.0.write(crate::SHARD, &mut changes, snapshot.mark) {
+            Ok(()) => writer.trim(snapshot.mark.index + 1).map(|()| true),
+            Err(CheckpointError::Full { .. }) => Ok(false),
+            Err(error) => Err(error.to_string().into()),
+        }
+    }
+
+    /// For reading bodies while checkpoints are written.
+    pub fn reader(&self) -> Arc<dyn CheckpointReader> {
+        self.0.reader()
+    }
+}

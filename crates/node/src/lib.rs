@@ -1,0 +1,31 @@
+//! The driver of a shard: turns calls into batches of a log, batches into state, and state into answers.
+//!
+//! [`Handle`] runs one on threads of its own. Below it lie three parts that know no threads and no clock, so that a simulator can
+//! step through them: [`Driver`] (queues of commands, the state), [`Writer`] (the log) and [`Keeper`] (the checkpoints).
+//!
+//! There are no decisions about jobs here, no HTTP and no JSON.
+
+mod answer;
+mod batch;
+mod driver;
+mod error;
+mod keeper;
+mod options;
+mod recover;
+mod shell;
+mod waiters;
+mod writer;
+
+pub use answer::{Answer, CallError, Poison, Stats};
+pub use batch::Batch;
+pub use driver::{Answered, Committed, Driver, Packed, Sealed, Snapshot, Ticket};
+pub use error::OpenError;
+pub use keeper::Keeper;
+pub use options::Options;
+pub use recover::{Recovered, recover};
+pub use shell::Handle;
+pub use waiters::Waiter;
+pub use writer::Writer;
+
+/// The only shard there is, until ponds are split.
+const SHARD: u16 = 0;

@@ -1,0 +1,43 @@
+use kit::Millis;
+
+/// The limits of a node. Everything that can grow has one here.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Commands that may wait for their answer before further ones are refused as overloaded. Default 65,536.
+    pub pending_max: usize,
+    /// Bytes of those commands, as encoded for the log. Default 128 MiB.
+    pub pending_bytes_max: usize,
+    /// What was acknowledged at `memory` or `os` reaches the disk within this many milliseconds. Default 50.
+    pub flush_window_ms: Millis,
+    /// Bytes of job bodies kept in memory; bodies beyond it live in the checkpoint. Default 512 MiB.
+    pub body_budget: u64,
+    /// A checkpoint is written when this many bytes of records have changed. Default 64 MiB.
+    pub checkpoint_bytes: u64,
+    /// A checkpoint is written this many milliseconds after the first change that the last one lacks. Default 5,000.
+    pub checkpoint_ms: Millis,
+    /// The longest wait of a fetch, milliseconds; longer ones are cut to it. Default 60,000.
+    pub wait_ms_max: Millis,
+    /// Fetches that may wait for jobs at once. Default 16,384.
+    pub waiters_max: usize,
+    /// Bytes of one segment file of the log. Default 64 MiB.
+    pub segment_bytes: u64,
+    /// Bytes held back on the disk, so that running work can finish when the disk is full. Default 64 MiB.
+    pub reserve_bytes: u64,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            pending_max: 65_536,
+            pending_bytes_max: 128 << 20,
+            flush_window_ms: 50,
+            body_budget: 512 << 20,
+            checkpoint_bytes: 64 << 20,
+            checkpoint_ms: 5_000,
+            wait_ms_max: 60_000,
+            waiters_max: 16_384,
+            segment_bytes: 64 << 20,
+            reserve_bytes: 64 << 20,
+        }
+    }
+}

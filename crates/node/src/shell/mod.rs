@@ -1,0 +1,342 @@
+//! The driver on threads: one owns the shard, one writes the log under load, one writes checkpoints, one reads bodies.
+//!
+//! ```text
+//! callers ──► inbox ──► shard thread ──sealed──► log thread
+//!               ▲         │  │  └──snapshot──► checkpoint thread
+//!               │         │  └──tasks──► body thread
+//!               └─────────┴── written, stored, loaded
+//! ```
+
+mod body_thread;
+mod clock;
+mod gate;
+mod shard_thread;
+mod threads;
+
+use crate::{
+    answer::{Answer, CallError, Poison, Stats},
+    driver::{Packed, Sealed, Snapshot, Ticket},
+    error::OpenError,
+    options::Options,
+    recover::{Recovered, recover},
+};
+use body_thread::Loaded;
+use gate::Gate;
+use kit::{Durability, Millis};
+use millpond_core::Shard;
+use model::{Actor, Command, DispatchedJob, Effect, Envelope, JobRef, JobView, QueueName, Reply};
+use shard_thread::ShardThread;
+use std::{
+    path::Path,
+    sync::{
+        Arc, Mutex, OnceLock, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+        mpsc,
+    },
+    time::{Duration, Instant},
+};
+use storage::{Checkpoints, Log};
+use tokio::sync::{broadcast, oneshot};
+
+/// Lists of effects that a slow listener may lag behind.
+const EVENTS_MAX: usize = 1_024;
+/// How long the drop of the last handle waits for the last flush.
+const DROP_WAIT: Duration = Duration::from_secs(5);
+
+type Outcome = Result<Answer, CallError>;
+
+/// Who waits for an answer.
+pub(crate) struct Caller(oneshot::Sender<Outcome>);
+
+impl Ticket for Caller {
+    fn gone(&self) -> bool {
+        self.0.is_closed()
+    }
+}
+
+/// What reaches the shard thread.
+pub(crate) enum Message {
+    Call { packed: Packed, level: Durability, caller: Caller },
+    Fetch { packed: Packed, level: Durability, caller: Caller, number: u64, wait_ms: Millis },
+    Withdraw(u64),
+    HandBack(Vec<DispatchedJob>),
+    Read(Box<dyn FnOnce(&Shard) + Send>),
+    View { job: JobRef, caller: oneshot::Sender<Result<Option<JobView>, CallError>> },
+    Written(Sealed<Caller>),
+    Stored(Snapshot, bool),
+    Loaded(Loaded),
+    Failed(Poison),
+    Stop { until: Instant, checkpoint: bool, done: oneshot::Sender<Result<(), CallError>> },
+}
+
+/// What callers and threads both see.
+pub(crate) struct Shared {
+    gate: Gate,
+    stopping: AtomicBool,
+    poison: OnceLock<Poison>,
+    /// A body that cannot be read.
+    damage: OnceLock<String>,
+    stats: Mutex<Stats>,
+    events: broadcast::Sender<Arc<[Effect]>>,
+    /// Given to fetches, in the order of their arrival.
+    numbers: AtomicU64,
+}
+
+impl Shared {
+    /// Why there was no answer.
+    fn silence(&self) -> CallError {
+        match self.poison.get() {
+            Some(reason) => CallError::unknown(reason),
+            None if self.stopping.load(Ordering::Acquire) => {
+                CallError::unknown("the pond stopped before it answered")
+            }
+            None => CallError::unknown("the shard's thread ended; restart"),
+        }
+    }
+}
+
+/// A running pond. Cheap to clone. [`Handle::stop`] ends it in order; so does dropping the last clone, without a checkpoint.
+#[derive(Clone)]
+pub struct Handle {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    shared: Arc<Shared>,
+    inbox: mpsc::Sender<Message>,
+    /// Closed when every thread has ended and the directory is free.
+    ended: Mutex<mpsc::Receiver<()>>,
+    shard_thread: std::thread::ThreadId,
+}
+
+impl Handle {
+    /// Opens the pond in `dir`, or starts one there if the directory is empty or missing.
+    pub fn open(dir: &Path, options: Options) -> Result<Handle, OpenError> {
+        let local = storage::Options {
+            log: storage::log::segment::Options {
+                segment_bytes: options.segment_bytes,
+                reserve: options.reserve_bytes > 0,
+                ..Default::default()
+            },
+            ..Default::default()
+        };
+        let started = Instant::now();
+        let (log, checkpoints) = storage::open_local(dir, &local)?;
+        Self::start(Box::new(log), Box::new(checkpoints), &options, started)
+    }
+
+    /// A pond that forgets everything when it ends, and keeps no durability above `memory`.
+    pub fn in_memory(options: Options) -> Result<Handle, OpenError> {
+        let log = storage::log::memory::MemoryLog::new();
+        let checkpoints = storage::checkpoints::memory::MemoryCheckpoints::new();
+        Self::start(Box::new(log), Box::new(checkpoints), &options, Instant::now())
+    }
+
+    /// A pond over any log and checkpoints that belong together.
+    pub fn over(
+        log: Box<dyn Log>,
+        checkpoints: Box<dyn Checkpoints>,
+        options: Options,
+    ) -> Result<Handle, OpenError> {
+        Self::start(log, checkpoints, &options, Instant::now())
+    }
+
+    fn start(
+        log: Box<dyn Log>,
+        checkpoints: Box<dyn Checkpoints>,
+        options: &Options,
+        started: Instant,
+    ) -> Result<Handle, OpenError> {
+        let mut recovered: Recovered<Caller> = recover(log, checkpoints, options)?;
+        recovered.driver.stats_mut().recovery_ms =
+            u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let shared = Arc::new(Shared {
+            gate: Gate::new(options.pending_max, options.pending_bytes_max),
+            stopping: AtomicBool::new(false),
+            poison: OnceLock::new(),
+            damage: OnceLock::new(),
+            stats: Mutex::new(recovered.driver.stats()),
+            events: broadcast::Sender::new(EVENTS_MAX),
+            numbers: AtomicU64::new(0),
+        });
+        let (inbox, messages) = mpsc::channel();
+        let (ended_sender, ended) = mpsc::channel::<()>();
+        let parts = (recovered, shared.clone(), inbox.clone(), messages);
+        let options = options.clone();
+        let thread = threads::spawn("shard", move || {
+            let (recovered, shared, inbox, messages) = parts;
+            ShardThread::run(recovered, &options, shared, inbox, messages);
+            drop(ended_sender);
+        })?;
+        let inner = Inner { shared, inbox, ended: Mutex::new(ended), shard_thread: thread.thread().id() };
+        Ok(Handle { inner: Arc::new(inner) })
+    }
+
+    /// Has a command logged at `level` or better, applied, and answered.
+    pub async fn call(&self, envelope: Envelope, level: Durability) -> Result<Answer, CallError> {
+        self.inner.check()?;
+        let packed = Packed::new(envelope)?;
+        self.ask(None, packed.len(), |caller| Message::Call { packed, level, caller }).await
+    }
+
+    /// Leases up to `max` jobs; waits up to `wait` (at most [`Options::wait_ms_max`]) for the first. Bodies are always present in
+    /// what it returns. Dropping the future withdraws the wait, and hands back what was leased for it.
+    pub async fn fetch(
+        &self,
+        actor: Actor,
+        queues: Vec<QueueName>,
+        max: u32,
+        lease_ms: Millis,
+        wait: Duration,
+        level: Durability,
+    ) -> Result<Vec<DispatchedJob>, CallError> {
+        self.inner.check()?;
+        let command = Command::Fetch { queues, max, lease_ms };
+        let packed = Packed::new(Envelope { actor, idempotency_key: None, command })?;
+        let number = self.inner.shared.numbers.fetch_add(1, Ordering::Relaxed);
+        let wait_ms = Millis::try_from(wait.as_millis()).unwrap_or(Millis::MAX);
+        let message = |caller| Message::Fetch { packed, level, caller, number, wait_ms };
+        let size = 0;
+        match self.ask(Some(number), size, message).await?.reply {
+            Reply::Fetched(jobs) => Ok(jobs),
+            _ => Err(CallError::unknown("a fetch got another command's answer")),
+        }
+    }
+
+    /// Runs a read on the shard's own thread, after everything answered before. Keep it short: nothing else happens meanwhile.
+    pub async fn read<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Shard) -> T + Send + 'static,
+    ) -> Result<T, CallError> {
+        self.inner.check()?;
+        let (sender, receiver) = oneshot::channel();
+        let run = Box::new(move |shard: &Shard| {
+            // Whoever asked may have left.
+            let _ = sender.send(read(shard));
+        });
+        self.inner.send(0, Message::Read(run))?;
+        receiver.await.map_err(|_| self.inner.shared.silence())
+    }
+
+    /// A job with its body, also if that is on disk.
+    pub async fn job(&self, job: JobRef) -> Result<Option<JobView>, CallError> {
+        self.inner.check()?;
+        let (caller, receiver) = oneshot::channel();
+        self.inner.send(0, Message::View { job, caller })?;
+        receiver.await.map_err(|_| self.inner.shared.silence())?
+    }
+
+    /// Everything that changes from now on; a slow reader is told how much it missed (`Lagged`).
+    pub fn events(&self) -> broadcast::Receiver<Arc<[Effect]>> {
+        self.inner.shared.events.subscribe()
+    }
+
+    /// What the node did so far.
+    pub fn stats(&self) -> Stats {
+        let mut stats = self.inner.shared.stats.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        stats.poisoned = self.inner.shared.poison.get().is_some();
+        stats
+    }
+
+    /// `None` while healthy; otherwise why not, in words.
+    pub fn unready(&self) -> Option<String> {
+        let shared = &self.inner.shared;
+        if let Some(reason) = shared.poison.get() {
+            return Some(format!("the log failed: {reason}"));
+        }
+        if let Some(damage) = shared.damage.get() {
+            return Some(damage.clone());
+        }
+        if shared.stopping.load(Ordering::Acquire) {
+            return Some("stopping".into());
+        }
+        self.stats().disk_full.then(|| "the disk is full: new work is refused".into())
+    }
+
+    /// Refuses new calls, answers those under way (waiting fetches with nothing), checkpoints, flushes, closes. What is not done at
+    /// the deadline is left to the next start, which replays the log. When this returns, the directory is free.
+    pub async fn stop(&self, deadline: Duration) -> Result<(), CallError> {
+        self.inner.check()?;
+        if self.inner.shared.stopping.swap(true, Ordering::AcqRel) {
+            return Err(CallError::Stopping);
+        }
+        let until = Instant::now() + deadline;
+        let (done, receiver) = oneshot::channel();
+        let stop = Message::Stop { until, checkpoint: true, done };
+        self.inner.inbox.send(stop).map_err(|_| self.inner.shared.silence())?;
+        receiver.await.map_err(|_| self.inner.shared.silence())?
+    }
+
+    async fn ask(
+        &self,
+        number: Option<u64>,
+        size: usize,
+        message: impl FnOnce(Caller) -> Message,
+    ) -> Result<Answer, CallError> {
+        let (sender, receiver) = oneshot::channel();
+        self.inner.send(size, message(Caller(sender)))?;
+        let mut waiting = Waiting { inner: &self.inner, receiver, number, answered: false };
+        let outcome = (&mut waiting.receiver).await;
+        waiting.answered = true;
+        outcome.unwrap_or_else(|_| Err(self.inner.shared.silence()))
+    }
+}
+
+impl Inner {
+    fn check(&self) -> Result<(), CallError> {
+        if let Some(reason) = self.shared.poison.get() {
+            return Err(CallError::unknown(reason));
+        }
+        if self.shared.stopping.load(Ordering::Acquire) { Err(CallError::Stopping) } else { Ok(()) }
+    }
+
+    /// Sends a call to the shard thread, if the inbox has room for it.
+    fn send(&self, size: usize, message: Message) -> Result<(), CallError> {
+        self.shared.gate.enter(size)?;
+        // Nobody has seen the call, so nothing can have happened.
+        self.inbox.send(message).map_err(|_| match self.shared.poison.get() {
+            Some(reason) => CallError::unknown(reason),
+            None => CallError::Stopping,
+        })
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.shared.stopping.store(true, Ordering::Release);
+        let (done, _) = oneshot::channel();
+        let stop = Message::Stop { until: Instant::now() + DROP_WAIT, checkpoint: false, done };
+        if self.inbox.send(stop).is_ok() && std::thread::current().id() != self.shard_thread {
+            let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+            // Closing is the signal: so that whoever opens the directory next finds it free.
+            let _ = ended.recv_timeout(DROP_WAIT);
+        }
+    }
+}
+
+/// A caller that waits. Dropped early, it sees to it that no leased job is lost with it.
+struct Waiting<'a> {
+    inner: &'a Inner,
+    receiver: oneshot::Receiver<Outcome>,
+    number: Option<u64>,
+    answered: bool,
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        if self.answered {
+            return;
+        }
+        self.receiver.close();
+        let message = match self.receiver.try_recv() {
+            Ok(Ok(Answer { reply: Reply::Fetched(jobs), .. })) if !jobs.is_empty() => Message::HandBack(jobs),
+            Ok(_) => return,
+            Err(_) => match self.number {
+                Some(number) => Message::Withdraw(number),
+                None => return,
+            },
+        };
+        // If the thread has ended, the leases end by themselves.
+        let _ = self.inner.inbox.send(message);
+    }
+}

@@ -1,0 +1,88 @@
+use super::{metrics::Metrics, problem::Problem, rates::Rates};
+use crate::config::Secret;
+use kit::{Durability, Millis};
+use model::{Command, Envelope};
+use node::{Answer, Handle};
+use std::{sync::Arc, time::Duration};
+use tokio::sync::{Semaphore, watch};
+
+/// What the HTTP side obeys. See [`crate::config::Config`] for the meaning of each.
+#[derive(Debug, Clone)]
+pub struct Rules {
+    /// Needed on every route but the two probes, if set.
+    pub token: Option<Secret>,
+    /// The listener is on a loopback address: only local host names are answered.
+    pub loopback: bool,
+    /// More host names that are ours.
+    pub hosts: Vec<String>,
+    /// The level of a call that does not say.
+    pub durability: Durability,
+    /// Bytes of one request's body.
+    pub body_bytes_max: usize,
+    /// A body must have arrived within this.
+    pub body_timeout: Duration,
+    /// The longest wait of a fetch.
+    pub wait_ms_max: Millis,
+}
+
+/// Bytes of request bodies in memory at once, in KiB; who comes then waits, and is refused after a second.
+const BODIES_KIB_MAX: usize = 256 << 10;
+
+/// What every handler shares. Cheap to clone.
+#[derive(Clone)]
+pub struct App(Arc<Shared>);
+
+/// The one state behind all clones of an [`App`].
+pub struct Shared {
+    pub(crate) node: Handle,
+    pub(crate) rules: Rules,
+    pub(crate) metrics: Metrics,
+    pub(crate) rates: Rates,
+    pub(crate) bodies: Arc<Semaphore>,
+    stopping: watch::Sender<bool>,
+}
+
+impl std::ops::Deref for App {
+    type Target = Shared;
+    fn deref(&self) -> &Shared {
+        &self.0
+    }
+}
+
+impl App {
+    /// An API over `node`.
+    pub fn new(node: Handle, rules: Rules) -> Self {
+        Self(Arc::new(Shared {
+            node,
+            rules,
+            metrics: Metrics::default(),
+            rates: Rates::default(),
+            bodies: Arc::new(Semaphore::new(BODIES_KIB_MAX)),
+            stopping: watch::Sender::new(false),
+        }))
+    }
+
+    /// Lets long polls and event streams end; everything else goes on.
+    pub fn begin_stop(&self) {
+        self.stopping.send_replace(true);
+    }
+
+    /// Resolves once [`App::begin_stop`] was called.
+    pub(crate) async fn stopping(&self) {
+        // The sender lives as long as this App, so waiting cannot fail.
+        let _ = self.stopping.subscribe().wait_for(|stopping| *stopping).await;
+    }
+
+    pub(crate) async fn call(&self, call: super::extract::Call, command: Command) -> Result<Answer, Problem> {
+        let envelope = Envelope { actor: call.actor, idempotency_key: call.idempotency_key, command };
+        Ok(self.node.call(envelope, call.level).await?)
+    }
+
+    /// Takes samples for the rates until the server stops.
+    pub async fn sample_rates(&self) {
+        tokio::select! {
+            () = self.rates.sample(&self.node) => {}
+            () = self.stopping() => {}
+        }
+    }
+}

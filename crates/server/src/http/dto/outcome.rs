@@ -1,0 +1,173 @@
+use super::{
+    fetch::{check_batch, worker},
+    job::{JobDto, Source, convert},
+    scalar::{Text, Token, job_ref, some_raw},
+};
+use crate::http::problem::Problem;
+use bytes::Bytes;
+use compact_str::CompactString;
+use kit::Millis;
+use model::{Actor, ErrorInfo, JobRef, LeaseRef, Outcome, Settlement};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+/// A worker reports how attempts ended.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct OutcomesDto<'a> {
+    #[serde(borrow)]
+    worker: Text<'a>,
+    #[serde(borrow)]
+    outcomes: Vec<OutcomeDto<'a>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct OutcomeDto<'a> {
+    #[serde(borrow)]
+    queue: Option<Text<'a>>,
+    #[serde(borrow)]
+    id: Text<'a>,
+    lease_token: Token,
+    outcome: OutcomeKind,
+    #[serde(borrow, default, deserialize_with = "some_raw")]
+    result: Option<&'a RawValue>,
+    #[serde(borrow)]
+    error: Option<ErrorDto<'a>>,
+    after_ms: Option<Millis>,
+    #[serde(borrow)]
+    reason: Option<Text<'a>>,
+    #[serde(borrow, default)]
+    push: Vec<JobDto<'a>>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum OutcomeKind {
+    Done,
+    Retry,
+    Fail,
+    Snooze,
+    Cancel,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ErrorDto<'a> {
+    #[serde(borrow, default)]
+    kind: Text<'a>,
+    #[serde(borrow, default)]
+    message: Text<'a>,
+    #[serde(borrow)]
+    stack: Option<Text<'a>>,
+}
+
+impl From<ErrorDto<'_>> for ErrorInfo {
+    fn from(dto: ErrorDto<'_>) -> Self {
+        ErrorInfo {
+            kind: CompactString::from(&*dto.kind),
+            message: CompactString::from(&*dto.message),
+            stack: dto.stack.as_deref().map(CompactString::from).unwrap_or_default(),
+        }
+    }
+}
+
+impl OutcomesDto<'_> {
+    pub(crate) fn worker(&self) -> Result<Actor, Problem> {
+        worker(&self.worker)
+    }
+
+    pub(crate) fn into_settlements(self, source: Source<'_>) -> Result<Vec<Settlement>, Problem> {
+        check_batch("outcomes", self.outcomes.len())?;
+        let mut out = Vec::with_capacity(self.outcomes.len());
+        for (nth, outcome) in self.outcomes.into_iter().enumerate() {
+            out.push(
+                outcome
+                    .into_settlement(source)
+                    .map_err(|problem| problem.inside(&format!("outcomes[{nth}]")))?,
+            );
+        }
+        Ok(out)
+    }
+}
+
+impl OutcomeDto<'_> {
+    fn into_settlement(mut self, source: Source<'_>) -> Result<Settlement, Problem> {
+        self.check_fields()?;
+        let job = job_ref(self.queue.as_ref(), &self.id)?;
+        let push = convert(std::mem::take(&mut self.push), source, None)?;
+        let error = self.error.map(ErrorInfo::from).unwrap_or_default();
+        let outcome = match self.outcome {
+            OutcomeKind::Done => {
+                Outcome::Done { result: self.result.map(|value| source.raw("result", value)).transpose()? }
+            }
+            OutcomeKind::Retry => Outcome::Retry { error, after_ms: self.after_ms },
+            OutcomeKind::Fail => Outcome::Fail { error },
+            OutcomeKind::Snooze => Outcome::Snooze { after_ms: self.after_ms.unwrap_or(0) },
+            OutcomeKind::Cancel => {
+                Outcome::Cancel { reason: self.reason.as_deref().map_or(error.message, CompactString::from) }
+            }
+        };
+        Ok(Settlement { lease: LeaseRef { job, token: self.lease_token.0 }, outcome, push })
+    }
+
+    /// A field that an outcome has no use for is a misunderstanding, and is said so.
+    fn check_fields(&self) -> Result<(), Problem> {
+        use OutcomeKind::{Cancel, Done, Fail, Retry, Snooze};
+        let fields: [(&str, bool, &[OutcomeKind], &str); 4] = [
+            ("result", self.result.is_some_and(|value| value.get() != "null"), &[Done], "done"),
+            ("error", self.error.is_some(), &[Retry, Fail, Cancel], "retry, fail and cancel"),
+            ("after_ms", self.after_ms.is_some(), &[Retry, Snooze], "retry and snooze"),
+            ("reason", self.reason.is_some(), &[Cancel], "cancel"),
+        ];
+        for (field, given, allowed, names) in fields {
+            if given && !allowed.contains(&self.outcome) {
+                return Err(Problem::invalid(field, format_args!("belongs to the outcome {names}")));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A running handler says how far it is.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ProgressDto<'a> {
+    #[serde(borrow)]
+    pub(crate) worker: Option<Text<'a>>,
+    lease_token: Token,
+    #[serde(borrow)]
+    progress: &'a RawValue,
+}
+
+impl ProgressDto<'_> {
+    pub(crate) fn lease(&self, job: JobRef) -> LeaseRef {
+        LeaseRef { job, token: self.lease_token.0 }
+    }
+
+    pub(crate) fn value(&self, source: Source<'_>) -> Result<Bytes, Problem> {
+        source.raw("progress", self.progress)
+    }
+}
+
+/// A running handler writes to its job's log.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct LogDto<'a> {
+    #[serde(borrow)]
+    pub(crate) worker: Option<Text<'a>>,
+    lease_token: Token,
+    #[serde(borrow)]
+    lines: Vec<Text<'a>>,
+}
+
+impl LogDto<'_> {
+    pub(crate) fn lease(&self, job: JobRef) -> LeaseRef {
+        LeaseRef { job, token: self.lease_token.0 }
+    }
+
+    pub(crate) fn lines(&self) -> Result<Vec<CompactString>, Problem> {
+        check_batch("lines", self.lines.len())?;
+        Ok(self.lines.iter().map(|line| CompactString::from(&**line)).collect())
+    }
+}

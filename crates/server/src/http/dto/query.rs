@@ -1,0 +1,91 @@
+use super::{bulk::read_state, scalar::queue_name};
+use crate::http::{json, problem::Problem};
+use compact_str::CompactString;
+use model::{QueueName, State, limits};
+use std::borrow::Cow;
+
+/// Items of one page: the default and the most.
+const PAGE_DEFAULT: usize = 100;
+const PAGE_MAX: usize = 1_000;
+
+/// The parameters of a query; one that is not in `known`, or is there twice, is refused.
+pub(crate) fn query<'q>(
+    text: Option<&'q str>,
+    known: &[&'static str],
+) -> Result<Vec<(&'static str, Cow<'q, str>)>, Problem> {
+    let mut out: Vec<(&'static str, Cow<'q, str>)> = Vec::new();
+    for (name, value) in form_urlencoded::parse(text.unwrap_or_default().as_bytes()) {
+        let Some(known_name) = known.iter().find(|known| **known == name) else {
+            return Err(json::unknown("parameter", &name, known.iter().copied(), ""));
+        };
+        if out.iter().any(|(there, _)| there == known_name) {
+            return Err(Problem::invalid(known_name, "is there twice"));
+        }
+        out.push((known_name, value));
+    }
+    Ok(out)
+}
+
+fn find<'a>(pairs: &'a [(&'static str, Cow<'_, str>)], name: &str) -> Option<&'a str> {
+    pairs.iter().find(|(key, _)| *key == name).map(|(_, value)| &**value)
+}
+
+/// `limit` and `cursor` of any listing.
+#[derive(Debug)]
+pub(crate) struct PageParams {
+    pub(crate) limit: usize,
+    pub(crate) cursor: Option<String>,
+}
+
+impl PageParams {
+    pub(crate) fn read(text: Option<&str>) -> Result<Self, Problem> {
+        Self::from_pairs(&query(text, &["limit", "cursor"])?)
+    }
+
+    fn from_pairs(pairs: &[(&'static str, Cow<'_, str>)]) -> Result<Self, Problem> {
+        let limit = match find(pairs, "limit") {
+            None => PAGE_DEFAULT,
+            Some(text) => text
+                .parse::<usize>()
+                .map_err(|_| Problem::invalid("limit", "is a number of 1 to 1000"))?
+                .clamp(1, PAGE_MAX),
+        };
+        Ok(Self { limit, cursor: find(pairs, "cursor").map(str::to_owned) })
+    }
+}
+
+/// Which jobs of a queue are listed.
+#[derive(Debug)]
+pub(crate) struct ListParams {
+    pub(crate) state: Option<State>,
+    pub(crate) tag: Option<CompactString>,
+    pub(crate) page: PageParams,
+}
+
+impl ListParams {
+    pub(crate) fn read(text: Option<&str>) -> Result<Self, Problem> {
+        let pairs = query(text, &["state", "tag", "limit", "cursor"])?;
+        let tag = find(&pairs, "tag").map(CompactString::from);
+        if tag.as_ref().is_some_and(|tag| tag.len() > limits::TAG_BYTES_MAX) {
+            return Err(Problem::invalid("tag", "has at most 128 bytes"));
+        }
+        Ok(Self {
+            state: find(&pairs, "state").map(read_state).transpose()?,
+            tag,
+            page: PageParams::from_pairs(&pairs)?,
+        })
+    }
+}
+
+/// Which queue's events are wanted; all without one.
+#[derive(Debug)]
+pub(crate) struct EventsQuery {
+    pub(crate) queue: Option<QueueName>,
+}
+
+impl EventsQuery {
+    pub(crate) fn read(text: Option<&str>) -> Result<Self, Problem> {
+        let pairs = query(text, &["queue"])?;
+        Ok(Self { queue: find(&pairs, "queue").map(|name| queue_name("queue", name)).transpose()? })
+    }
+}

@@ -1,0 +1,55 @@
+//! The server itself: the front page, the probes, metrics and the description of the API.
+
+use super::Answered;
+use crate::http::{app::App, metrics, openapi, reply, routes};
+use axum::{extract::State, http::StatusCode};
+
+/// GET /
+pub(crate) async fn index() -> Answered {
+    Ok(reply::object(StatusCode::OK, 4_096, |out| {
+        out.field("name", "millpond");
+        out.key("links").object(|out| {
+            for path in [
+                "/v1/queues",
+                "/v1/operations",
+                "/v1/events",
+                "/livez",
+                "/readyz",
+                "/metrics",
+                "/openapi.json",
+            ] {
+                out.field(path.rsplit('/').next().unwrap_or_default(), path);
+            }
+        });
+        out.key("routes").array(routes::routes(), |out, route| {
+            let line = format!("{} {}: {}", route.method, route.path, route.summary);
+            out.value(line.as_str());
+        });
+    }))
+}
+
+/// GET /livez: the process answers.
+pub(crate) async fn livez() -> Answered {
+    Ok(reply::object(StatusCode::OK, 32, |out| out.field("live", true)))
+}
+
+/// GET /readyz: the pond takes work.
+pub(crate) async fn readyz(State(app): State<App>) -> Answered {
+    let unready = app.node.unready();
+    let status = if unready.is_none() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    Ok(reply::object(status, 128, |out| {
+        out.field("ready", unready.is_none());
+        out.optional("reason", unready.as_deref());
+    }))
+}
+
+/// GET /metrics
+pub(crate) async fn metrics(State(app): State<App>) -> Answered {
+    let page = metrics::render(&app).await?;
+    Ok(reply::bytes(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", page))
+}
+
+/// GET /openapi.json
+pub(crate) async fn openapi() -> Answered {
+    Ok(reply::bytes(StatusCode::OK, "application/json", openapi::document()))
+}

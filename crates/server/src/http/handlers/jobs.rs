@@ -1,0 +1,228 @@
+//! One job: what it is, how it came there, and what can be done with it.
+
+use super::{
+    Answered, mismatched,
+    work::{write_body, write_words},
+};
+use crate::http::{
+    app::App,
+    dto::{CancelDto, LogDto, NothingDto, ProgressDto, Source},
+    extract::{Call, Job, Payload},
+    json::{self, Writer},
+    problem::Problem,
+    reply,
+};
+use axum::{extract::State, http::StatusCode};
+use compact_str::CompactString;
+use millpond_core::{Explanation, Reason};
+use model::{Actor, Command, ErrorInfo, JobRef, JobView, Reject, Reply};
+
+fn unknown(job: &JobRef) -> Problem {
+    Problem::from(Reject::UnknownJob { id: CompactString::from(job.id.to_string()) })
+}
+
+/// GET /v1/queues/{queue}/jobs/{id}
+pub(crate) async fn show(State(app): State<App>, Job(job): Job) -> Answered {
+    let view = app.node.job(job.clone()).await?.ok_or_else(|| unknown(&job))?;
+    let bytes =
+        view.body.as_ref().map_or(0, bytes::Bytes::len) + view.result.as_ref().map_or(0, bytes::Bytes::len);
+    Ok(reply::object(StatusCode::OK, 1_024 + bytes, |out| {
+        write_view(out, &view);
+        write_body(out, view.body.as_ref(), &view.content_type);
+        out.field("result", &view.result);
+    }))
+}
+
+/// The fields of a job in a listing: no body and no result, which can be a mebibyte each.
+pub(super) fn write_view(out: &mut Writer, job: &JobView) {
+    out.field("id", &job.id);
+    out.field("queue", &job.queue);
+    out.field("state", job.state);
+    out.field("priority", job.priority.0);
+    out.field("attempt", job.attempt);
+    out.field("attempts", job.attempts);
+    out.field("crashes", job.crashes);
+    out.field("max_crashes", job.max_crashes);
+    out.field("created_at", job.created_at);
+    out.field("due_at", job.due_at);
+    out.field("started_at", job.started_at);
+    out.field("finished_at", job.finished_at);
+    out.field("expires_at", job.expires_at);
+    out.field("timeout_ms", job.timeout_ms);
+    out.field("worker", job.worker.as_ref().map(Actor::as_str));
+    out.field("lease_token", job.lease_token);
+    out.field("body_bytes", job.body_bytes);
+    out.field("progress", &job.progress);
+    write_error(out, job.error.as_ref());
+    out.field("unique_key", &job.unique_key);
+    write_words(out, &job.tags, &job.meta);
+}
+
+fn write_error(out: &mut Writer, error: Option<&ErrorInfo>) {
+    let Some(error) = error else { return out.field("error", None::<bool>) };
+    out.key("error").object(|out| {
+        out.field("kind", &error.kind);
+        out.field("message", &error.message);
+        out.field("stack", &error.stack);
+    });
+}
+
+/// GET …/history
+pub(crate) async fn history(State(app): State<App>, Job(job): Job) -> Answered {
+    let asked = job.clone();
+    let entries = app.node.read(move |shard| shard.history(&asked)).await?.ok_or_else(|| unknown(&job))?;
+    Ok(reply::object(StatusCode::OK, 64 + 192 * entries.len(), |out| {
+        out.field("id", &job.id);
+        out.key("history").array(&entries, |out, entry| {
+            out.object(|out| {
+                out.field("from", entry.from);
+                out.field("to", entry.to);
+                out.field("at", entry.at);
+                out.field("cause", entry.cause.name());
+                out.field("attempt", entry.attempt);
+                out.field("actor", entry.actor.as_str());
+                out.field("position", entry.position);
+                write_error(out, entry.error.as_ref());
+            });
+        });
+    }))
+}
+
+/// GET …/log
+pub(crate) async fn log(State(app): State<App>, Job(job): Job) -> Answered {
+    let asked = job.clone();
+    let lines = app.node.read(move |shard| shard.log_lines(&asked)).await?.ok_or_else(|| unknown(&job))?;
+    Ok(reply::object(StatusCode::OK, 64 + 128 * lines.len(), |out| {
+        out.field("id", &job.id);
+        out.key("lines").array(&lines, |out, line| {
+            out.object(|out| {
+                out.field("at", line.at);
+                out.field("attempt", line.attempt);
+                out.field("text", &line.text);
+            });
+        });
+    }))
+}
+
+/// GET …/explain
+pub(crate) async fn explain(State(app): State<App>, Job(job): Job) -> Answered {
+    let asked = job.clone();
+    let why = app.node.read(move |shard| shard.explain(&asked)).await?.ok_or_else(|| unknown(&job))?;
+    Ok(reply::object(StatusCode::OK, 512, |out| {
+        out.field("id", &job.id);
+        write_explanation(out, &why);
+    }))
+}
+
+fn write_explanation(out: &mut Writer, why: &Explanation) {
+    out.field("state", why.state);
+    out.field("summary", why.summary.as_str());
+    out.key("reasons").array(&why.reasons, |out, reason| out.object(|out| write_reason(out, reason)));
+    out.field("expected_at", why.expected_at);
+}
+
+fn write_reason(out: &mut Writer, reason: &Reason) {
+    match reason {
+        Reason::QueuePaused => out.field("kind", "queue_paused"),
+        Reason::DelayedUntil(at) => {
+            out.field("kind", "delayed_until");
+            out.field("at", at);
+        }
+        Reason::RetryAt(at) => {
+            out.field("kind", "retry_at");
+            out.field("at", at);
+        }
+        Reason::Behind { ahead, priority } => {
+            out.field("kind", "behind");
+            out.field("ahead", ahead);
+            out.field("priority", priority.0);
+        }
+        Reason::NextInLine => out.field("kind", "next_in_line"),
+        Reason::Running { worker, lease_until, timeout_at } => {
+            out.field("kind", "running");
+            out.field("worker", worker.as_str());
+            out.field("lease_until", lease_until);
+            out.field("timeout_at", timeout_at);
+        }
+        Reason::Final => out.field("kind", "final"),
+    }
+}
+
+/// DELETE /v1/queues/{queue}/jobs/{id}
+pub(crate) async fn remove(State(app): State<App>, Job(job): Job, call: Call) -> Answered {
+    let answer = app.call(call, Command::Remove { jobs: vec![job.clone()] }).await?;
+    Ok(reply::changed(StatusCode::OK, 128, &answer, |out| {
+        out.field("id", &job.id);
+        out.field("removed", true);
+    }))
+}
+
+/// POST …/cancel
+pub(crate) async fn cancel(State(app): State<App>, Job(job): Job, call: Call, payload: Payload) -> Answered {
+    let dto: CancelDto<'_> = payload.optional()?;
+    let reason = CompactString::from(&*dto.reason);
+    change(&app, call, &job, Command::Cancel { job: job.clone(), reason }).await
+}
+
+/// POST …/promote
+pub(crate) async fn promote(State(app): State<App>, Job(job): Job, call: Call, payload: Payload) -> Answered {
+    payload.optional::<NothingDto>()?;
+    change(&app, call, &job, Command::Promote { jobs: vec![job.clone()] }).await
+}
+
+/// POST …/redrive
+pub(crate) async fn redrive(State(app): State<App>, Job(job): Job, call: Call, payload: Payload) -> Answered {
+    payload.optional::<NothingDto>()?;
+    change(&app, call, &job, Command::Redrive { jobs: vec![job.clone()] }).await
+}
+
+async fn change(app: &App, call: Call, job: &JobRef, command: Command) -> Answered {
+    let answer = app.call(call, command).await?;
+    let Reply::Changed(states) = &answer.reply else { return Err(mismatched()) };
+    let state = states.first().copied();
+    Ok(reply::changed(StatusCode::OK, 128, &answer, |out| {
+        out.field("id", &job.id);
+        out.field("state", state);
+    }))
+}
+
+/// POST …/progress
+pub(crate) async fn progress(
+    State(app): State<App>,
+    Job(job): Job,
+    call: Call,
+    payload: Payload,
+) -> Answered {
+    let dto: ProgressDto<'_> = json::parse(&payload.bytes)?;
+    let call = by_worker(call, dto.worker.as_deref());
+    let value = dto.value(Source(&payload.bytes))?;
+    noted(&app, call, &job, Command::Progress { lease: dto.lease(job.clone()), value }).await
+}
+
+/// POST …/log
+pub(crate) async fn append_log(
+    State(app): State<App>,
+    Job(job): Job,
+    call: Call,
+    payload: Payload,
+) -> Answered {
+    let dto: LogDto<'_> = json::parse(&payload.bytes)?;
+    let call = by_worker(call, dto.worker.as_deref());
+    let lines = dto.lines()?;
+    noted(&app, call, &job, Command::Log { lease: dto.lease(job.clone()), lines }).await
+}
+
+fn by_worker(call: Call, worker: Option<&str>) -> Call {
+    match worker {
+        Some(name) => call.by(Actor::new(name)),
+        None => call,
+    }
+}
+
+async fn noted(app: &App, call: Call, job: &JobRef, command: Command) -> Answered {
+    let answer = app.call(call, command).await?;
+    Ok(reply::changed(StatusCode::OK, 128, &answer, |out| {
+        out.field("id", &job.id);
+        out.field("ok", true);
+    }))
+}

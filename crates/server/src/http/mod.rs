@@ -1,0 +1,22 @@
+//! The HTTP API: one table of routes, one gate before it, JSON types that nobody else sees.
+
+mod accept;
+mod app;
+mod cursor;
+mod dto;
+mod extract;
+mod gate;
+mod handlers;
+mod json;
+mod metrics;
+mod openapi;
+mod problem;
+mod rates;
+mod reply;
+mod routes;
+
+pub use accept::{Door, serve_connections};
+pub use app::{App, Rules};
+pub use openapi::document as openapi_document;
+pub use problem::{KINDS, Kind};
+pub use routes::{Route, routes};

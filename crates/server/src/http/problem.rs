@@ -1,0 +1,273 @@
+//! Refusals on the wire: `application/problem+json` (RFC 9457) with a stable `code` and what to do next.
+
+use super::json::Writer;
+use axum::{
+    body::Body,
+    http::{HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use kit::Millis;
+use model::Reject;
+use node::CallError;
+
+/// One kind of refusal. Code, status and help are stable; the detail of each case is not.
+#[derive(Debug)]
+pub struct Kind {
+    /// What programs look at.
+    pub code: &'static str,
+    /// The HTTP status.
+    pub status: u16,
+    /// The same for every case of the kind.
+    pub title: &'static str,
+    /// What to do next.
+    pub help: &'static str,
+}
+
+macro_rules! kinds {
+    ($($name:ident $code:literal $status:literal $title:literal $help:literal)*) => {
+        $(pub(crate) const $name: Kind = Kind { code: $code, status: $status, title: $title, help: $help };)*
+        /// Every kind, in the order of `docs/errors.md`.
+        pub const KINDS: &[Kind] = &[$($name),*];
+    };
+}
+
+kinds! {
+    INVALID_JSON "invalid_json" 400 "The body is not valid JSON"
+        "Look at the byte named in `offset`. Values nest at most 128 deep, and no field of ours may be there twice."
+    UNKNOWN_FIELD "unknown_field" 400 "A field or parameter is not known"
+        "Take the name in `did_you_mean`, or leave the field out: what the server does not know it does not ignore."
+    BAD_CURSOR "bad_cursor" 400 "The cursor is not one of this listing"
+        "Send the `cursor` of the page before as it is, with the same queue and filters, or start again without one."
+    BAD_REQUEST "bad_request" 400 "The request cannot be read"
+        "Check the headers, the path's percent-encoding and that the body arrives whole."
+    INVALID "invalid" 422 "A value is not allowed"
+        "The detail names the field and what is allowed."
+    TOO_MANY "too_many" 422 "More items than one call may carry"
+        "Split the call."
+    TOO_DURABLE "too_durable" 422 "The durability asked for is not kept here"
+        "Ask for a weaker level, or run the pond on a log that keeps this one."
+    UNAUTHORIZED "unauthorized" 401 "A token is needed"
+        "Send `Authorization: Bearer TOKEN` with the token that the server was configured with."
+    CROSS_SITE "cross_site" 403 "The request comes from another web site"
+        "Pages of other origins may not call this server. Call it from a server of yours, or from its own origin."
+    UNKNOWN_ROUTE "unknown_route" 404 "There is nothing at this path"
+        "GET /openapi.json lists every route."
+    UNKNOWN_QUEUE "unknown_queue" 404 "There is no such queue"
+        "A queue is made by its first push, or by PATCH /v1/queues/{queue}."
+    UNKNOWN_JOB "unknown_job" 404 "There is no such job"
+        "It may have been removed when its retention ended. An id that you gave yourself needs its queue in the path."
+    UNKNOWN_OPERATION "unknown_operation" 404 "There is no such operation"
+        "GET /v1/operations lists those that are remembered."
+    METHOD_NOT_ALLOWED "method_not_allowed" 405 "The path does not take this method"
+        "The `Allow` header lists what it takes."
+    TIMEOUT "timeout" 408 "The request did not arrive in time"
+        "Send the body without pauses, or in smaller parts. Nothing was changed."
+    STALE_LEASE "stale_lease" 409 "The lease is no longer valid"
+        "Drop this result: the job may be with another worker. Renew before two thirds of the lease have passed."
+    CANCELLED "cancelled" 409 "The job was cancelled"
+        "Stop working on it and drop the result."
+    WRONG_STATE "wrong_state" 409 "The job's state does not allow this"
+        "The detail says which state would. GET …/history shows how it came to be where it is."
+    UNIQUE_CONFLICT "unique_conflict" 409 "The unique key is held by another job"
+        "Wait for that job, or push with `on_conflict` `return` or `replace`."
+    IDEMPOTENCY_CONFLICT "idempotency_conflict" 409 "The idempotency key was used for another call"
+        "Use a new key for new content; a key is remembered for 24 hours."
+    BODY_TOO_LARGE "body_too_large" 413 "The body is too large"
+        "Split the batch, or keep the payload elsewhere and push a reference to it."
+    UNSUPPORTED_ENCODING "unsupported_encoding" 415 "The body is encoded"
+        "Send it without Content-Encoding."
+    MISDIRECTED "misdirected" 421 "The server is not known by this host name"
+        "Use localhost or the address that it listens on, or add the name to `hosts` in its configuration."
+    QUEUE_FULL "queue_full" 429 "The queue is full"
+        "Push again after `Retry-After`, add workers, or raise the queue's capacity."
+    POND_FULL "pond_full" 429 "The pond is full"
+        "Let workers drain it, purge what is not needed, or shorten retention."
+    OVERLOADED "overloaded" 503 "Too many calls are waiting"
+        "Call again after `Retry-After`. Nothing was changed."
+    STOPPING "stopping" 503 "The server is stopping"
+        "Call again in a moment. Nothing was changed."
+    UNKNOWN_OUTCOME "unknown_outcome" 503 "The outcome is unknown"
+        "The change may or may not have happened. Repeat the call with the same Idempotency-Key once the server is back."
+    DISK_FULL "disk_full" 507 "The disk is full"
+        "Free some space. Work that is running can be finished meanwhile; new work is taken again by itself."
+}
+
+/// A refusal on its way to the client.
+#[derive(Debug)]
+pub(crate) struct Problem {
+    kind: &'static Kind,
+    detail: String,
+    extras: Vec<(&'static str, Extra)>,
+    retry_after_ms: Option<Millis>,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) enum Extra {
+    Number(u64),
+    Text(String),
+}
+
+impl From<u64> for Extra {
+    fn from(value: u64) -> Self {
+        Extra::Number(value)
+    }
+}
+
+impl From<&str> for Extra {
+    fn from(value: &str) -> Self {
+        Extra::Text(value.to_owned())
+    }
+}
+
+impl From<String> for Extra {
+    fn from(value: String) -> Self {
+        Extra::Text(value)
+    }
+}
+
+impl Problem {
+    pub(crate) fn new(kind: &'static Kind, detail: impl Into<String>) -> Self {
+        Self { kind, detail: detail.into(), extras: Vec::new(), retry_after_ms: None }
+    }
+
+    /// A value of a field that is not allowed.
+    pub(crate) fn invalid(field: &str, reason: impl std::fmt::Display) -> Self {
+        Self::new(&INVALID, format!("{field}: {reason}")).with("field", field)
+    }
+
+    pub(crate) fn with(mut self, key: &'static str, value: impl Into<Extra>) -> Self {
+        let value = value.into();
+        match self.extras.iter_mut().find(|(known, _)| *known == key) {
+            Some((_, slot)) => *slot = value,
+            None => self.extras.push((key, value)),
+        }
+        self
+    }
+
+    pub(crate) fn retry_after(mut self, wait_ms: Millis) -> Self {
+        self.retry_after_ms = Some(wait_ms);
+        self
+    }
+
+    /// Says which item of a batch is meant.
+    pub(crate) fn inside(mut self, place: &str) -> Self {
+        self.detail = format!("{place}.{}", self.detail);
+        if let Some((_, Extra::Text(field))) = self.extras.iter_mut().find(|(key, _)| *key == "field") {
+            *field = format!("{place}.{field}");
+        }
+        self
+    }
+
+    pub(crate) fn code(&self) -> &'static str {
+        self.kind.code
+    }
+
+    pub(crate) fn status(&self) -> StatusCode {
+        StatusCode::from_u16(self.kind.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn detail(&self) -> &str {
+        &self.detail
+    }
+
+    pub(crate) fn number(&self, key: &str) -> Option<u64> {
+        self.extras.iter().find_map(|(known, value)| match value {
+            Extra::Number(number) if *known == key => Some(*number),
+            _ => None,
+        })
+    }
+
+    pub(crate) fn to_json(&self) -> Vec<u8> {
+        let mut out = Writer::with_capacity(384);
+        out.object(|out| {
+            out.field("type", format!("urn:millpond:problem:{}", self.kind.code).as_str());
+            out.field("title", self.kind.title);
+            out.field("status", self.kind.status);
+            out.field("code", self.kind.code);
+            out.field("detail", self.detail.as_str());
+            out.field("help", self.kind.help);
+            out.optional("retry_after_ms", self.retry_after_ms);
+            for (key, value) in &self.extras {
+                match value {
+                    Extra::Number(number) => out.field(key, *number),
+                    Extra::Text(text) => out.field(key, text.as_str()),
+                }
+            }
+        });
+        out.finish()
+    }
+}
+
+impl From<&Reject> for Problem {
+    fn from(reject: &Reject) -> Self {
+        let kind = match reject {
+            Reject::Invalid { .. } => &INVALID,
+            Reject::TooMany { .. } => &TOO_MANY,
+            Reject::BodyTooLarge { .. } => &BODY_TOO_LARGE,
+            Reject::QueueFull { .. } => &QUEUE_FULL,
+            Reject::PondFull { .. } => &POND_FULL,
+            Reject::UnknownQueue { .. } => &UNKNOWN_QUEUE,
+            Reject::UnknownJob { .. } => &UNKNOWN_JOB,
+            Reject::StaleLease { .. } => &STALE_LEASE,
+            Reject::Cancelled { .. } => &CANCELLED,
+            Reject::WrongState { .. } => &WRONG_STATE,
+            Reject::UniqueConflict { .. } => &UNIQUE_CONFLICT,
+            Reject::IdempotencyConflict { .. } => &IDEMPOTENCY_CONFLICT,
+        };
+        let mut problem = Problem::new(kind, reject.to_string());
+        problem.retry_after_ms = reject.retry_after_ms();
+        match reject {
+            Reject::Invalid { field, .. } => problem.with("field", *field),
+            Reject::WrongState { state, .. } => problem.with("state", state.name()),
+            Reject::UniqueConflict { holder, .. } => problem.with("holder", holder.as_str()),
+            Reject::TooMany { limit, .. }
+            | Reject::BodyTooLarge { limit, .. }
+            | Reject::QueueFull { limit, .. }
+            | Reject::PondFull { limit } => problem.with("limit", *limit),
+            Reject::UnknownQueue { .. }
+            | Reject::UnknownJob { .. }
+            | Reject::StaleLease { .. }
+            | Reject::Cancelled { .. }
+            | Reject::IdempotencyConflict { .. } => problem,
+        }
+    }
+}
+
+impl From<Reject> for Problem {
+    fn from(reject: Reject) -> Self {
+        Self::from(&reject)
+    }
+}
+
+impl From<CallError> for Problem {
+    fn from(error: CallError) -> Self {
+        let kind = match &error {
+            CallError::Refused(reject) => return Self::from(reject),
+            CallError::Overloaded { retry_after_ms } => {
+                return Self::new(&OVERLOADED, error.to_string()).retry_after(*retry_after_ms);
+            }
+            CallError::DiskFull => &DISK_FULL,
+            CallError::TooDurable { .. } => &TOO_DURABLE,
+            CallError::Unknown { .. } => &UNKNOWN_OUTCOME,
+            CallError::Stopping => return Self::new(&STOPPING, error.to_string()).retry_after(1_000),
+        };
+        Self::new(kind, error.to_string())
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let mut response = Response::new(Body::from(self.to_json()));
+        *response.status_mut() = self.status();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        if let Some(wait_ms) = self.retry_after_ms {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(wait_ms.div_ceil(1_000).max(1)));
+        }
+        if self.kind.status == 401 {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        response
+    }
+}

@@ -1,0 +1,213 @@
+//! The one table of routes. The router, the front page, the metrics and the description of the API are made from it.
+
+use super::{
+    app::App,
+    extract::Peer,
+    gate,
+    handlers::{about, events, jobs, operations, push, queues, work},
+    problem::{self, Problem},
+};
+use axum::{
+    Router,
+    extract::{MatchedPath, Request, State},
+    http::{HeaderValue, Method, header},
+    middleware::{Next, from_fn_with_state},
+    response::{IntoResponse, Response},
+    routing::{MethodRouter, delete, get, patch, post},
+};
+use std::{
+    sync::{OnceLock, atomic::Ordering::Relaxed},
+    time::Instant,
+};
+
+/// The metrics have room for this many.
+pub(crate) const ROUTES_MAX: usize = 64;
+
+/// One route, as it is described to others.
+#[derive(Debug, Clone)]
+pub struct Route {
+    /// The method in capitals.
+    pub method: &'static str,
+    /// The path; `{name}` stands for one segment.
+    pub path: &'static str,
+    /// What it does, in a few words.
+    pub summary: &'static str,
+    /// The name of the body's schema; empty if it takes none.
+    pub request: &'static str,
+    /// The query parameters that it takes.
+    pub query: &'static [&'static str],
+    /// The status of its good answer.
+    pub status: u16,
+    /// It waits on purpose: no latency is counted.
+    long: bool,
+}
+
+impl Route {
+    const fn new(method: &'static str, path: &'static str, summary: &'static str) -> Self {
+        Self { method, path, summary, request: "", query: &[], status: 200, long: false }
+    }
+
+    const fn takes(mut self, schema: &'static str) -> Self {
+        self.request = schema;
+        self
+    }
+
+    const fn query(mut self, names: &'static [&'static str]) -> Self {
+        self.query = names;
+        self
+    }
+
+    const fn answers(mut self, status: u16) -> Self {
+        self.status = status;
+        self
+    }
+
+    const fn long(mut self) -> Self {
+        self.long = true;
+        self
+    }
+}
+
+const QUEUE: &str = "/v1/queues/{queue}";
+const PAGE: &[&str] = &["limit", "cursor"];
+
+#[rustfmt::skip]
+fn table() -> Vec<(Route, MethodRouter<App>)> {
+    let route = Route::new;
+    vec![
+        (route("GET", "/", "what is here"), get(about::index)),
+        (route("GET", "/livez", "whether the process answers"), get(about::livez)),
+        (route("GET", "/readyz", "whether the pond takes work"), get(about::readyz)),
+        (route("GET", "/metrics", "Prometheus metrics"), get(about::metrics)),
+        (route("GET", "/openapi.json", "this API, described"), get(about::openapi)),
+        (route("GET", "/v1/events", "changes of jobs as they happen (Server-Sent Events)").query(&["queue"]).long(), get(events::stream)),
+
+        (route("POST", "/v1/push", "push jobs to several queues, all or none").takes("PushMany").answers(201), post(push::to_many)),
+        (route("POST", "/v1/fetch", "lease jobs, waiting for some if need be").takes("Fetch").long(), post(work::fetch)),
+        (route("POST", "/v1/outcomes", "report how attempts ended").takes("Outcomes"), post(work::outcomes)),
+        (route("POST", "/v1/renew", "keep leases").takes("Renew"), post(work::renew)),
+
+        (route("GET", "/v1/operations", "bulk operations"), get(operations::list)),
+        (route("GET", "/v1/operations/{id}", "one bulk operation"), get(operations::show)),
+
+        (route("GET", "/v1/queues", "all queues").query(PAGE), get(queues::list)),
+        (route("GET", QUEUE, "one queue: counts, totals, rates, settings"), get(queues::show)),
+        (route("PATCH", QUEUE, "change settings; makes the queue").takes("Settings"), patch(queues::configure)),
+        (route("GET", "/v1/queues/{queue}/jobs", "jobs of a queue").query(&["state", "tag", "limit", "cursor"]), get(queues::jobs)),
+        (route("POST", "/v1/queues/{queue}/jobs", "push one job or several, all or none").takes("Push").answers(201), post(push::to_queue)),
+        (route("GET", "/v1/queues/{queue}/upcoming", "the jobs that start next, in order").query(&["limit"]), get(queues::upcoming)),
+        (route("POST", "/v1/queues/{queue}/pause", "hand out no more jobs"), post(queues::pause)),
+        (route("POST", "/v1/queues/{queue}/resume", "undo a pause"), post(queues::resume)),
+        (route("POST", "/v1/queues/{queue}/purge", "forget jobs that have not started").takes("Bulk").answers(202), post(operations::purge)),
+        (route("POST", "/v1/queues/{queue}/redrive", "give dead jobs another life").takes("Bulk").answers(202), post(operations::redrive)),
+        (route("POST", "/v1/queues/{queue}/remove", "forget final jobs").takes("Bulk").answers(202), post(operations::remove)),
+        (route("POST", "/v1/queues/{queue}/cancel", "cancel live jobs").takes("Bulk").answers(202), post(operations::cancel)),
+
+        (route("GET", "/v1/queues/{queue}/jobs/{id}", "one job, with body and result"), get(jobs::show)),
+        (route("DELETE", "/v1/queues/{queue}/jobs/{id}", "forget a job that is not active"), delete(jobs::remove)),
+        (route("GET", "/v1/queues/{queue}/jobs/{id}/history", "every change of a job"), get(jobs::history)),
+        (route("GET", "/v1/queues/{queue}/jobs/{id}/explain", "why a job is where it is"), get(jobs::explain)),
+        (route("GET", "/v1/queues/{queue}/jobs/{id}/log", "lines that its handler wrote"), get(jobs::log)),
+        (route("POST", "/v1/queues/{queue}/jobs/{id}/log", "write lines").takes("LogLines"), post(jobs::append_log)),
+        (route("POST", "/v1/queues/{queue}/jobs/{id}/progress", "say how far it is").takes("Progress"), post(jobs::progress)),
+        (route("POST", "/v1/queues/{queue}/jobs/{id}/cancel", "call a job off, waiting or running").takes("Cancel"), post(jobs::cancel)),
+        (route("POST", "/v1/queues/{queue}/jobs/{id}/promote", "start a delayed or retrying job now"), post(jobs::promote)),
+        (route("POST", "/v1/queues/{queue}/jobs/{id}/redrive", "give a final job another life"), post(jobs::redrive)),
+
+        (route("GET", "/v1/jobs/{id}", "one job, by its generated id"), get(jobs::show)),
+        (route("DELETE", "/v1/jobs/{id}", "forget a job that is not active"), delete(jobs::remove)),
+        (route("GET", "/v1/jobs/{id}/history", "every change of a job"), get(jobs::history)),
+        (route("GET", "/v1/jobs/{id}/explain", "why a job is where it is"), get(jobs::explain)),
+        (route("GET", "/v1/jobs/{id}/log", "lines that its handler wrote"), get(jobs::log)),
+        (route("POST", "/v1/jobs/{id}/log", "write lines").takes("LogLines"), post(jobs::append_log)),
+        (route("POST", "/v1/jobs/{id}/progress", "say how far it is").takes("Progress"), post(jobs::progress)),
+        (route("POST", "/v1/jobs/{id}/cancel", "call a job off, waiting or running").takes("Cancel"), post(jobs::cancel)),
+        (route("POST", "/v1/jobs/{id}/promote", "start a delayed or retrying job now"), post(jobs::promote)),
+        (route("POST", "/v1/jobs/{id}/redrive", "give a final job another life"), post(jobs::redrive)),
+    ]
+}
+
+/// Every route that this server has.
+pub fn routes() -> &'static [Route] {
+    static ROUTES: OnceLock<Vec<Route>> = OnceLock::new();
+    ROUTES.get_or_init(|| table().into_iter().map(|(route, _)| route).collect())
+}
+
+/// Method and path of a row of the metrics.
+pub(crate) fn label(row: usize) -> (&'static str, &'static str) {
+    routes().get(row).map_or(("other", "other"), |route| (route.method, route.path))
+}
+
+/// The router: the table, behind the gate.
+pub(crate) fn router(app: &App) -> Router {
+    let mut router = Router::new();
+    for (route, handler) in table() {
+        router = router.route(route.path, handler);
+    }
+    router
+        .fallback(unknown_route)
+        .method_not_allowed_fallback(method_not_allowed)
+        .layer(from_fn_with_state(app.clone(), enter))
+        .with_state(app.clone())
+}
+
+async fn unknown_route() -> Problem {
+    Problem::new(&problem::UNKNOWN_ROUTE, "there is nothing at this path")
+}
+
+async fn method_not_allowed(request: Request) -> Response {
+    let path = request.extensions().get::<MatchedPath>().map_or("", MatchedPath::as_str);
+    let allowed: Vec<_> =
+        routes().iter().filter(|route| route.path == path).map(|route| route.method).collect();
+    let allowed = allowed.join(", ");
+    let detail = format!("this path takes {allowed}");
+    let mut response = Problem::new(&problem::METHOD_NOT_ALLOWED, detail).into_response();
+    if let Ok(value) = HeaderValue::try_from(allowed) {
+        response.headers_mut().insert(header::ALLOW, value);
+    }
+    response
+}
+
+/// What happens around every request.
+async fn enter(State(app): State<App>, request: Request, next: Next) -> Response {
+    let started = Instant::now();
+    let _in_flight = InFlight::new(&app);
+    let path = request.extensions().get::<MatchedPath>().cloned();
+    let row = path.as_ref().and_then(|path| find(request.method(), path.as_str()));
+    let (parts, body) = request.into_parts();
+    let mut response = match gate::check(&app, &parts) {
+        Ok(()) => next.run(Request::from_parts(parts, body)).await,
+        Err(problem) => {
+            let peer = parts.extensions.get::<Peer>().map(|peer| peer.0);
+            tracing::debug!(code = problem.code(), ?peer, "refused at the gate");
+            problem.into_response()
+        }
+    };
+    let headers = response.headers_mut();
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    let long = row.is_some_and(|row| routes()[row].long);
+    app.metrics.answered(row, response.status().as_u16(), (!long).then(|| started.elapsed()));
+    response
+}
+
+fn find(method: &Method, path: &str) -> Option<usize> {
+    let method = if method == Method::HEAD { "GET" } else { method.as_str() };
+    routes().iter().position(|route| route.path == path && route.method == method)
+}
+
+/// Counts a request while it is answered, also if its client goes away meanwhile.
+struct InFlight<'a>(&'a App);
+
+impl<'a> InFlight<'a> {
+    fn new(app: &'a App) -> Self {
+        app.metrics.in_flight.fetch_add(1, Relaxed);
+        Self(app)
+    }
+}
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        self.0.metrics.in_flight.fetch_sub(1, Relaxed);
+    }
+}

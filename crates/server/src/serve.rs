@@ -1,0 +1,305 @@
+//! The process around a pond: opens it, serves it, and ends it well.
+
+use crate::{
+    config::Config,
+    http::{App, Door, Rules, serve_connections},
+};
+use node::{Handle, OpenError, Options};
+use std::{
+    io::{self, Write as _},
+    net::SocketAddr,
+    process::ExitCode,
+    time::Duration,
+};
+use tokio::{
+    net::TcpListener,
+    sync::watch,
+    task::{JoinError, JoinHandle},
+};
+
+/// How a server ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ExitReason {
+    /// Asked to, with everything answered, flushed and closed.
+    Drained,
+    /// Asked to, but something under way had to be cut off at the deadline. Nothing acknowledged is lost.
+    CutOff,
+    /// Asked twice: it ended at once. Nothing acknowledged is lost.
+    Interrupted,
+}
+
+impl ExitReason {
+    /// What the process should end with.
+    pub fn exit_code(self) -> u8 {
+        match self {
+            ExitReason::Drained => 0,
+            ExitReason::CutOff => 1,
+            ExitReason::Interrupted => 130,
+        }
+    }
+}
+
+/// Why a server did not start, or had to end.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The data directory could not be opened.
+    #[error("data directory {path}: {source}")]
+    Open {
+        /// Which.
+        path: String,
+        /// Why not.
+        source: OpenError,
+    },
+    /// The address could not be taken.
+    #[error("cannot listen on {address}: {source}; is another server running? choose another with --listen")]
+    Listen {
+        /// Which.
+        address: SocketAddr,
+        /// Why not.
+        source: io::Error,
+    },
+    /// Signals cannot be heard.
+    #[error("cannot listen for signals: {0}")]
+    Signals(io::Error),
+    /// The log failed while serving. Everything acknowledged is on the disk; a restart goes on from there.
+    #[error("the log failed ({0}); nothing more is acknowledged. Check the disk, then start again")]
+    Poisoned(String),
+    /// The serving task broke.
+    #[error("the server broke: {0}; please report this")]
+    Broken(#[from] JoinError),
+}
+
+impl ServeError {
+    /// What the process should end with: 3 where the data directory is the reason, 1 otherwise.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            ServeError::Open { .. } => 3,
+            ServeError::Listen { .. }
+            | ServeError::Signals(_)
+            | ServeError::Poisoned(_)
+            | ServeError::Broken(_) => 1,
+        }
+    }
+}
+
+/// A server that runs in this process: `serve` is one with signals, tests and the demo start their own.
+pub struct Server {
+    addr: SocketAddr,
+    node: Handle,
+    stop: watch::Sender<bool>,
+    task: JoinHandle<bool>,
+    drain: Duration,
+}
+
+impl Server {
+    /// Opens the pond and begins to listen. Needs a tokio runtime with time and I/O.
+    pub async fn start(config: &Config) -> Result<Server, ServeError> {
+        let node = open(config)?;
+        let (address, shown) =
+            (config.listen, |source| ServeError::Listen { address: config.listen, source });
+        let listener = match TcpListener::bind(address).await {
+            Ok(listener) => listener,
+            Err(source) => {
+                // Close the pond first: the caller may try again at once.
+                let _ = node.stop(Duration::from_secs(5)).await;
+                return Err(shown(source));
+            }
+        };
+        let addr = listener.local_addr().map_err(shown)?;
+        let app = App::new(node.clone(), rules(config));
+        let sampler = app.clone();
+        tokio::spawn(async move { sampler.sample_rates().await });
+        let (stop, mut stopped) = watch::channel(false);
+        let task = tokio::spawn(serve_connections(listener, app, door(config), async move {
+            // An error says that the Server was dropped: that is a wish to stop too.
+            let _ = stopped.wait_for(|stop| *stop).await;
+        }));
+        Ok(Server { addr, node, stop, task, drain: config.drain.into() })
+    }
+
+    /// Where it listens; the real port where 0 was asked for.
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// `http://…` of the same.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.addr)
+    }
+
+    /// The pond behind it.
+    pub fn handle(&self) -> &Handle {
+        &self.node
+    }
+
+    /// Takes no more connections, answers what is under way, flushes and closes.
+    pub async fn stop(self) -> Result<ExitReason, ServeError> {
+        self.stop.send_replace(true);
+        let drained = self.task.await?;
+        match self.node.stop(self.drain.max(Duration::from_secs(1))).await {
+            Ok(()) if drained => Ok(ExitReason::Drained),
+            Ok(()) => Ok(ExitReason::CutOff),
+            Err(error) => Err(ServeError::Poisoned(error.to_string())),
+        }
+    }
+}
+
+fn open(config: &Config) -> Result<Handle, ServeError> {
+    let options = Options {
+        pending_max: config.pending_max.get(),
+        pending_bytes_max: usize::try_from(config.pending_bytes_max.0).unwrap_or(usize::MAX),
+        flush_window_ms: config.flush_window.0,
+        body_budget: config.body_budget.0,
+        wait_ms_max: config.wait_max.0,
+        waiters_max: config.waiters_max.get(),
+        ..Options::default()
+    };
+    let path = if config.memory { "(memory)".to_owned() } else { config.data.display().to_string() };
+    let opened = if config.memory { Handle::in_memory(options) } else { Handle::open(&config.data, options) };
+    opened.map_err(|source| ServeError::Open { path, source })
+}
+
+fn rules(config: &Config) -> Rules {
+    Rules {
+        token: (!config.token.is_empty()).then(|| config.token.clone()),
+        loopback: config.listen.ip().is_loopback(),
+        hosts: config.hosts.0.clone(),
+        durability: if config.memory { kit::Durability::Memory } else { config.durability },
+        body_bytes_max: usize::try_from(config.body_max.0).unwrap_or(usize::MAX),
+        body_timeout: config.body_timeout.into(),
+        wait_ms_max: config.wait_max.0,
+    }
+}
+
+fn door(config: &Config) -> Door {
+    Door {
+        header_timeout: config.header_timeout.into(),
+        connections_max: config.connections_max.get(),
+        streams_max: u32::try_from(config.streams_max.0).unwrap_or(u32::MAX),
+        drain: config.drain.into(),
+    }
+}
+
+/// How often the pond is asked whether its log still works.
+const HEALTH_EVERY: Duration = Duration::from_millis(500);
+
+/// Serves until `shutdown` resolves; ends at once if it resolves a second time.
+pub async fn serve<S, F>(config: &Config, mut shutdown: S) -> Result<ExitReason, ServeError>
+where
+    S: FnMut() -> F,
+    F: Future<Output = ()>,
+{
+    let server = Server::start(config).await?;
+    announce(config, &server);
+    let node = server.handle().clone();
+    tokio::select! {
+        () = shutdown() => {}
+        reason = poisoned(&node) => return Err(ServeError::Poisoned(reason)),
+    }
+    tracing::info!("stopping: requests under way are answered first");
+    tokio::select! {
+        ended = server.stop() => ended,
+        () = shutdown() => Ok(ExitReason::Interrupted),
+    }
+}
+
+async fn poisoned(node: &Handle) -> String {
+    loop {
+        tokio::time::sleep(HEALTH_EVERY).await;
+        if node.stats().poisoned {
+            return node.unready().unwrap_or_else(|| "a write failed".to_owned());
+        }
+    }
+}
+
+fn announce(config: &Config, server: &Server) {
+    let data = if config.memory { "memory".to_owned() } else { config.data.display().to_string() };
+    let level = if config.memory { kit::Durability::Memory } else { config.durability };
+    // Somebody who closed our stdout still wants a server.
+    let _ = writeln!(io::stdout(), "listening on {}, data in {data}, durability {level}", server.url());
+    let _ = io::stdout().flush();
+}
+
+/// Runs a server on threads of its own until SIGINT or SIGTERM; the whole of `millpond serve` once its configuration is
+/// known. Prints its errors.
+pub fn run(config: &Config) -> ExitCode {
+    start_logging(config);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(threads(config))
+        .thread_name("millpond-http")
+        .enable_all()
+        .build();
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&format!("cannot start threads: {error}"), 1),
+    };
+    let ended = runtime.block_on(until_signal(config));
+    runtime.shutdown_background();
+    match ended {
+        Ok(reason) => ExitCode::from(reason.exit_code()),
+        Err(error) => fail(&error.to_string(), error.exit_code()),
+    }
+}
+
+#[cfg(unix)]
+async fn until_signal(config: &Config) -> Result<ExitReason, ServeError> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(ServeError::Signals)?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(ServeError::Signals)?;
+    let (sender, receiver) = watch::channel(0u32);
+    tokio::spawn(async move {
+        loop {
+            tokio::select! {
+                Some(()) = interrupt.recv() => {}
+                Some(()) = terminate.recv() => {}
+                else => break,
+            }
+            sender.send_modify(|count| *count += 1);
+        }
+    });
+    let mut seen = 0;
+    serve(config, || {
+        seen += 1;
+        let (mut receiver, wanted) = (receiver.clone(), seen);
+        async move {
+            if receiver.wait_for(|count| *count >= wanted).await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+    })
+    .await
+}
+
+#[cfg(not(unix))]
+async fn until_signal(config: &Config) -> Result<ExitReason, ServeError> {
+    serve(config, || async {
+        if tokio::signal::ctrl_c().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    })
+    .await
+}
+
+/// Two threads carry more than the shard can take; one is enough on one core.
+fn threads(config: &Config) -> usize {
+    match config.threads.get() {
+        0 => std::thread::available_parallelism().map_or(1, |cores| cores.get().min(2)),
+        wanted => wanted.min(256),
+    }
+}
+
+fn start_logging(config: &Config) {
+    let ansi = io::IsTerminal::is_terminal(&io::stderr());
+    // An error says that somebody set one before, as tests may: theirs stays.
+    let _ = tracing_subscriber::fmt()
+        .with_max_level(config.log)
+        .with_writer(io::stderr)
+        .with_ansi(ansi)
+        .with_target(false)
+        .try_init();
+}
+
+fn fail(text: &str, code: u8) -> ExitCode {
+    let _ = writeln!(io::stderr(), "millpond: {text}");
+    ExitCode::from(code)
+}

@@ -1,0 +1,129 @@
+//! What runs jobs.
+
+use crate::{Cancelled, JobSource, SourceError};
+use bytes::Bytes;
+use compact_str::CompactString;
+use model::{DispatchedJob, ErrorInfo, JobRef, LeaseRef, NewJob, Outcome, limits};
+use std::{future::Future, pin::Pin, sync::Arc};
+use tokio::time::Instant;
+
+/// Runs one attempt at a time of many jobs at once.
+pub trait Handler: Send + Sync + 'static {
+    /// Runs one attempt. The future is dropped if it does not end within the grace after its signal was set.
+    fn run(&self, context: Context) -> impl Future<Output = Verdict> + Send;
+}
+
+impl<H: Handler> Handler for Arc<H> {
+    fn run(&self, context: Context) -> impl Future<Output = Verdict> + Send {
+        (**self).run(context)
+    }
+}
+
+/// How an attempt ended, and the jobs to add in the same atomic change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verdict {
+    /// How.
+    pub outcome: Outcome,
+    /// Further jobs.
+    pub push: Vec<NewJob>,
+}
+
+impl From<Outcome> for Verdict {
+    fn from(outcome: Outcome) -> Self {
+        Self { outcome, push: Vec::new() }
+    }
+}
+
+/// An error text for the history, cut to what the log keeps: kind 128 bytes, message and stack the rest.
+pub fn error(kind: &str, message: &str, stack: &str) -> ErrorInfo {
+    let kind = cut(kind, limits::TAG_BYTES_MAX);
+    let message = cut(message, limits::ERROR_BYTES_MAX - kind.len());
+    let stack = cut(stack, limits::ERROR_BYTES_MAX - kind.len() - message.len());
+    ErrorInfo { kind: kind.into(), message: message.into(), stack: stack.into() }
+}
+
+/// The start of `text`, at most `bytes` long, cut at a character.
+pub(crate) fn cut(text: &str, bytes: usize) -> &str {
+    &text[..text.floor_char_boundary(bytes)]
+}
+
+/// One attempt as its handler sees it.
+#[derive(Clone)]
+pub struct Context {
+    job: Arc<DispatchedJob>,
+    lease: LeaseRef,
+    deadline: Instant,
+    cancelled: Cancelled,
+    reporter: Arc<dyn Reporter>,
+}
+
+impl Context {
+    pub(crate) fn new(
+        job: DispatchedJob,
+        deadline: Instant,
+        cancelled: Cancelled,
+        reporter: Arc<dyn Reporter>,
+    ) -> Self {
+        let lease = lease_of(&job);
+        Self { job: Arc::new(job), lease, deadline, cancelled, reporter }
+    }
+
+    /// The job: id, body, attempt, lease token (larger than all before: pass it to what must refuse old writers), meta.
+    pub fn job(&self) -> &DispatchedJob {
+        &self.job
+    }
+
+    /// The body.
+    pub fn body(&self) -> Bytes {
+        self.job.body.clone().unwrap_or_default()
+    }
+
+    /// When the attempt is called off.
+    pub const fn deadline(&self) -> Instant {
+        self.deadline
+    }
+
+    /// The signal to stop early.
+    pub const fn cancelled(&self) -> &Cancelled {
+        &self.cancelled
+    }
+
+    /// Stores progress: one JSON value of at most 16 KiB. Fails if the lease is gone or the source is away.
+    pub async fn progress(&self, value: impl Into<Bytes>) -> Result<(), SourceError> {
+        self.reporter.progress(self.lease.clone(), value.into()).await
+    }
+
+    /// Appends lines to the job's log; each is cut to 4 KiB. Fails if the lease is gone or the source is away.
+    pub async fn log<L: AsRef<str>>(&self, lines: impl IntoIterator<Item = L>) -> Result<(), SourceError> {
+        let lines = lines
+            .into_iter()
+            .map(|line| CompactString::from(cut(line.as_ref(), limits::LOG_LINE_BYTES_MAX)))
+            .collect();
+        self.reporter.log(self.lease.clone(), lines).await
+    }
+}
+
+pub(crate) fn lease_of(job: &DispatchedJob) -> LeaseRef {
+    LeaseRef {
+        job: JobRef { queue: Some(job.queue.clone()), id: job.id.clone() },
+        token: job.lease_token,
+    }
+}
+
+type Report<'a> = Pin<Box<dyn Future<Output = Result<(), SourceError>> + Send + 'a>>;
+
+/// The part of a source that a handler may use, behind a pointer so that [`Context`] needs no type parameter.
+pub(crate) trait Reporter: Send + Sync {
+    fn progress(&self, lease: LeaseRef, value: Bytes) -> Report<'_>;
+    fn log(&self, lease: LeaseRef, lines: Vec<CompactString>) -> Report<'_>;
+}
+
+impl<S: JobSource> Reporter for S {
+    fn progress(&self, lease: LeaseRef, value: Bytes) -> Report<'_> {
+        Box::pin(JobSource::progress(self, lease, value))
+    }
+
+    fn log(&self, lease: LeaseRef, lines: Vec<CompactString>) -> Report<'_> {
+        Box::pin(JobSource::log(self, lease, lines))
+    }
+}

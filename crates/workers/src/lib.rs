@@ -1,0 +1,20 @@
+//! Runtimes for handlers. A [`Runtime`] takes jobs from a [`JobSource`], gives each to a [`Handler`], keeps the
+//! leases alive and reports how every attempt ended, all of it in batches.
+//!
+//! A handler is an async function or, in [`process`], a program in any language: one process per job, or a pool of
+//! children that take many jobs in turn.
+//!
+//! This crate does not know where jobs come from. Whoever has jobs implements [`JobSource`].
+
+mod counters;
+mod handler;
+pub mod process;
+mod runtime;
+mod signal;
+mod source;
+
+pub use counters::{Counters, Totals};
+pub use handler::{Context, Handler, Verdict, error};
+pub use runtime::{Drained, Keeper, Options, Runtime};
+pub use signal::{Cancelled, Reason};
+pub use source::{JobSource, SourceError};

@@ -1,0 +1,200 @@
+//! One child of a pool.
+
+use super::{
+    exit,
+    group::Group,
+    lines::{Line, Lines},
+    program::Program,
+    protocol::{self, Said, Word},
+    tail::Tail,
+};
+use crate::{Context, Verdict, error};
+use model::{Outcome, limits};
+use std::{
+    pin::pin,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+use tokio::{
+    io::AsyncWriteExt,
+    process::{ChildStdin, ChildStdout},
+    time::timeout,
+};
+
+/// A job's log keeps no more lines than this, so the rest is read and dropped.
+const LOG_LINES_MAX: usize = limits::LOG_LINES_MAX;
+/// How long a child may take to end whose stdout has ended.
+const LAST_BREATH: Duration = Duration::from_secs(1);
+
+/// A child that said hello. Dropping it kills its group.
+pub(super) struct Child {
+    process: tokio::process::Child,
+    group: Group,
+    stdin: ChildStdin,
+    lines: Lines<ChildStdout>,
+    stderr: Arc<Mutex<Tail>>,
+    grace: Duration,
+    /// Jobs taken.
+    pub(super) jobs: u64,
+}
+
+/// How a job ended with a child.
+pub(super) enum Turn {
+    /// The child can take the next.
+    Ready(Verdict),
+    /// The child was stopped because the attempt was called off.
+    Stopped(Verdict),
+    /// The child broke.
+    Broken(Verdict),
+}
+
+impl Child {
+    /// Starts a child and waits for its hello. The error says why it cannot be used.
+    pub(super) async fn start(
+        program: &Program,
+        hello_within: Duration,
+        line_bytes_max: usize,
+    ) -> Result<Child, String> {
+        let version = protocol::VERSION.to_string();
+        let mut process = program.spawn(&[("MILLPOND_PROTOCOL", version)]).map_err(|why| why.to_string())?;
+        let group = Group::of(&process);
+        let (Some(stdin), Some(stdout), stderr) =
+            (process.stdin.take(), process.stdout.take(), process.stderr.take())
+        else {
+            return Err("its streams could not be opened".into());
+        };
+        let tail = Arc::new(Mutex::new(Tail::default()));
+        let (watcher, kept) = (program.clone(), tail.clone());
+        tokio::spawn(async move { watcher.watch_stderr(stderr, kept).await });
+        let lines = Lines::new(stdout, line_bytes_max);
+        let mut child = Child { process, group, stdin, lines, stderr: tail, grace: program.grace, jobs: 0 };
+        match timeout(hello_within, child.lines.next()).await {
+            Err(_) => Err(format!("it did not say hello within {hello_within:?}")),
+            Ok(Line::End) => Err(child.last_words().await),
+            Ok(Line::TooLong) => Err("its first line is too long for a hello".into()),
+            Ok(Line::Whole(line)) => match protocol::read(&line) {
+                Ok(Said::Hello { protocol: protocol::VERSION }) => Ok(child),
+                Ok(Said::Hello { protocol }) => Err(format!("it speaks protocol {protocol}, not 1")),
+                Ok(Said::Of(..)) => Err("it spoke of a job before it said hello".into()),
+                Err(why) => Err(why),
+            },
+        }
+    }
+
+    /// Whether it can take a job now.
+    pub(super) fn is_alive(&mut self) -> bool {
+        matches!(self.process.try_wait(), Ok(None))
+    }
+
+    /// Gives it a job and waits for the end of it.
+    pub(super) async fn take(&mut self, context: &Context) -> Turn {
+        self.jobs += 1;
+        self.stderr.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        let line = protocol::job_line(context);
+        let said = {
+            let Child { stdin, lines, group, grace, .. } = self;
+            let mut listen = pin!(listen(lines, context));
+            let mut tell = pin!(async {
+                // A child that does not read ends, or breaks the protocol; `listen` sees both.
+                let _ = stdin.write_all(&line).await;
+                let _ = stdin.flush().await;
+            });
+            let mut telling = true;
+            loop {
+                tokio::select! {
+                    said = &mut listen => break said,
+                    () = &mut tell, if telling => telling = false,
+                    reason = context.cancelled().wait() => {
+                        group.terminate();
+                        let last = timeout(*grace, &mut listen).await;
+                        group.kill();
+                        return Turn::Stopped(match last {
+                            Ok(Heard::Ended(verdict)) => verdict,
+                            _ => retry("stopped", reason.text()),
+                        });
+                    }
+                }
+            }
+        };
+        match said {
+            Heard::Ended(verdict) => Turn::Ready(verdict),
+            Heard::Nonsense(why) => Turn::Broken(retry("protocol", &self.with_stderr(&why))),
+            Heard::End => Turn::Broken(retry("crash", &self.last_words().await)),
+        }
+    }
+
+    /// Lets it end by itself: its stdin is closed; after the grace it is killed.
+    pub(super) async fn retire(self) {
+        let Child { mut process, group, stdin, grace, .. } = self;
+        drop(stdin);
+        if timeout(grace, process.wait()).await.is_err() {
+            group.terminate();
+            let _ = timeout(grace, process.wait()).await;
+        }
+    }
+
+    /// How it ended, and the end of what it wrote to stderr.
+    async fn last_words(&mut self) -> String {
+        let told = match timeout(LAST_BREATH, self.process.wait()).await {
+            Ok(Ok(status)) => exit::describe(status),
+            Ok(Err(why)) => why.to_string(),
+            Err(_) => "it closed its stdout".to_string(),
+        };
+        self.group.kill();
+        // The watcher may not have read the last of stderr yet: it gets a moment once the group is gone.
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        self.with_stderr(&format!("the child ended without an outcome ({told})"))
+    }
+
+    fn with_stderr(&self, message: &str) -> String {
+        let stderr = self.stderr.lock().unwrap_or_else(PoisonError::into_inner).text();
+        if stderr.is_empty() { message.to_string() } else { format!("{message}: {stderr}") }
+    }
+}
+
+/// What came of listening to a child.
+enum Heard {
+    Ended(Verdict),
+    Nonsense(String),
+    End,
+}
+
+async fn listen(lines: &mut Lines<ChildStdout>, context: &Context) -> Heard {
+    let token = context.job().lease_token;
+    let mut logged = 0;
+    loop {
+        let line = match lines.next().await {
+            Line::Whole(line) => line,
+            Line::TooLong => return Heard::Nonsense("the child wrote a line that is too long".into()),
+            Line::End => return Heard::End,
+        };
+        match protocol::read(&line) {
+            Err(why) => return Heard::Nonsense(why),
+            Ok(Said::Hello { .. }) => return Heard::Nonsense("the child said hello twice".into()),
+            // What it says late of the job before changes nothing for this one, unless it mistakes the two.
+            Ok(Said::Of(of, Word::Ended(_))) if of != token => {
+                return Heard::Nonsense(format!("the child ended lease {of} but has lease {token}"));
+            }
+            Ok(Said::Of(of, _)) if of != token => {}
+            // The answers are not the child's business: it learns from a signal that its lease is gone.
+            Ok(Said::Of(_, Word::Progress(value))) => {
+                if value.len() > limits::PROGRESS_BYTES_MAX {
+                    return Heard::Nonsense("the child wrote a progress value of more than 16 KiB".into());
+                }
+                let _ = context.progress(value).await;
+            }
+            Ok(Said::Of(_, Word::Log(mut said))) => {
+                said.truncate(LOG_LINES_MAX - logged);
+                logged += said.len();
+                if !said.is_empty() {
+                    let _ = context.log(said).await;
+                }
+            }
+            Ok(Said::Of(_, Word::Ended(verdict))) => return Heard::Ended(verdict),
+        }
+    }
+}
+
+fn retry(kind: &str, message: &str) -> Verdict {
+    Outcome::Retry { error: error(kind, message, ""), after_ms: None }.into()
+}

@@ -1,0 +1,19 @@
+//! Programs as handlers, in any language: [`OneShot`] starts one process per job, [`Pool`] keeps children that take
+//! many jobs in turn over JSON lines (`docs/handlers.md` has the protocol).
+//!
+//! Both give a program a clean environment and a process group of its own, which is killed as a whole; they keep a bounded
+//! tail of what it wrote to stderr as the error text, and read everything it writes without keeping it.
+
+mod child;
+mod exit;
+mod group;
+mod lines;
+mod one_shot;
+mod pool;
+mod program;
+mod protocol;
+mod tail;
+
+pub use one_shot::OneShot;
+pub use pool::{Pool, PoolOptions, PoolTotals};
+pub use program::Program;

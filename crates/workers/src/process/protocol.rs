@@ -1,0 +1,190 @@
+//! The lines between a pool and its children. `docs/handlers.md` describes them for those who write a child.
+
+use crate::{Context, Verdict, error};
+use base64::{Engine, prelude::BASE64_STANDARD};
+use bytes::Bytes;
+use model::Outcome;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use std::{borrow::Cow, collections::BTreeMap};
+
+/// The version that a child names in its `hello`.
+pub(super) const VERSION: u32 = 1;
+
+#[derive(Serialize)]
+struct JobFrame<'a> {
+    r#type: &'static str,
+    id: String,
+    queue: &'a str,
+    attempt: u32,
+    attempts: u32,
+    lease_token: u64,
+    deadline_ms: u64,
+    content_type: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    body: Option<&'a RawValue>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    body_base64: Option<String>,
+    tags: Vec<&'a str>,
+    meta: BTreeMap<&'a str, &'a str>,
+}
+
+/// The line that gives a child its job. JSON bodies stand in it as they are; all others in Base64.
+pub(super) fn job_line(context: &Context) -> Vec<u8> {
+    let job = context.job();
+    let body = context.body();
+    // JSON allows a raw line end between values only, where a space says the same.
+    let one_line = std::str::from_utf8(&body).ok().map(|text| text.replace(['\n', '\r'], " "));
+    let is_json = job.content_type.is_empty() || job.content_type.starts_with("application/json");
+    let json = one_line.as_deref().filter(|_| is_json).and_then(|text| serde_json::from_str(text).ok());
+    let frame = JobFrame {
+        r#type: "job",
+        id: job.id.to_string(),
+        queue: job.queue.as_str(),
+        attempt: job.attempt,
+        attempts: job.attempts,
+        lease_token: job.lease_token,
+        deadline_ms: job.timeout_at.0,
+        content_type: if job.content_type.is_empty() { "application/json" } else { &job.content_type },
+        body: json,
+        body_base64: json.is_none().then(|| BASE64_STANDARD.encode(&body)),
+        tags: job.tags.iter().map(|tag| tag.as_str()).collect(),
+        meta: job.meta.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect(),
+    };
+    // Text, numbers and checked JSON always serialise.
+    let mut line = serde_json::to_vec(&frame).unwrap_or_default();
+    line.push(b'\n');
+    line
+}
+
+#[derive(Deserialize)]
+struct ChildFrame<'a> {
+    #[serde(borrow)]
+    r#type: Cow<'a, str>,
+    protocol: Option<u32>,
+    lease_token: Option<u64>,
+    #[serde(borrow)]
+    value: Option<&'a RawValue>,
+    #[serde(borrow)]
+    result: Option<&'a RawValue>,
+    lines: Option<Vec<String>>,
+    error: Option<ErrorFrame>,
+    after_ms: Option<u64>,
+    reason: Option<String>,
+}
+
+#[derive(Deserialize, Default)]
+struct ErrorFrame {
+    #[serde(default)]
+    kind: String,
+    #[serde(default)]
+    message: String,
+    #[serde(default)]
+    stack: String,
+}
+
+/// What a child says.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Said {
+    Hello { protocol: u32 },
+    /// Of the job with this token.
+    Of(u64, Word),
+}
+
+/// What a child says of a job.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Word {
+    Progress(Bytes),
+    Log(Vec<String>),
+    Ended(Verdict),
+}
+
+/// Reads a child's line; the error says what is wrong with it.
+pub(super) fn read(line: &[u8]) -> Result<Said, String> {
+    let frame: ChildFrame<'_> = serde_json::from_slice(line).map_err(|why| {
+        let start = String::from_utf8_lossy(&line[..line.len().min(200)]);
+        format!("the child wrote a line that is not a frame ({why}): {start}")
+    })?;
+    let told = frame.error.unwrap_or_default();
+    let told = error(if told.kind.is_empty() { "error" } else { &told.kind }, &told.message, &told.stack);
+    let json = |value: &RawValue| Bytes::copy_from_slice(value.get().as_bytes());
+    let outcome = match &*frame.r#type {
+        "hello" => return Ok(Said::Hello { protocol: frame.protocol.unwrap_or(0) }),
+        "progress" => {
+            let value = frame.value.map_or_else(|| Bytes::from_static(b"null"), json);
+            return of(frame.lease_token, Word::Progress(value));
+        }
+        "log" => return of(frame.lease_token, Word::Log(frame.lines.unwrap_or_default())),
+        "done" => Outcome::Done { result: frame.result.map(json) },
+        "retry" => Outcome::Retry { error: told, after_ms: frame.after_ms },
+        "fail" => Outcome::Fail { error: told },
+        "snooze" => Outcome::Snooze { after_ms: frame.after_ms.unwrap_or(0) },
+        "cancel" => Outcome::Cancel { reason: frame.reason.unwrap_or_default().into() },
+        other => {
+            return Err(format!(
+                "the child wrote a frame of type {other:?}; known are hello, progress, log, done, retry, fail, snooze, cancel"
+            ));
+        }
+    };
+    of(frame.lease_token, Word::Ended(outcome.into()))
+}
+
+fn of(token: Option<u64>, word: Word) -> Result<Said, String> {
+    let token = token.ok_or("the child wrote a frame without the lease_token of its job")?;
+    Ok(Said::Of(token, word))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_of_frame_is_read() {
+        let ended = |outcome: Outcome| Ok(Said::Of(7, Word::Ended(outcome.into())));
+        for (line, said) in [
+            (r#"{"type":"hello","protocol":1,"name":"node"}"#, Ok(Said::Hello { protocol: 1 })),
+            (
+                r#"{"type":"progress","lease_token":7,"value":{"at": 5}}"#,
+                Ok(Said::Of(7, Word::Progress(Bytes::from_static(br#"{"at": 5}"#)))),
+            ),
+            (
+                r#"{"type":"log","lease_token":7,"lines":["a","b"]}"#,
+                Ok(Said::Of(7, Word::Log(vec!["a".into(), "b".into()]))),
+            ),
+            (r#"{"type":"done","lease_token":7}"#, ended(Outcome::Done { result: None })),
+            (
+                r#"{"type":"done","lease_token":7,"result":12345678901234567890123}"#,
+                ended(Outcome::Done { result: Some(Bytes::from_static(b"12345678901234567890123")) }),
+            ),
+            (
+                r#"{"type":"retry","lease_token":7,"error":{"kind":"Http","message":"503"},"after_ms":9}"#,
+                ended(Outcome::Retry { error: error("Http", "503", ""), after_ms: Some(9) }),
+            ),
+            (
+                r#"{"type":"fail","lease_token":7,"error":{"message":"no"}}"#,
+                ended(Outcome::Fail { error: error("error", "no", "") }),
+            ),
+            (r#"{"type":"snooze","lease_token":7,"after_ms":5}"#, ended(Outcome::Snooze { after_ms: 5 })),
+            (
+                r#"{"type":"cancel","lease_token":7,"reason":"gone"}"#,
+                ended(Outcome::Cancel { reason: "gone".into() }),
+            ),
+        ] {
+            assert_eq!(read(line.as_bytes()), said, "{line}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_frame_is_named() {
+        for (line, part) in [
+            ("hello world", "not a frame"),
+            ("[]", "not a frame"),
+            ("\u{0}", "not a frame"),
+            (r#"{"type":"done"}"#, "without the lease_token"),
+            (r#"{"type":"finished","lease_token":7}"#, "known are"),
+        ] {
+            let why = read(line.as_bytes()).unwrap_err();
+            assert!(why.contains(part), "{line}: {why}");
+        }
+    }
+}

@@ -1,0 +1,182 @@
+//! The worker loop: jobs come in batches, run in slots, and are reported in batches.
+//!
+//! ```text
+//!            fetch               take               post                settle
+//!   source -------> buffer ---------------> slots ---------> outbox ---------------> source
+//!                     |    (concurrency)      |      (what gathers while one settle
+//!                     +------- keeper --------+       is under way goes with the next)
+//!                 renewals, timeouts, revocations
+//! ```
+//!
+//! A slot is one task that runs one job after the other, so a job costs no task and no timer of its own.
+
+mod fetch;
+mod keep;
+mod settle;
+mod shared;
+mod slot;
+
+use crate::{Counters, Handler, JobSource};
+use shared::Shared;
+use std::{sync::Arc, time::Duration};
+use tokio::task::{JoinHandle, JoinSet};
+
+/// How a [`Runtime`] works. Start from [`Options::default`].
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Jobs that run at once, 1 to 10,000. Default 16.
+    pub concurrency: usize,
+    /// Jobs that may wait in this process beyond the running ones, at most 10,000; only as many are taken as the handlers
+    /// finish within 20 ms at their present pace, so slow jobs are not hoarded. 0 takes no job before it can start. Default 0.
+    pub prefetch: usize,
+    /// How long one fetch waits for a job. Default 20 s.
+    pub wait: Duration,
+    /// The longest attempt here; the job's own timeout counts if it is shorter. `None` (default) for the job's own.
+    pub timeout: Option<Duration>,
+    /// How long a handler may go on after it was told to stop; then it is dropped. Default 5 s.
+    pub grace: Duration,
+    /// Who renews leases. Default [`Keeper::Task`].
+    pub keeper: Keeper,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            concurrency: 16,
+            prefetch: 0,
+            wait: Duration::from_secs(20),
+            timeout: None,
+            grace: Duration::from_secs(5),
+            keeper: Keeper::Task,
+        }
+    }
+}
+
+/// Who renews leases and watches timeouts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Keeper {
+    /// A task of the runtime that the handlers use. Handlers that block every thread of it block the renewals too.
+    #[default]
+    Task,
+    /// A thread of its own, so that handlers which compute without a pause keep their leases.
+    /// For sources whose calls do not depend on the handlers' runtime.
+    Thread,
+}
+
+/// What became of the jobs in hand when a runtime stopped.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Drained {
+    /// Attempts that ended by themselves after the stop was asked for.
+    pub finished: u64,
+    /// Jobs handed back unfinished; no attempt was used.
+    pub handed_back: u64,
+    /// Jobs of which the source could not be told; it finds out when their leases end.
+    pub left: u64,
+}
+
+/// A running worker. Dropping it ends its tasks at once; the leases in hand then run out. [`Runtime::stop`] is the kind way.
+pub struct Runtime {
+    shared: Arc<dyn Running>,
+    slots: JoinSet<()>,
+    fetcher: JoinHandle<()>,
+    settler: JoinHandle<()>,
+    grace: Duration,
+}
+
+impl Runtime {
+    /// Starts taking jobs. Must be called inside a tokio runtime.
+    pub fn start<S: JobSource, H: Handler>(source: S, handler: H, options: Options) -> std::io::Result<Runtime> {
+        let grace = options.grace;
+        let keeper = options.keeper;
+        let shared = Arc::new(Shared::new(source, handler, options));
+        match keeper {
+            Keeper::Task => drop(tokio::spawn(keep::keep(shared.clone()))),
+            Keeper::Thread => {
+                let keeper = keep::keep(shared.clone());
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+                std::thread::Builder::new()
+                    .name("millpond-keeper".into())
+                    .spawn(move || runtime.block_on(keeper))?;
+            }
+        }
+        let mut slots = JoinSet::new();
+        for index in 0..shared.slots.len() {
+            slots.spawn(slot::run(shared.clone(), index));
+        }
+        let fetcher = tokio::spawn(fetch::run(shared.clone()));
+        let settler = tokio::spawn(settle::run(shared.clone()));
+        Ok(Runtime { shared, slots, fetcher, settler, grace })
+    }
+
+    /// What happened so far.
+    pub fn counters(&self) -> &Counters {
+        self.shared.counters()
+    }
+
+    /// The newest error of the source, if its newest call failed.
+    pub fn source_error(&self) -> Option<String> {
+        self.shared.source_error()
+    }
+
+    /// Waits until the source has closed. The jobs in hand still run; [`Runtime::stop`] waits for them.
+    pub async fn closed(&mut self) {
+        if !self.fetcher.is_finished() {
+            // A fetcher that was aborted has ended as well.
+            let _ = (&mut self.fetcher).await;
+        }
+    }
+
+    /// Takes no more jobs, hands back those that have not started, waits up to `deadline` for running ones, tells the
+    /// rest to stop, and hands them back after the grace.
+    pub async fn stop(mut self, deadline: Duration) -> Drained {
+        let before = self.shared.counters().totals();
+        self.shared.close();
+        let in_time = tokio::time::timeout(deadline, all_ended(&mut self.slots)).await;
+        if in_time.is_err() {
+            self.shared.call_off();
+            // The keeper drops handlers when the grace is over; should it be gone, so are they.
+            let _ = tokio::time::timeout(self.grace * 2, all_ended(&mut self.slots)).await;
+            self.slots.shutdown().await;
+        }
+        // A fetch that was answered at the last moment has put its jobs into the buffer by now.
+        let _ = tokio::time::timeout(Duration::from_secs(1), &mut self.fetcher).await;
+        self.shared.seal();
+        let last_word = self.grace.max(Duration::from_secs(1));
+        if tokio::time::timeout(last_word, &mut self.settler).await.is_err() {
+            self.settler.abort();
+        }
+        let after = self.shared.counters().totals();
+        let left = self.shared.in_hand();
+        let handed_back = self.shared.handed_back();
+        let ended = |t: &crate::Totals| t.done + t.retried + t.failed + t.snoozed + t.cancelled;
+        Drained { finished: (ended(&after) - ended(&before)).saturating_sub(handed_back), handed_back, left }
+    }
+}
+
+async fn all_ended(slots: &mut JoinSet<()>) {
+    while slots.join_next().await.is_some() {}
+}
+
+impl Drop for Runtime {
+    fn drop(&mut self) {
+        self.shared.end();
+        self.fetcher.abort();
+        self.settler.abort();
+    }
+}
+
+/// [`Shared`] without its type parameters.
+trait Running: Send + Sync {
+    fn counters(&self) -> &Counters;
+    fn source_error(&self) -> Option<String>;
+    fn in_hand(&self) -> u64;
+    fn handed_back(&self) -> u64;
+    /// No more fetches; what waits in the buffer is handed back; idle slots end.
+    fn close(&self);
+    /// Tells every running handler to stop.
+    fn call_off(&self);
+    /// Nothing more will be posted: the settler ends when all is told.
+    fn seal(&self);
+    /// Ends keeper and settler.
+    fn end(&self);
+}

@@ -1,0 +1,171 @@
+//! Runs one job after the other.
+
+use super::shared::{Attempt, Held, Shared, lock};
+use crate::{
+    Context, Handler, JobSource, Reason, Verdict,
+    handler::{error, lease_of},
+    signal::Cancelled,
+};
+use kit::Millis;
+use model::{LeaseRef, Outcome, Settlement, limits};
+use std::{
+    any::Any,
+    future::{Future, poll_fn},
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::pin,
+    sync::{Arc, atomic::Ordering},
+};
+use tokio::time::Instant;
+
+/// Slots wait while outcomes of this many bytes wait to be told.
+const OUTBOX_BYTES_MAX: usize = 64 << 20;
+
+pub(super) async fn run<S: JobSource, H: Handler>(shared: Arc<Shared<S, H>>, index: usize) {
+    while let Some(held) = shared.take().await {
+        shared.attempt(index, held).await;
+        shared.outbox_has_room().await;
+    }
+}
+
+/// How a handler's future ended.
+enum Ended {
+    Returned(Verdict),
+    Panicked(String),
+    Abandoned,
+}
+
+/// What becomes of an attempt.
+enum Fate {
+    Settle(Verdict),
+    HandBack,
+    Drop,
+}
+
+impl<S: JobSource, H: Handler> Shared<S, H> {
+    /// The next job; `None` when the worker stops.
+    async fn take(&self) -> Option<Held> {
+        loop {
+            self.ready.acquire().await.ok()?.forget();
+            let mut buffer = lock(&self.buffer);
+            let held = buffer.pop_front();
+            self.buffered.store(buffer.len(), Ordering::Relaxed);
+            // The keeper may have handed the job back between the permit and here.
+            if held.is_some() {
+                return held;
+            }
+        }
+    }
+
+    async fn attempt(&self, index: usize, held: Held) {
+        let cancelled = Cancelled::new();
+        let lease = lease_of(&held.job);
+        let deadline = self.options.timeout.map_or(held.deadline, |own| held.deadline.min(Instant::now() + own));
+        *lock(&self.slots[index]) = Some(Attempt {
+            lease: lease.clone(),
+            cancelled: cancelled.clone(),
+            renewed: held.since,
+            lease_end: held.lease_end,
+            deadline,
+            abandon_at: None,
+        });
+        self.counters.started.add(1);
+        if self.counters.running.add(1) == 0 {
+            self.busy.notify_one();
+        }
+        let context = Context::new(held.job, deadline, cancelled.clone(), self.reporter.clone());
+        let ended = self.run_to_end(context, &cancelled).await;
+        // The lease may have been renewed meanwhile.
+        let lease_end = lock(&self.slots[index]).take().map_or(held.lease_end, |attempt| attempt.lease_end);
+        self.counters.running.subtract(1);
+        match self.fate(cancelled.reason(), ended) {
+            Fate::Settle(verdict) => self.post(settlement(lease, verdict), lease_end),
+            Fate::HandBack => self.hand_back(lease, lease_end),
+            Fate::Drop => {
+                self.counters.dropped.add(1);
+                self.let_go(1);
+            }
+        }
+        if self.buffered.load(Ordering::Relaxed) <= self.low_water.load(Ordering::Relaxed) {
+            self.room.notify_one();
+        }
+    }
+
+    async fn run_to_end(&self, context: Context, cancelled: &Cancelled) -> Ended {
+        let mut run = pin!(async move { self.handler.run(context).await });
+        let run = poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| run.as_mut().poll(cx))) {
+            Ok(poll) => poll.map(Ended::Returned),
+            Err(panic) => std::task::Poll::Ready(Ended::Panicked(panic_text(&*panic))),
+        });
+        tokio::select! {
+            biased;
+            ended = run => ended,
+            () = cancelled.abandoned() => Ended::Abandoned,
+        }
+    }
+
+    /// Weighs how the handler ended against why it was called off. Work that is done stays done, if the lease allows.
+    fn fate(&self, called_off: Option<Reason>, ended: Ended) -> Fate {
+        if matches!(ended, Ended::Panicked(_)) {
+            self.counters.panics.add(1);
+        }
+        let done = matches!(&ended, Ended::Returned(verdict) if matches!(verdict.outcome, Outcome::Done { .. }));
+        match (called_off, ended) {
+            (Some(Reason::LeaseLost | Reason::Cancelled), _) => Fate::Drop,
+            (_, Ended::Returned(verdict)) if done => Fate::Settle(verdict),
+            (Some(reason @ Reason::Timeout), _) => {
+                self.counters.timeouts.add(1);
+                Fate::Settle(retry("timeout", reason.text()))
+            }
+            (Some(Reason::Stopping), _) | (None, Ended::Abandoned) => Fate::HandBack,
+            (None, Ended::Returned(verdict)) => Fate::Settle(verdict),
+            (None, Ended::Panicked(text)) => Fate::Settle(retry("panic", &text)),
+        }
+    }
+
+    async fn outbox_has_room(&self) {
+        while lock(&self.outbox).bytes > OUTBOX_BYTES_MAX {
+            let settled = self.settled.notified();
+            if lock(&self.outbox).bytes > OUTBOX_BYTES_MAX {
+                settled.await;
+            }
+        }
+    }
+}
+
+fn retry(kind: &str, message: &str) -> Verdict {
+    Outcome::Retry { error: error(kind, message, ""), after_ms: None::<Millis> }.into()
+}
+
+/// What goes to the source. A result that no log would take is an error of the handler, told as such.
+fn settlement(lease: LeaseRef, verdict: Verdict) -> Settlement {
+    let outcome = match verdict.outcome {
+        Outcome::Done { result: Some(result) } if result.len() > limits::RESULT_BYTES_MAX => {
+            let message = format!(
+                "the result has {} bytes; {} are allowed: store it elsewhere and return where",
+                result.len(),
+                limits::RESULT_BYTES_MAX
+            );
+            return Settlement {
+                lease,
+                outcome: Outcome::Fail { error: error("result_too_large", &message, "") },
+                push: Vec::new(),
+            };
+        }
+        Outcome::Retry { error: e, after_ms } => {
+            Outcome::Retry { error: error(&e.kind, &e.message, &e.stack), after_ms }
+        }
+        Outcome::Fail { error: e } => Outcome::Fail { error: error(&e.kind, &e.message, &e.stack) },
+        other => other,
+    };
+    Settlement { lease, outcome, push: verdict.push }
+}
+
+fn panic_text(panic: &(dyn Any + Send)) -> String {
+    if let Some(text) = panic.downcast_ref::<&str>() {
+        (*text).to_string()
+    } else if let Some(text) = panic.downcast_ref::<String>() {
+        text.clone()
+    } else {
+        "the handler panicked with something that is not text".to_string()
+    }
+}

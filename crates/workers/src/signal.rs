@@ -1,0 +1,96 @@
+//! How a running handler learns that it should stop.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, AtomicU8, Ordering},
+};
+use tokio::sync::Notify;
+
+/// Why a running attempt is called off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Reason {
+    /// It took longer than its timeout.
+    Timeout = 1,
+    /// The lease is gone: another worker may have the job, so the result will be dropped.
+    LeaseLost = 2,
+    /// Somebody cancelled the job; the result will be dropped.
+    Cancelled = 3,
+    /// The worker is stopping and its deadline has passed; the job is handed back.
+    Stopping = 4,
+}
+
+impl Reason {
+    const ALL: [Reason; 4] = [Reason::Timeout, Reason::LeaseLost, Reason::Cancelled, Reason::Stopping];
+
+    /// One sentence for people.
+    pub const fn text(self) -> &'static str {
+        match self {
+            Reason::Timeout => "the attempt took longer than its timeout",
+            Reason::LeaseLost => "the lease was lost",
+            Reason::Cancelled => "the job was cancelled",
+            Reason::Stopping => "the worker is stopping",
+        }
+    }
+}
+
+/// The cancellation signal of one attempt. Cheap to clone; never set back.
+#[derive(Debug, Clone)]
+pub struct Cancelled(Arc<Signal>);
+
+#[derive(Debug)]
+struct Signal {
+    reason: AtomicU8,
+    abandoned: AtomicBool,
+    changed: Notify,
+}
+
+impl Cancelled {
+    pub(crate) fn new() -> Self {
+        Self(Arc::new(Signal {
+            reason: AtomicU8::new(0),
+            abandoned: AtomicBool::new(false),
+            changed: Notify::new(),
+        }))
+    }
+
+    /// Why the attempt is called off, or `None` while it is not.
+    pub fn reason(&self) -> Option<Reason> {
+        let number = self.0.reason.load(Ordering::Acquire);
+        Reason::ALL.into_iter().find(|reason| *reason as u8 == number)
+    }
+
+    /// Waits until the attempt is called off.
+    pub async fn wait(&self) -> Reason {
+        self.until(|signal| signal.reason()).await
+    }
+
+    /// Calls the attempt off. The first reason stays.
+    pub(crate) fn fire(&self, reason: Reason) {
+        let first = self.0.reason.compare_exchange(0, reason as u8, Ordering::AcqRel, Ordering::Acquire);
+        if first.is_ok() {
+            self.0.changed.notify_waiters();
+        }
+    }
+
+    /// Stops waiting for the handler: its future is dropped.
+    pub(crate) fn abandon(&self) {
+        self.0.abandoned.store(true, Ordering::Release);
+        self.0.changed.notify_waiters();
+    }
+
+    pub(crate) async fn abandoned(&self) {
+        self.until(|signal| signal.0.abandoned.load(Ordering::Acquire).then_some(())).await;
+    }
+
+    async fn until<T>(&self, check: impl Fn(&Self) -> Option<T>) -> T {
+        loop {
+            // Registered before the check, so that a change between check and wait is not missed.
+            let changed = self.0.changed.notified();
+            if let Some(value) = check(self) {
+                return value;
+            }
+            changed.await;
+        }
+    }
+}
