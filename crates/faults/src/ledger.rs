@@ -141,7 +141,8 @@ impl Fate {
             return Some(breach.clone());
         }
         let Some(state) = state else {
-            return (self.acknowledged || !self.leases.is_empty()).then(|| "acknowledged, and lost".to_owned());
+            return (self.acknowledged || !self.leases.is_empty())
+                .then(|| "acknowledged, and lost".to_owned());
         };
         if self.done && state != "completed" {
             return Some(format!("completion acknowledged, and it is {state}"));

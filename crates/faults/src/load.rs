@@ -59,7 +59,11 @@ impl Load {
         for number in 0..PUSHERS + WORKERS {
             let (client, shared, random) = (server.client(), shared.clone(), random.split());
             threads.push(std::thread::spawn(move || {
-                if number < PUSHERS { push(client, &shared, number, random) } else { work(client, &shared, number) }
+                if number < PUSHERS {
+                    push(client, &shared, number, random)
+                } else {
+                    work(client, &shared, number)
+                }
             }));
         }
         Self { shared, threads }
@@ -71,8 +75,11 @@ impl Load {
         for thread in self.threads {
             thread.join().map_err(|_| "a client panicked".to_owned())?;
         }
-        let take = |list: &Mutex<Vec<String>>| std::mem::take(&mut *list.lock().unwrap_or_else(PoisonError::into_inner));
-        let unknown = std::mem::take(&mut *self.shared.unknown.lock().unwrap_or_else(PoisonError::into_inner));
+        let take = |list: &Mutex<Vec<String>>| {
+            std::mem::take(&mut *list.lock().unwrap_or_else(PoisonError::into_inner))
+        };
+        let unknown =
+            std::mem::take(&mut *self.shared.unknown.lock().unwrap_or_else(PoisonError::into_inner));
         Ok(Left { failures: take(&self.shared.failures), unknown })
     }
 }
@@ -83,7 +90,9 @@ pub(crate) fn repeat(server: &Server, ledger: &Ledger, unknown: &[Unknown]) -> R
     for push in unknown {
         match send(&mut client, ledger, push) {
             Ok(answer) if answer.ok() => ledger.push_acknowledged(&push.ids),
-            Ok(answer) => return Err(format!("a repeated push was refused: {} {}", answer.status, answer.body)),
+            Ok(answer) => {
+                return Err(format!("a repeated push was refused: {} {}", answer.status, answer.body));
+            }
             Err(error) => return Err(format!("a repeated push failed: {error}")),
         }
     }
@@ -101,7 +110,8 @@ fn push(mut client: Client, shared: &Shared, number: u64, mut random: Random) {
         if shared.stop.load(Ordering::Relaxed) {
             return;
         }
-        let ids: Vec<String> = (0..=random.below(BATCH_MAX)).map(|n| format!("{number}-{batch}-{n}")).collect();
+        let ids: Vec<String> =
+            (0..=random.below(BATCH_MAX)).map(|n| format!("{number}-{batch}-{n}")).collect();
         let jobs: Vec<Value> = ids.iter().map(|id| json!({"id": id, "body": {"batch": batch}})).collect();
         let key = format!("{}-{number}-{batch}", ledger.queue);
         let push = Unknown { key, body: json!({"jobs": jobs}).to_string(), ids };

@@ -26,9 +26,8 @@ pub(crate) fn tell(server: &Server, ledger: &Ledger) -> Told {
     let mut client = server.client();
     let mut told = Told::default();
     for round in 0..ROUNDS {
-        let calls: Result<u64, String> = push(&mut client, ledger, round)
-            .and_then(|()| work(&mut client, ledger))
-            .map(|()| 3);
+        let calls: Result<u64, String> =
+            push(&mut client, ledger, round).and_then(|()| work(&mut client, ledger)).map(|()| 3);
         match calls {
             Ok(calls) => told.good += calls,
             Err(broke) => {

@@ -174,8 +174,10 @@ mod tests {
     #[test]
     fn answers_are_read_with_a_length_and_in_chunks() {
         let with_length = read("HTTP/1.1 201 Created\r\nContent-Length: 7\r\n\r\n{\"a\":1}").unwrap();
-        let chunked =
-            read("HTTP/1.1 201 Created\r\ntransfer-encoding: chunked\r\n\r\n3\r\n{\"a\r\n4\r\n\":1}\r\n0\r\n\r\n").unwrap();
+        let chunked = read(
+            "HTTP/1.1 201 Created\r\ntransfer-encoding: chunked\r\n\r\n3\r\n{\"a\r\n4\r\n\":1}\r\n0\r\n\r\n",
+        )
+        .unwrap();
         assert_eq!((with_length.status, &with_length.body["a"]), (201, &Value::from(1)));
         assert_eq!(chunked.body, with_length.body);
         assert!(with_length.ok());

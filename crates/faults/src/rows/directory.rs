@@ -44,9 +44,10 @@ pub(crate) fn run(_: &Plan) -> Result<Ran, Breach> {
 fn refused(pond: &Pond, what: &str, says: &str) -> Result<(), Breach> {
     match pond.starter().start() {
         Err(StartError::Ended(end)) if end.code() == Some(REFUSED) && end.output.contains(says) => Ok(()),
-        Err(StartError::Ended(end)) => {
-            Err(format!("{what}: expected exit code {REFUSED} and `{says}`, got {}:\n{}", end.status, end.output))
-        }
+        Err(StartError::Ended(end)) => Err(format!(
+            "{what}: expected exit code {REFUSED} and `{says}`, got {}:\n{}",
+            end.status, end.output
+        )),
         Err(error) => Err(format!("{what}: {error}")),
         Ok(_) => Err(format!("{what} was accepted")),
     }

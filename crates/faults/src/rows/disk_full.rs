@@ -32,7 +32,10 @@ pub(crate) fn run(plan: &Plan) -> Result<Ran, Breach> {
         let inner = Inner { data: pond.data.join("data"), ballast: pond.data.join("ballast") };
         refused += inner.fill_and_heal()?;
     }
-    Ok(Ran::Passed(plan.count, format!("{refused} pushes refused, running work ended, healed without a restart")))
+    Ok(Ran::Passed(
+        plan.count,
+        format!("{refused} pushes refused, running work ended, healed without a restart"),
+    ))
 }
 
 struct Inner {
@@ -119,7 +122,8 @@ fn push(client: &mut Client, ledger: &Ledger, number: &mut u64, bytes: usize) ->
     ledger.push_sent(&ids);
     let body = "x".repeat(bytes);
     let path = format!("/v1/queues/{}/jobs", ledger.queue);
-    let answer = client.post(&path, &json!({"id": ids[0], "body": body})).map_err(|error| error.to_string())?;
+    let answer =
+        client.post(&path, &json!({"id": ids[0], "body": body})).map_err(|error| error.to_string())?;
     if answer.ok() {
         ledger.push_acknowledged(&ids);
         return Ok(String::new());

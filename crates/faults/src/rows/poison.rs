@@ -15,7 +15,8 @@ pub(crate) fn flush_fails(plan: &Plan) -> Result<Ran, Breach> {
     for (call, count) in count(&["fdatasync", "fsync"])? {
         for nth in strace::spread(count, plan.count) {
             trials += 1;
-            let failed = fails_at(&call, "error=EIO", nth).map_err(|breach| format!("{call} {nth}: {breach}"))?;
+            let failed =
+                fails_at(&call, "error=EIO", nth).map_err(|breach| format!("{call} {nth}: {breach}"))?;
             broke += u64::from(failed);
         }
     }
@@ -39,7 +40,10 @@ pub(super) fn fails_at(call: &str, what: &str, nth: u64) -> Result<bool, Breach>
                 return Err(format!("it ended with {}:\n{}", end.status, end.output));
             }
             if told.broke.is_some() && end.code() == Some(0) {
-                return Err(format!("calls failed ({:?}) and the exit code says that all is well", told.broke));
+                return Err(format!(
+                    "calls failed ({:?}) and the exit code says that all is well",
+                    told.broke
+                ));
             }
             told.broke.is_some()
         }

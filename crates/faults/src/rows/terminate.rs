@@ -21,7 +21,10 @@ pub(crate) fn run(plan: &Plan) -> Result<Ran, Breach> {
             return Err(format!("cycle {cycle}: it ended with {}:\n{}", end.status, end.output));
         }
         if let Some(failure) = left.failures.first() {
-            return Err(format!("cycle {cycle}: {} calls failed, the first with {failure}", left.failures.len()));
+            return Err(format!(
+                "cycle {cycle}: {} calls failed, the first with {failure}",
+                left.failures.len()
+            ));
         }
     }
     let ledgers: Vec<&Ledger> = ledgers.iter().map(AsRef::as_ref).collect();
