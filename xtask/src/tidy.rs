@@ -95,7 +95,7 @@ fn sources(name: &str, text: &str, wrong: &mut Vec<String>) {
         wrong.push(format!("{name}: begin with `//!` and say what is here"));
     }
     for open in
-        [concat!("todo", "!("), concat!("unimplemented", "!("), concat!("FIX", "ME"), concat!("#[ign", "ore")]
+        [concat!("todo", "!("), concat!("unimplemented", "!("), concat!("FIX", "ME"), concat!("#[ign", "ore]")]
     {
         if text.contains(open) {
             wrong.push(format!("{name}: `{open}` is left open; finish it or take it out"));

@@ -76,13 +76,15 @@ impl Shard {
         true
     }
 
-    /// Gives the jobs of a remembered fetch their bodies back. A job that is gone since then is left out: nobody can run it.
+    /// Gives the jobs of a remembered fetch their bodies back. A job whose lease has ended since then is left out: it may be with
+    /// another worker.
     pub(crate) fn refill(&self, mut reply: Reply) -> Reply {
         if let Reply::Fetched(jobs) = &mut reply {
             jobs.retain_mut(|job| {
                 let Some(slot) = self.slot_of(job.sequence) else { return false };
-                job.body = self.jobs[slot].body.as_deref().map(Bytes::copy_from_slice);
-                true
+                let held = &self.jobs[slot];
+                job.body = held.body.as_deref().map(Bytes::copy_from_slice);
+                held.state == State::Active && held.token() == job.lease_token
             });
         }
         reply

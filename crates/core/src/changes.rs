@@ -120,6 +120,10 @@ impl Shard {
         let keys: BTreeSet<_> =
             dirty.idempotency.drain(..).chain(self.idempotency.expired.drain(..)).collect();
         for key in keys {
+            #[cfg(feature = "plant")]
+            if crate::plant::is(crate::plant::Bug::DropDedupeKeyOnCheckpoint) {
+                continue;
+            }
             records.push((record::call_key(&key), self.idempotency.get(&key).map(record::call)));
         }
         for id in std::mem::take(&mut dirty.bulks) {

@@ -93,3 +93,82 @@ impl Idempotency {
         self.insert(key, Call { content, at: now, reply: bytes });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::tests::check;
+
+    #[test]
+    fn the_same_key_gets_the_first_reply_for_a_day() {
+        check(
+            "
+            0s     push mail id=a key=k          -> a waiting
+            1s     cancel a                      -> cancelled
+            2s     push mail id=a key=k          -> a waiting
+            2s     push mail id=b key=k          -> ! idempotency_conflict
+            2s     cancel a key=k                -> ! idempotency_conflict
+            3s     push mail key=l               -> #2 waiting
+            3s     push mail key=l by=other      -> #2 waiting
+            86399s push mail id=b key=k          -> ! idempotency_conflict
+            86400s push mail id=b key=k          -> b waiting
+            86400s push mail id=b key=k          -> b waiting
+            86400s totals mail                   -> pushed 3 started 0 completed 0 failed 0 dead 0
+        ",
+        );
+    }
+
+    #[test]
+    fn a_refusal_is_not_remembered() {
+        check(
+            "
+            0s  pause mail key=k                 -> ! unknown_queue
+            0s  push mail id=a
+            1s  pause mail key=k                 -> ok
+            2s  resume mail                      -> ok
+            3s  pause mail key=k                 -> ok
+            3s  fetch mail                       -> a 1/5 t1
+            4s  tick key=                        -> ! invalid idempotency_key
+        ",
+        );
+    }
+
+    #[test]
+    fn a_fetch_made_again_hands_out_the_same_leases_with_their_bodies() {
+        let mut script = check(
+            "
+            0s  push mail id=a body=hello ; mail id=b ; mail id=c
+            1s  fetch mail max=2 key=k           -> a 1/5 t1, b 1/5 t2
+            2s  fetch mail max=2 key=k           -> a 1/5 t1, b 1/5 t2
+            2s  fetch mail key=l                 -> c 1/5 t3
+            3s  done b t2                        -> completed
+            4s  remove b                         -> ok
+            5s  fetch mail max=2 key=k           -> a 1/5 t1
+        ",
+        );
+        let envelope = model::Envelope {
+            actor: model::Actor::new("w1"),
+            idempotency_key: Some("k".into()),
+            command: model::Command::Fetch {
+                queues: vec![model::QueueName::new("mail").unwrap()],
+                max: 2,
+                lease_ms: 0,
+            },
+        };
+        let reply = script.apply(kit::Timestamp(crate::tests::EPOCH + 6_000), envelope);
+        let Ok(model::Reply::Fetched(jobs)) = reply else { panic!() };
+        assert_eq!(jobs[0].body.as_deref(), Some(&b"hello"[..]));
+    }
+
+    #[test]
+    fn expired_keys_are_forgotten_a_few_at_a_time() {
+        let mut script = check("0s push mail id=a");
+        for call in 0..40 {
+            script.line(&format!("1s push mail id=a key=k{call}"));
+        }
+        script.line("2d tick");
+        assert_eq!(script.shard.stats().idempotency_keys, 24);
+        script.line("2d tick");
+        script.line("2d tick");
+        assert_eq!(script.shard.stats().idempotency_keys, 0);
+    }
+}

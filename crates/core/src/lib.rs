@@ -33,6 +33,8 @@ mod history;
 mod idempotency;
 mod job;
 mod lane;
+#[cfg(feature = "plant")]
+pub mod plant;
 mod queue;
 mod record;
 mod restore;

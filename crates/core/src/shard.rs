@@ -177,6 +177,10 @@ impl Shard {
         let mut encoded = Vec::new();
         model::codec::encode_command(command, &mut encoded);
         let content = xxhash_rust::xxh3::xxh3_128(&encoded);
+        #[cfg(feature = "plant")]
+        if crate::plant::is(crate::plant::Bug::ForgetIdempotency) {
+            return self.command(command, work, context);
+        }
         if let Some(reply) = self.idempotency.recall(key, content, context.now)? {
             return Ok(self.refill(reply));
         }
@@ -275,6 +279,10 @@ impl Shard {
     pub(crate) fn leased(&self, lease: &model::LeaseRef) -> Result<u32, Reject> {
         let slot = self.known_job(&lease.job)?;
         let job = &self.jobs[slot];
+        #[cfg(feature = "plant")]
+        if crate::plant::is(crate::plant::Bug::AcceptStaleToken) && job.state == State::Active {
+            return Ok(slot);
+        }
         let id = || lease.job.id.to_compact_string();
         match job.state {
             State::Active if job.token() == lease.token => Ok(slot),

@@ -3,4 +3,4 @@
 mod play;
 mod script;
 
-pub(crate) use script::check;
+pub(crate) use script::{EPOCH, Script, check};

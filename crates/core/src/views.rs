@@ -398,3 +398,72 @@ impl Shard {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::tests::check;
+
+    #[test]
+    fn a_listing_goes_on_where_the_page_before_ended() {
+        check(
+            "
+            0s push mail id=a p=low ; mail id=b ; mail id=c delay=1h ; mail id=d tag=red ; mail id=e
+            1s cancel e                          -> cancelled
+            1s list mail                         -> b d a c e
+            1s list mail limit=2                 -> b d ...
+            2s push mail id=f p=0 ; mail id=g    -> f waiting, g waiting
+            2s remove d                          -> ok
+            2s list mail limit=2 more            -> a c ...
+            2s list mail limit=2 more            -> e
+            2s list mail state=waiting           -> f b g a
+            2s list mail state=blocked           ->
+            2s pause mail                        -> ok
+            2s list mail state=blocked limit=3   -> f b g ...
+            2s list mail state=blocked limit=3 more -> a
+            2s list mail state=waiting           ->
+            2s list nowhere                      -> ! unknown_queue
+        ",
+        );
+    }
+
+    #[test]
+    fn a_listing_by_tag_finds_every_job_that_has_it() {
+        check(
+            "
+            0s push mail id=a tag=red ; mail id=b tag=blue ; mail id=c tag=blue,red delay=1s ; mail id=d
+            0s list mail tag=red                 -> a c
+            0s list mail tag=blue limit=1        -> b ...
+            0s list mail tag=blue limit=1 more   -> c
+            0s list mail tag=green               ->
+        ",
+        );
+    }
+
+    #[test]
+    fn a_cursor_that_no_page_gave_is_refused() {
+        let script = check("0s push mail id=a");
+        let query = super::ListQuery { cursor: Some(u64::MAX), ..super::ListQuery::default() };
+        let refused = script.shard.list(&super::QueueName::new("mail").unwrap(), &query);
+        assert_eq!(refused.unwrap_err().code(), "invalid");
+    }
+
+    #[test]
+    fn an_explanation_tells_when_a_job_starts_and_it_does() {
+        check(
+            "
+            0s  push mail id=a delay=10s backoff=fixed:5s
+            0s  explain a                        -> delayed DelayedUntil at 10s
+            9999ms fetch mail                    -> none
+            10s fetch mail                       -> a 1/5 t1
+            10s explain a                        -> active Running at never
+            11s retry a t1 oops                  -> retrying
+            11s explain a                        -> retrying RetryAt at 16s
+            11s pause mail                       -> ok
+            11s explain a                        -> retrying RetryAt at never
+            11s resume mail                      -> ok
+            15999ms fetch mail                   -> none
+            16s fetch mail                       -> a 2/5 t2
+        ",
+        );
+    }
+}

@@ -358,7 +358,7 @@ fn pause(world: &mut World, verb: String, queue: String) {
 // --- looking ---
 
 #[then(regex = r#"^the job "(.+)" in "(.+)" is (\S+)$"#)]
-fn state(world: &mut World, id: String, queue: String, state: String) {
+fn is_in_state(world: &mut World, id: String, queue: String, state: String) {
     let answer = world.get(&format!("{}/{id}", jobs_of(&queue)));
     assert_eq!(answer.body["state"], state, "{}", answer.body);
     world.job = Some(answer.body);

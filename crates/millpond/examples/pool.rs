@@ -4,9 +4,12 @@ use millpond::{Job, Pond};
 async fn count_primes(below: u64, job: Job) -> Result<usize, String> {
     let signal = job.signal();
     let count = tokio::task::spawn_blocking(move || {
-        let prime = |n: u64| (2..).take_while(|d| d * d <= n).all(|d| n % d != 0);
+        let prime = |n: u64| (2..).take_while(|d| d * d <= n).all(|d| !n.is_multiple_of(d));
         // A blocking thread cannot be dropped: it looks at the signal now and then.
-        (2..below).take_while(|n| n % 1_000 != 0 || signal.reason().is_none()).filter(|n| prime(*n)).count()
+        (2..below)
+            .take_while(|n| !n.is_multiple_of(1_000) || signal.reason().is_none())
+            .filter(|n| prime(*n))
+            .count()
     });
     count.await.map_err(|error| error.to_string())
 }

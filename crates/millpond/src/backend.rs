@@ -3,7 +3,8 @@
 use crate::{Error, Explanation, source::NodeSource};
 use kit::Durability;
 use model::{
-    Actor, Command, DispatchedJob, Effect, Envelope, HistoryEntry, JobRef, JobView, LogLine, QueueName, QueueView, Reply,
+    Actor, Command, DispatchedJob, Effect, Envelope, HistoryEntry, JobRef, JobView, LogLine, QueueName,
+    QueueView, Reply,
 };
 use std::{sync::Arc, time::Duration};
 use tokio::{sync::broadcast, time::timeout};
@@ -34,7 +35,12 @@ impl Backend {
         }
     }
 
-    pub(crate) async fn command(&self, actor: &Actor, command: Command, level: Durability) -> Result<Reply, Error> {
+    pub(crate) async fn command(
+        &self,
+        actor: &Actor,
+        command: Command,
+        level: Durability,
+    ) -> Result<Reply, Error> {
         let envelope = Envelope { actor: actor.clone(), idempotency_key: None, command };
         Ok(self.call(envelope, level).await?.reply)
     }
@@ -110,7 +116,8 @@ impl Backend {
 
 /// Waits for a hint that the job may be final. A listener who is late, or too slow, looks again by itself.
 async fn ended(events: &mut broadcast::Receiver<Arc<[Effect]>>, job: &JobRef) {
-    let is_end = |effect: &Effect| matches!(effect, Effect::Changed { id, to, .. } if *id == job.id && to.is_final());
+    let is_end =
+        |effect: &Effect| matches!(effect, Effect::Changed { id, to, .. } if *id == job.id && to.is_final());
     while let Ok(Ok(effects)) = timeout(LOOK_AGAIN, events.recv()).await {
         if effects.iter().any(is_end) {
             return;

@@ -13,7 +13,9 @@ impl Outcome {
     pub fn done(result: impl Serialize) -> Self {
         match serde_json::to_vec(&result) {
             Ok(json) => Self::of(model::Outcome::Done { result: (json != b"null").then(|| json.into()) }),
-            Err(why) => Self::of(model::Outcome::Fail { error: workers::error("encode", &why.to_string(), "") }),
+            Err(why) => {
+                Self::of(model::Outcome::Fail { error: workers::error("encode", &why.to_string(), "") })
+            }
         }
     }
 

@@ -1,6 +1,8 @@
 use crate::{Error, Queue, Receipt, backend::Backend};
 use kit::{Durability, Timestamp};
-use model::{Actor, Command, Envelope, HistoryEntry, JobId, JobRef, JobView, LogLine, NewJob, QueueName, Reply, State};
+use model::{
+    Actor, Command, Envelope, HistoryEntry, JobId, JobRef, JobView, LogLine, NewJob, QueueName, Reply, State,
+};
 use std::{marker::PhantomData, path::PathBuf, sync::Arc, time::Duration};
 
 /// How long [`Pond::close`] waits for calls under way and the last checkpoint.

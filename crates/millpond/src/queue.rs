@@ -1,7 +1,7 @@
 use crate::{Error, Explanation, IntoOutcome, Job, Pond, Push, Receipt, WorkerBuilder};
 use model::{
-    BulkAction, BulkView, Command, Filter, HistoryEntry, JobId, JobRef, JobView, LogLine, NewJob, QueueName, QueuePatch,
-    QueueSettings, QueueView, Reply, State,
+    BulkAction, BulkView, Command, Filter, HistoryEntry, JobId, JobRef, JobView, LogLine, NewJob, QueueName,
+    QueuePatch, QueueSettings, QueueView, Reply, State,
 };
 use serde::{Serialize, de::DeserializeOwned};
 use std::{future::Future, marker::PhantomData};

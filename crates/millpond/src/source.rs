@@ -40,7 +40,10 @@ impl JobSource for NodeSource {
             .map_err(source_error)
     }
 
-    async fn settle(&self, settlements: Vec<Settlement>) -> Result<Vec<Result<Settled, Reject>>, SourceError> {
+    async fn settle(
+        &self,
+        settlements: Vec<Settlement>,
+    ) -> Result<Vec<Result<Settled, Reject>>, SourceError> {
         match self.call(Command::Settle { settlements }).await? {
             Reply::Settled(answers) => Ok(answers),
             _ => Err(mismatch()),

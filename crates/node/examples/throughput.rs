@@ -110,11 +110,27 @@ async fn run(dir: &std::path::Path) -> Result<(), Problem> {
         (after.commands - before.commands) as f64 / (after.flushes - before.flushes) as f64
     );
     println!("{:?}", pond.stats());
+    threads();
     pond.stop(Duration::from_secs(60)).await?;
     let started = Instant::now();
     let pond = Handle::open(&dir.join("pond"), Options::default())?;
     println!("start with {} jobs: {:?}", pond.stats().shard.jobs, started.elapsed());
     Ok(())
+}
+
+/// Where the processor time went, on systems that tell (in ticks, mostly of 10 ms).
+fn threads() {
+    for task in std::fs::read_dir("/proc/self/task").into_iter().flatten().flatten() {
+        let Ok(stat) = std::fs::read_to_string(task.path().join("stat")) else { continue };
+        let Some((head, tail)) = stat.rsplit_once(')') else { continue };
+        let fields: Vec<&str> = tail.split_whitespace().collect();
+        let name = head.split_once('(').map_or("", |(_, name)| name);
+        println!(
+            "thread {name}: user {}, system {}",
+            fields.get(11).unwrap_or(&""),
+            fields.get(12).unwrap_or(&"")
+        );
+    }
 }
 
 fn middle(rates: &[f64]) -> f64 {
@@ -124,7 +140,7 @@ fn middle(rates: &[f64]) -> f64 {
 }
 
 async fn pushes(pond: &Handle, queue: &QueueName, bytes: usize) -> Result<f64, Problem> {
-    let (tasks, each) = (8, 50);
+    let (tasks, each) = (8, 25);
     let started = Instant::now();
     let mut running = Vec::new();
     for _ in 0..tasks {
@@ -143,7 +159,7 @@ async fn pushes(pond: &Handle, queue: &QueueName, bytes: usize) -> Result<f64, P
 }
 
 async fn cycles(pond: &Handle, queue: &QueueName, bytes: usize) -> Result<f64, Problem> {
-    let (handlers, each) = (64, 10);
+    let (handlers, each) = (64, 4);
     let started = Instant::now();
     let mut running = Vec::new();
     for _ in 0..handlers {

@@ -21,7 +21,7 @@ use model::{
     Actor, Command, DispatchedJob, Effect, Envelope, LeaseRef, Outcome, QueueName, Reject, Reply, Settlement,
     codec, limits,
 };
-use std::{collections::VecDeque, mem, slice};
+use std::{collections::VecDeque, mem};
 use storage::Mark;
 
 /// Commands in one batch.

@@ -21,7 +21,8 @@ pub struct Options {
     pub waiters_max: usize,
     /// Bytes of one segment file of the log. Default 64 MiB.
     pub segment_bytes: u64,
-    /// Bytes held back on the disk, so that running work can finish when the disk is full. Default 64 MiB.
+    /// Space held back on the disk, so that running work can finish when the disk is full: 0 for none; anything else is rounded
+    /// to one segment. Default 64 MiB.
     pub reserve_bytes: u64,
 }
 

@@ -44,7 +44,11 @@ pub fn error(kind: &str, message: &str, stack: &str) -> ErrorInfo {
 
 /// The start of `text`, at most `bytes` long, cut at a character.
 pub(crate) fn cut(text: &str, bytes: usize) -> &str {
-    &text[..text.floor_char_boundary(bytes)]
+    let mut end = text.len().min(bytes);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text[..end]
 }
 
 /// One attempt as its handler sees it.
@@ -104,10 +108,7 @@ impl Context {
 }
 
 pub(crate) fn lease_of(job: &DispatchedJob) -> LeaseRef {
-    LeaseRef {
-        job: JobRef { queue: Some(job.queue.clone()), id: job.id.clone() },
-        token: job.lease_token,
-    }
+    LeaseRef { job: JobRef { queue: Some(job.queue.clone()), id: job.id.clone() }, token: job.lease_token }
 }
 
 type Report<'a> = Pin<Box<dyn Future<Output = Result<(), SourceError>> + Send + 'a>>;

@@ -54,7 +54,8 @@ pub trait JobSource: Send + Sync + 'static {
     ) -> impl Future<Output = Result<Vec<Result<Renewed, Reject>>, SourceError>> + Send;
 
     /// Stores a running job's progress: one JSON value.
-    fn progress(&self, lease: LeaseRef, value: Bytes) -> impl Future<Output = Result<(), SourceError>> + Send;
+    fn progress(&self, lease: LeaseRef, value: Bytes)
+    -> impl Future<Output = Result<(), SourceError>> + Send;
 
     /// Appends lines to a running job's log.
     fn log(

@@ -1,5 +1,5 @@
 //! Programs as handlers, with `sh`, and with `python3` and `node` where they are installed.
-#![allow(missing_docs)]
+#![allow(missing_docs, clippy::unwrap_used)]
 
 mod common;
 
@@ -53,7 +53,8 @@ fn result(outcome: Outcome) -> serde_json::Value {
 }
 
 fn installed(program: &str) -> bool {
-    let found = std::process::Command::new(program).arg("--version").output().is_ok_and(|out| out.status.success());
+    let found =
+        std::process::Command::new(program).arg("--version").output().is_ok_and(|out| out.status.success());
     if !found {
         eprintln!("skipped: {program} is not installed");
     }
@@ -173,7 +174,8 @@ async fn a_child_is_replaced_after_its_share_of_jobs() {
     let turn = r#"echo "{\"type\":\"done\",\"lease_token\":$token}""#;
     let options = PoolOptions { children: 1, jobs_per_child: Some(5), ..PoolOptions::default() };
     let pool = Arc::new(Pool::new(child(turn), options));
-    let _runtime = Runtime::start(pit.clone(), pool.clone(), Options { concurrency: 1, ..Options::default() }).unwrap();
+    let _runtime =
+        Runtime::start(pit.clone(), pool.clone(), Options { concurrency: 1, ..Options::default() }).unwrap();
     pit.push((1..=15).map(|token| job(token, "{}")));
     for _ in 0..15 {
         result(next(&mut told).await.1);

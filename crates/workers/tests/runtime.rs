@@ -1,5 +1,5 @@
 //! The worker loop against a source in memory. Time is tokio's and moves by itself where all wait.
-#![allow(missing_docs)]
+#![allow(missing_docs, clippy::unwrap_used)]
 
 mod common;
 
@@ -76,7 +76,8 @@ async fn a_panic_is_a_failed_attempt_and_the_slot_lives_on() {
         assert!(context.job().lease_token != 1, "poison {}", context.job().id);
         done()
     });
-    let runtime = Runtime::start(pit.clone(), handler, Options { concurrency: 1, ..Options::default() }).unwrap();
+    let runtime =
+        Runtime::start(pit.clone(), handler, Options { concurrency: 1, ..Options::default() }).unwrap();
     pit.push([job(1, ""), job(2, "")]);
     let (_, first) = next(&mut told).await;
     assert_eq!(first, Outcome::Retry { error: workers::error("panic", "poison job-1", ""), after_ms: None });
@@ -97,7 +98,8 @@ async fn no_more_jobs_run_at_once_than_allowed_and_none_is_fetched_for_later() {
             done()
         }
     });
-    let runtime = Runtime::start(pit.clone(), handler, Options { concurrency: 3, ..Options::default() }).unwrap();
+    let runtime =
+        Runtime::start(pit.clone(), handler, Options { concurrency: 3, ..Options::default() }).unwrap();
     pit.push((0..7).map(|token| job(token, "")));
     while runtime.counters().totals().running < 3 {
         tokio::task::yield_now().await;
@@ -155,7 +157,8 @@ async fn a_stale_lease_calls_the_handler_off_and_drops_its_result() {
             done()
         }
     });
-    let runtime = Runtime::start(pit.clone(), handler, Options { concurrency: 1, ..Options::default() }).unwrap();
+    let runtime =
+        Runtime::start(pit.clone(), handler, Options { concurrency: 1, ..Options::default() }).unwrap();
     pit.stale.lock().unwrap().push(1);
     pit.push([job(1, ""), job(2, "")]);
     assert_eq!(next(&mut told).await, (2, done()));
@@ -173,7 +176,8 @@ async fn a_handler_that_cannot_renew_is_called_off_when_its_own_clock_says_the_l
         }
         done()
     });
-    let runtime = Runtime::start(pit.clone(), handler, Options { concurrency: 1, ..Options::default() }).unwrap();
+    let runtime =
+        Runtime::start(pit.clone(), handler, Options { concurrency: 1, ..Options::default() }).unwrap();
     let start = tokio::time::Instant::now();
     pit.push([job(1, "")]);
     while runtime.counters().totals().running < 1 {

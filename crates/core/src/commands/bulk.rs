@@ -148,3 +148,148 @@ fn wanted(action: BulkAction) -> &'static str {
         BulkAction::Cancel => "cancel takes waiting, delayed, retrying or active jobs",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::tests::check;
+
+    #[test]
+    fn a_purge_takes_what_has_not_started_a_little_at_each_tick() {
+        check(
+            "
+            0s push mail id=run
+            0s fetch mail                -> run 1/5 t1
+            0s push mail x1500 ; mail x300 delay=1h
+            0s bulk purge mail           -> bulk 1: 0 of 0
+            0s counts mail               -> 1500 waiting, 300 delayed, 1 active
+            0s next                      -> 0s
+            1s push mail id=new
+            1s tick
+            1s bulks                     -> bulk 1: 1000 of 1000
+            2s tick
+            2s bulks                     -> bulk 1: 1800 of 1801 finished
+            2s counts mail               -> 1 waiting, 1 active
+            2s fetch mail                -> new 1/5 t2
+            3s next                      -> 30s
+        ",
+        );
+    }
+
+    #[test]
+    fn no_fetch_overtakes_a_purge() {
+        check(
+            "
+            0s push mail id=a ; mail id=b tag=red ; mail id=c delay=5s tag=red
+            0s bulk purge mail tag=red   -> bulk 1: 0 of 0
+            5s push mail id=d tag=red
+            5s fetch mail max=9          -> a 1/5 t1, d 1/5 t2
+            5s bulks                     -> bulk 1: 2 of 2
+            6s tick
+            6s bulks                     -> bulk 1: 2 of 2 finished
+            6s show c                    -> gone
+        ",
+        );
+    }
+
+    #[test]
+    fn a_redrive_gives_each_dead_job_one_life() {
+        check(
+            "
+            0s push mail id=a attempts=1 ; mail id=b attempts=1 ; mail id=c
+            0s fetch mail max=3          -> a 1/1 t1, b 1/1 t2, c 1/5 t3
+            0s fail a t1 oops            -> dead
+            0s fail b t2 TypeError       -> dead
+            1s bulk redrive mail kind=oops -> bulk 1: 0 of 0
+            1s fail c t3 oops            -> dead
+            2s tick
+            2s bulks                     -> bulk 1: 1 of 2 finished
+            2s upcoming mail             -> a
+            2s show c                    -> dead 1/5
+        ",
+        );
+    }
+
+    #[test]
+    fn a_job_that_dies_again_is_not_redriven_for_ever() {
+        check(
+            "
+            0s push mail x1002 attempts=1
+            0s fetch mail max=2000 lease=100ms
+            1s tick
+            1s counts mail               -> 2 active, 1000 dead
+            1s bulk redrive mail         -> bulk 1: 0 of 0
+            1s counts mail               -> 1002 dead
+            2s tick
+            2s counts mail               -> 1000 waiting, 2 dead
+            2s fetch mail                -> #1 1/1 t1003
+            2s fail #1 t1003 oops        -> dead
+            3s tick
+            3s bulks                     -> bulk 1: 1002 of 1002 finished
+            3s counts mail               -> 1001 waiting, 1 dead
+        ",
+        );
+    }
+
+    #[test]
+    fn a_bulk_remove_and_a_bulk_cancel_take_what_they_are_for() {
+        check(
+            "
+            0s push mail id=a ; mail id=b delay=1h ; mail id=c
+            1s cancel c                  -> cancelled
+            2s fetch mail                -> a 1/5 t1
+            3s bulk cancel mail          -> bulk 1: 0 of 0
+            4s tick
+            4s heard                     -> w1 lost a t1
+            4s counts mail               -> 3 cancelled
+            5s bulk remove mail before=0s -> bulk 2: 0 of 0
+            5s tick
+            5s counts mail               -> 3 cancelled
+            6s bulk remove mail state=cancelled -> bulk 3: 0 of 0
+            6s tick
+            6s bulks -> bulk 1: 2 of 2 finished, bulk 2: 0 of 3 finished, bulk 3: 3 of 3 finished
+            6s counts mail               ->
+        ",
+        );
+    }
+
+    #[test]
+    fn a_purge_by_state_leaves_what_enters_that_state_later() {
+        check(
+            "
+            0s push mail id=a ; mail id=b delay=1s
+            0s bulk purge mail state=waiting -> bulk 1: 0 of 0
+            1s fetch mail max=9              -> b 1/5 t1
+            1s tick
+            1s bulks                         -> bulk 1: 1 of 1 finished
+        ",
+        );
+    }
+
+    #[test]
+    fn an_action_on_a_state_it_is_not_for_is_refused() {
+        check(
+            "
+            0s push mail id=a
+            0s bulk purge mail state=active      -> ! invalid state
+            0s bulk purge mail state=dead        -> ! invalid state
+            0s bulk redrive mail state=waiting   -> ! invalid state
+            0s bulk remove mail state=retrying   -> ! invalid state
+            0s bulk cancel mail state=completed  -> ! invalid state
+            0s bulk purge nowhere                -> ! unknown_queue
+        ",
+        );
+    }
+
+    #[test]
+    fn ended_operations_are_kept_for_a_while_and_running_ones_are_bounded() {
+        let mut script = check("0s push mail id=a");
+        for _ in 0..256 {
+            script.line("1s bulk purge mail tag=none");
+        }
+        assert_eq!(script.line("1s bulk purge mail"), "! too_many 256");
+        script.line("2s tick");
+        let bulks = script.line("2s bulks");
+        assert_eq!(bulks.split(", ").count(), super::FINISHED_KEPT);
+        assert!(bulks.starts_with("bulk 225: 0 of 1 finished"), "{bulks}");
+    }
+}

@@ -47,3 +47,59 @@ impl Shard {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::tests::check;
+
+    #[test]
+    fn a_job_can_be_called_off_until_it_is_final_and_again_without_harm() {
+        check(
+            "
+            0s push mail id=a ; mail id=b delay=1h ; mail id=c ; mail id=d unique=k
+            1s fetch mail                -> a 1/5 t1
+            2s cancel a by=ops           -> cancelled
+            2s heard                     -> w1 lost a t1
+            2s cancel b                  -> cancelled
+            2s cancel c                  -> cancelled
+            2s cancel c                  -> cancelled
+            2s history c -> 0s 1 w1 push waiting 0, 2s 5 w1 cancel cancelled 0 cancelled
+            2s next                      -> 86402s
+            3s fetch mail                -> d 1/5 t2
+            3s done d t2                 -> completed
+            3s cancel d                  -> ! wrong_state completed
+            3s cancel z                  -> ! unknown_job
+            4s show a                    -> cancelled 1/5
+        ",
+        );
+    }
+
+    #[test]
+    fn a_cancelled_job_frees_its_unique_key() {
+        check(
+            "
+            0s push mail id=a unique=k
+            1s cancel a                        -> cancelled
+            2s push mail id=b unique=k         -> b waiting
+            3s redrive a                       -> waiting
+            3s push mail unique=k              -> b waiting again
+        ",
+        );
+    }
+
+    #[test]
+    fn a_reason_is_bounded() {
+        let mut script = check("0s push mail id=a");
+        let reason = "r".repeat(4_097).into();
+        let job = model::JobRef { queue: None, id: script.shard.job(&job()).unwrap().id };
+        let command = model::Command::Cancel { job, reason };
+        let envelope = model::Envelope { actor: model::Actor::default(), idempotency_key: None, command };
+        let at = kit::Timestamp(crate::tests::EPOCH + 1);
+        assert_eq!(script.apply(at, envelope).unwrap_err().code(), "invalid");
+    }
+
+    fn job() -> model::JobRef {
+        let queue = model::QueueName::new("mail").ok();
+        model::JobRef { queue, id: model::JobId::Text("a".into()) }
+    }
+}

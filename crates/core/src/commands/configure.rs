@@ -62,3 +62,54 @@ fn check_patch(patch: &QueuePatch) -> Result<(), Reject> {
     }
     patch.backoff.as_ref().map_or(Ok(()), super::push::check_backoff)
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::tests::check;
+
+    #[test]
+    fn jobs_keep_what_they_were_pushed_with() {
+        check(
+            "
+            0s push mail id=a
+            0s configure mail attempts=1 timeout=1m lease=2m -> configured
+            0s push mail id=b
+            0s fetch mail max=2          -> a 1/5 t1, b 1/1 t2
+            0s show a                    -> active 1/5 due 120s
+            0s show b                    -> active 1/1 due 60s
+        ",
+        );
+    }
+
+    #[test]
+    fn settings_beyond_their_limits_are_refused_and_make_no_queue() {
+        check(
+            "
+            0s configure mail attempts=0                     -> ! invalid attempts
+            0s configure mail crashes=10001                  -> ! invalid max_crashes
+            0s configure mail timeout=25h                    -> ! invalid timeout_ms
+            0s configure mail lease=1ms                      -> ! invalid lease_ms
+            0s configure mail backoff=list:                  -> ! invalid backoff
+            0s pause mail                                    -> ! unknown_queue
+            0s configure mail                                -> configured
+            0s pause mail                                    -> ok
+        ",
+        );
+    }
+
+    #[test]
+    fn a_shorter_retention_holds_for_what_has_ended_already() {
+        check(
+            "
+            0s  push mail id=a
+            0s  cancel a                         -> cancelled
+            10s configure mail keep=30s:100      -> configured
+            10s next                             -> 30s
+            29s tick
+            29s show a                           -> cancelled 0/5
+            30s tick
+            30s show a                           -> gone
+        ",
+        );
+    }
+}

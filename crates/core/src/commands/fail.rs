@@ -40,6 +40,10 @@ impl Shard {
     pub(crate) fn crash(&mut self, slot: u32, context: &mut Context<'_>) -> State {
         let job = &mut self.jobs[slot];
         job.crashes = job.crashes.saturating_add(1);
+        #[cfg(feature = "plant")]
+        if crate::plant::is(crate::plant::Bug::CountAttemptOnFailureOnly) {
+            job.attempt -= 1;
+        }
         let message = "the worker was not heard of until its lease ended";
         let error = ErrorInfo { kind: "lease_lost".into(), message: message.into(), ..ErrorInfo::default() };
         if job.crashes >= job.max_crashes {
@@ -61,5 +65,129 @@ impl Shard {
         totals.dead += 1;
         self.transition(slot, Change::new(State::Dead, cause).error(error), context);
         State::Dead
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::tests::check;
+
+    #[test]
+    fn a_job_is_dead_after_its_last_attempt() {
+        check(
+            "
+            0s  push mail id=a attempts=2 backoff=fixed:10s
+            1s  fetch mail               -> a 1/2 t1
+            2s  retry a t1 oops          -> retrying
+            2s  show a                   -> retrying 1/2 due 12s
+            2s  explain a                -> retrying RetryAt at 12s
+            11s fetch mail               -> none
+            12s fetch mail               -> a 2/2 t2
+            13s retry a t2 oops          -> dead
+            13s totals mail              -> pushed 1 started 2 completed 0 failed 2 dead 1
+            13s explain a                -> dead Final at never
+        ",
+        );
+    }
+
+    #[test]
+    fn every_backoff_waits_as_it_says() {
+        check(
+            "
+            0s  push list id=a backoff=list:2s,7s
+            0s  fetch list               -> a 1/5 t1
+            0s  retry a t1 oops          -> retrying
+            0s  show a                   -> retrying 1/5 due 2s
+            2s  fetch list               -> a 2/5 t2
+            2s  retry a t2 oops          -> retrying
+            2s  show a                   -> retrying 2/5 due 9s
+            9s  fetch list               -> a 3/5 t3
+            9s  retry a t3 oops after=1s -> retrying
+            9s  show a                   -> retrying 3/5 due 10s
+            10s fetch list               -> a 4/5 t4
+            10s retry a t4 oops after=0s -> waiting
+            10s fetch list               -> a 5/5 t5
+            20s configure own backoff=fixed:3s -> configured
+            20s push own id=b
+            20s fetch own                -> b 1/5 t6
+            20s retry b t6 oops          -> retrying
+            20s show b                   -> retrying 1/5 due 23s
+        ",
+        );
+    }
+
+    #[test]
+    fn a_jittered_backoff_stays_below_its_cap() {
+        let mut script = check("0s push mail x200 backoff=exponential:10s:1h\n0s fetch mail max=200");
+        for job in 1..=200 {
+            assert_eq!(script.line(&format!("0s retry #{job} t{job} oops")), "retrying");
+        }
+        let mut dues: Vec<_> = (1..=200).map(|job| script.line(&format!("0s show #{job}"))).collect();
+        dues.sort();
+        dues.dedup();
+        assert!(dues.len() > 150, "they do not come back together");
+        assert_eq!(script.line("10s counts mail"), "200 retrying");
+        script.line("10s tick");
+        assert_eq!(script.line("10s counts mail"), "200 waiting");
+    }
+
+    #[test]
+    fn fail_is_final_whatever_is_left() {
+        check(
+            "
+            0s  push mail id=a
+            0s  fetch mail               -> a 1/5 t1
+            1s  fail a t1 oops           -> dead
+            1s  history a -> 0s 1 w1 push waiting 0, 0s 2 w1 fetch active 1, 1s 3 w1 fail dead 1 oops
+        ",
+        );
+    }
+
+    #[test]
+    fn a_lost_worker_counts_apart_and_the_job_waits_at_once() {
+        check(
+            "
+            0s  push mail id=a attempts=9 crashes=2 ; mail id=b attempts=1 crashes=9
+            0s  fetch mail lease=10s     -> a 1/9 t1
+            10s fetch mail               -> b 1/1 t2
+            10s show a                   -> waiting 1/9 crashes 1
+            11s fetch mail lease=10s     -> a 2/9 t3
+            21s tick
+            21s show a                   -> dead 2/9 crashes 2
+            40s tick
+            40s heard                    -> w1 lost b t2
+            40s show b                   -> dead 1/1 crashes 1
+        ",
+        );
+    }
+
+    #[test]
+    fn a_job_that_crashed_goes_behind_those_that_waited() {
+        check(
+            "
+            0s  push mail id=a ; mail id=b
+            0s  fetch mail lease=10s     -> a 1/5 t1
+            10s upcoming mail            -> b
+            10s tick
+            10s heard                    -> w1 lost a t1, 1 in mail
+            10s upcoming mail            -> b a
+        ",
+        );
+    }
+
+    #[test]
+    fn an_attempt_that_runs_too_long_failed() {
+        check(
+            "
+            0s  push mail id=a timeout=20s backoff=fixed:5s crashes=1
+            0s  fetch mail lease=20s     -> a 1/5 t1
+            10s renew a t1               -> until 20s
+            20s tick
+            20s heard                    -> w1 lost a t1
+            20s history a -> 0s 1 w1 push waiting 0, 0s 2 w1 fetch active 1, 20s 4 - timeout retrying 1 timeout
+            20s done a t1                -> ! stale_lease
+            25s fetch mail               -> a 2/5 t2
+        ",
+        );
     }
 }

@@ -14,3 +14,32 @@ impl Shard {
         Ok(Reply::Done)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::tests::check;
+
+    #[test]
+    fn progress_belongs_to_one_attempt() {
+        let mut script = check(
+            "
+            0s push mail id=a backoff=fixed:1s
+            0s fetch mail                -> a 1/5 t1
+            1s progress a t1 10          -> ok
+            2s progress a t1 55          -> ok
+            2s progress a t2 99          -> ! stale_lease
+            2s progress b t1 99          -> ! unknown_job
+        ",
+        );
+        let progress = |script: &crate::tests::Script| {
+            script.shard.jobs.iter().next().and_then(|(_, job)| job.run.as_ref()?.progress.clone())
+        };
+        assert_eq!(progress(&script).as_deref(), Some(&b"55"[..]));
+        assert_eq!(script.line(&format!("3s progress a t1 {}", "9".repeat(16_385))), "! invalid progress");
+        assert_eq!(script.line("3s retry a t1 oops"), "retrying");
+        assert_eq!(progress(&script).as_deref(), Some(&b"55"[..]), "it shows how far the attempt came");
+        assert_eq!(script.line("4s progress a t1 60"), "! stale_lease");
+        assert_eq!(script.line("5s fetch mail"), "a 2/5 t2");
+        assert_eq!(progress(&script), None);
+    }
+}

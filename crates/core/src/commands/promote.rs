@@ -17,3 +17,40 @@ impl Shard {
         Ok(Reply::Changed(vec![State::Waiting; jobs.len()]))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::tests::check;
+
+    #[test]
+    fn a_promoted_job_waits_now_and_can_still_expire() {
+        check(
+            "
+            0s  push mail id=a delay=1h expires=10s ; mail id=b ; mail id=c backoff=fixed:1h
+            1s  fetch mail               -> b 1/5 t1
+            1s  fetch mail               -> c 1/5 t2
+            2s  retry c t2 oops          -> retrying
+            3s  promote a c              -> waiting, waiting
+            3s  heard                    -> 2 in mail
+            3s  upcoming mail            -> a c
+            10s tick
+            10s show a                   -> expired 0/5
+            10s fetch mail               -> c 2/5 t3
+        ",
+        );
+    }
+
+    #[test]
+    fn all_or_none_are_promoted() {
+        check(
+            "
+            0s push mail id=a delay=1h ; mail id=b
+            1s promote a b               -> ! wrong_state waiting
+            1s promote a z               -> ! unknown_job
+            1s show a                    -> delayed 0/5 due 3600s
+            1s promote a a               -> waiting, waiting
+            1s upcoming mail             -> b a
+        ",
+        );
+    }
+}

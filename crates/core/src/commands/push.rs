@@ -377,3 +377,223 @@ pub(crate) fn check_backoff(backoff: &kit::Backoff) -> Result<(), Reject> {
         _ => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::tests::check;
+
+    #[test]
+    fn a_push_is_all_or_none_over_its_queues() {
+        check(
+            "
+            0s configure video jobs=1            -> configured
+            0s push mail id=a ; video id=b x1    -> a waiting, b waiting
+            1s push mail id=c ; video id=d       -> ! queue_full
+            1s show c                            -> gone
+            1s push news id=e ; mail attempts=0  -> ! invalid attempts
+            1s pause news                        -> ! unknown_queue
+            1s totals mail                       -> pushed 1 started 0 completed 0 failed 0 dead 0
+        ",
+        );
+    }
+
+    #[test]
+    fn a_given_id_is_one_job_of_its_queue_for_as_long_as_it_is_kept() {
+        check(
+            "
+            0s push mail id=a              -> a waiting
+            0s push mail id=a              -> a waiting again
+            0s push video id=a             -> a waiting
+            0s push mail id=b ; mail id=b  -> b waiting, b waiting again
+            1s fetch mail                  -> a 1/5 t1
+            1s done mail/a t1              -> completed
+            2s push mail id=a              -> a completed again
+            3s remove mail/a               -> ok
+            4s push mail id=a              -> a waiting
+            4s totals mail                 -> pushed 3 started 1 completed 1 failed 0 dead 0
+        ",
+        );
+    }
+
+    #[test]
+    fn a_generated_id_pushed_again_finds_its_job() {
+        let mut script = check("0s push mail x2 -> #1 waiting, #2 waiting");
+        let id = script.shard.upcoming(&model::QueueName::new("mail").unwrap(), 1).unwrap()[0].id.clone();
+        assert_eq!(script.line(&format!("1s push mail id={id}")), "#1 waiting again");
+        assert_eq!(script.line(&format!("1s push video id={id}")), "#1 waiting");
+        assert_eq!(script.line(&format!("1s remove video/{id}")), "ok");
+        assert_eq!(script.line(&format!("1s show mail/{id}")), "waiting 0/5");
+    }
+
+    #[test]
+    fn a_unique_key_has_one_live_holder() {
+        check(
+            "
+            0s push mail id=a unique=k                  -> a waiting
+            0s push mail id=b unique=k                  -> a waiting again
+            0s push mail id=b unique=k conflict=reject  -> ! unique_conflict
+            0s push video id=v unique=k                 -> v waiting
+            1s push mail id=c unique=k conflict=replace -> c waiting
+            1s history a                                -> 0s 1 w1 push waiting 0, 1s 5 w1 replace cancelled 0 replaced
+            2s fetch mail                               -> c 1/5 t1
+            2s push mail id=d unique=k conflict=replace -> c active again
+            3s retry c t1 oops after=5s                 -> retrying
+            3s push mail id=d unique=k                  -> c retrying again
+            4s push mail id=d unique=k conflict=replace -> d waiting
+            5s fetch mail                               -> d 1/5 t2
+            5s done d t2                                -> completed
+            6s push mail id=e unique=k conflict=reject  -> e waiting
+        ",
+        );
+    }
+
+    #[test]
+    fn a_unique_key_is_free_after_its_span_or_with_the_end() {
+        check(
+            "
+            0s  push mail id=a unique=k ttl=10s         -> a waiting
+            9s  push mail id=b unique=k ttl=10s         -> a waiting again
+            10s push mail id=b unique=k ttl=10s         -> b waiting
+            11s cancel a                                -> cancelled
+            11s push mail id=c unique=k                 -> b waiting again
+            12s cancel b                                -> cancelled
+            12s push mail id=c unique=k                 -> c waiting
+            12s push mail id=d unique=k ; mail id=e unique=k -> c waiting again, c waiting again
+        ",
+        );
+    }
+
+    #[test]
+    fn within_one_push_the_first_takes_the_unique_key() {
+        check(
+            "
+            0s push mail id=a unique=k ; mail id=b unique=k                   -> a waiting, a waiting again
+            1s push mail id=c unique=l ; mail id=d unique=l conflict=reject   -> ! unique_conflict
+            1s show c                                                         -> gone
+            2s push mail id=c unique=l ; mail id=d unique=l conflict=replace  -> c waiting, d waiting
+            2s show c                                                         -> cancelled 0/5
+            2s show d                                                         -> waiting 0/5
+        ",
+        );
+    }
+
+    #[test]
+    fn what_is_answered_with_an_existing_job_takes_no_capacity() {
+        check(
+            "
+            0s configure mail jobs=2                     -> configured
+            0s push mail id=a ; mail id=a ; mail id=a    -> a waiting, a waiting again, a waiting again
+            0s push mail id=b unique=k ; mail unique=k   -> b waiting, b waiting again
+            0s push mail id=a ; mail id=b                -> a waiting again, b waiting again
+            0s push mail                                 -> ! queue_full
+        ",
+        );
+    }
+
+    #[test]
+    fn the_later_of_delay_and_instant_counts() {
+        check(
+            "
+            0s  push mail id=a delay=10s at=5s   -> a delayed
+            0s  push mail id=b delay=5s at=20s   -> b delayed
+            1s  push mail id=c at=1s             -> c waiting
+            1s  show a                           -> delayed 0/5 due 10s
+            1s  show b                           -> delayed 0/5 due 20s
+            9999ms tick
+            9999ms show a                        -> delayed 0/5 due 10s
+            10s tick
+            10s heard                            -> 1 in mail
+            10s show a                           -> waiting 0/5
+        ",
+        );
+    }
+
+    #[test]
+    fn a_job_expires_only_before_its_first_start() {
+        check(
+            "
+            0s  push mail id=a expires=10s ; mail id=b expires=10s backoff=fixed:1s -> a waiting, b waiting
+            0s  push mail id=d delay=20s expires=10s   -> d delayed
+            0s  push mail id=e delay=5s expires=10s p=0 -> e delayed
+            0s  explain d                              -> delayed DelayedUntil at never
+            0s  push mail id=f expires=0s              -> ! invalid expires_ms
+            1s  fetch mail                             -> a 1/5 t1
+            2s  snooze a t1 after=60s                  -> delayed
+            5s  tick
+            10s fetch mail                             -> none
+            10s show b                                 -> expired 0/5
+            10s show d                                 -> expired 0/5
+            10s show e                                 -> expired 0/5
+            10s history e -> 0s 3 w1 push delayed 0, 5s 7 - due waiting 0, 10s 8 - expire expired 0
+            62s fetch mail                             -> a 1/5 t2
+        ",
+        );
+    }
+
+    #[test]
+    fn a_full_queue_refuses_by_jobs_and_by_bytes() {
+        check(
+            "
+            0s configure mail jobs=3 bytes=10       -> configured
+            0s push mail id=a bytes=4 ; mail id=b bytes=4 delay=1s -> a waiting, b delayed
+            0s push mail bytes=3                    -> ! queue_full
+            0s push mail id=c bytes=2               -> c waiting
+            0s push mail bytes=0                    -> ! queue_full
+            0s fetch mail                           -> a 1/5 t1
+            0s push mail bytes=0                    -> ! queue_full
+            0s done a t1                            -> completed
+            0s push mail id=d bytes=4               -> d waiting
+        ",
+        );
+    }
+
+    #[test]
+    fn a_full_queue_drops_the_oldest_of_the_least_urgent() {
+        check(
+            "
+            0s configure mail jobs=3 full=drop               -> configured
+            0s push mail id=a p=0 ; mail id=b ; mail id=c    -> a waiting, b waiting, c waiting
+            1s push mail id=d                                -> d waiting
+            1s history b    -> 0s 2 w1 push waiting 0, 1s 3 w1 drop_oldest cancelled 0 dropped
+            1s counts mail                                   -> 3 waiting, 1 cancelled
+            2s fetch mail max=2                              -> a 1/5 t1, c 1/5 t2
+            2s push mail x2                                  -> ! queue_full
+            2s push mail id=e                                -> e waiting
+            2s show d                                        -> cancelled 0/5
+        ",
+        );
+    }
+
+    #[test]
+    fn nothing_is_dropped_for_a_push_that_would_not_fit_anyway() {
+        check(
+            "
+            0s configure mail bytes=100 full=drop               -> configured
+            0s push mail id=a bytes=80 delay=1h ; mail id=b bytes=10 -> a delayed, b waiting
+            1s push mail bytes=30                               -> ! queue_full
+            1s show b                                           -> waiting 0/5
+            1s push mail id=c bytes=20                          -> c waiting
+            1s show b                                           -> cancelled 0/5
+        ",
+        );
+    }
+
+    #[test]
+    fn a_value_beyond_its_limit_is_refused() {
+        check(
+            "
+            0s push mail x10001                          -> ! too_many 10000
+            0s push mail bytes=1048577                   -> ! body_too_large
+            0s push mail attempts=10001                  -> ! invalid attempts
+            0s push mail crashes=0                       -> ! invalid max_crashes
+            0s push mail timeout=99ms                    -> ! invalid timeout_ms
+            0s push mail timeout=25h                     -> ! invalid timeout_ms
+            0s push mail tag=a,,b                        -> ! invalid tags
+            0s push mail unique=                         -> ! invalid unique
+            0s push mail backoff=list:                   -> ! invalid backoff
+            0s push mail backoff=exponential:2s:1s       -> ! invalid backoff
+            0s push mail bytes=1048576 attempts=10000 timeout=24h -> #1 waiting
+        ",
+        );
+    }
+}

@@ -38,3 +38,56 @@ impl Shard {
         self.wait(slot, Change::new(State::Waiting, Cause::Redrive), context);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::tests::check;
+
+    #[test]
+    fn a_redriven_job_starts_from_zero() {
+        check(
+            "
+            0s  push mail id=a attempts=2 crashes=1
+            0s  fetch mail lease=1s      -> a 1/2 t1
+            1s  tick
+            1s  show a                   -> dead 1/2 crashes 1
+            2s  redrive a                -> waiting
+            2s  show a                   -> waiting 0/2
+            2s  redrive a                -> ! wrong_state waiting
+            3s  fetch mail               -> a 1/2 t2
+            4s  done a t2                -> completed
+            5s  redrive a                -> waiting
+            6s  fetch mail               -> a 1/2 t3
+            7s  redrive a                -> ! wrong_state active
+        ",
+        );
+    }
+
+    #[test]
+    fn an_expired_job_does_not_expire_again() {
+        check(
+            "
+            0s  push mail id=a expires=5s
+            5s  redrive a                -> waiting
+            99s fetch mail               -> a 1/5 t1
+        ",
+        );
+    }
+
+    #[test]
+    fn it_takes_its_unique_key_again_unless_another_has_it() {
+        check(
+            "
+            0s  push mail id=a unique=k ; mail id=b unique=l
+            1s  cancel a                 -> cancelled
+            1s  cancel b                 -> cancelled
+            2s  push mail id=c unique=l  -> c waiting
+            3s  redrive a b              -> waiting, waiting
+            4s  push mail unique=k       -> a waiting again
+            4s  push mail unique=l       -> c waiting again
+            5s  cancel c                 -> cancelled
+            6s  push mail id=d unique=l  -> d waiting
+        ",
+        );
+    }
+}

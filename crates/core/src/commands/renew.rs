@@ -33,3 +33,41 @@ impl Shard {
         Ok(Renewed { lease_until })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::tests::check;
+
+    #[test]
+    fn a_lease_grows_but_neither_shrinks_nor_outlives_the_attempt() {
+        check(
+            "
+            0s  push mail id=a timeout=60s backoff=fixed:1s
+            0s  fetch mail lease=30s           -> a 1/5 t1
+            5s  renew a t1 lease=10s           -> until 30s
+            20s renew a t1                     -> until 50s
+            45s renew a t1 lease=1h            -> until 60s
+            59s show a                         -> active 1/5 due 60s
+            60s renew a t1                     -> ! stale_lease
+            60s show a                         -> retrying 1/5 due 61s
+        ",
+        );
+    }
+
+    #[test]
+    fn only_the_holder_renews() {
+        check(
+            "
+            0s  push mail id=a
+            0s  fetch mail                     -> a 1/5 t1
+            1s  renew a t2                     -> ! stale_lease
+            1s  renew b t1                     -> ! unknown_job
+            1s  renew a t1 lease=1ms           -> ! invalid lease_ms
+            2s  cancel a                       -> cancelled
+            2s  heard                          -> w1 lost a t1
+            3s  renew a t1                     -> ! cancelled
+            3s  renew a t2                     -> ! stale_lease
+        ",
+        );
+    }
+}

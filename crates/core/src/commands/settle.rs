@@ -112,3 +112,146 @@ fn check_outcome(outcome: &Outcome) -> Result<(), Reject> {
 fn error_bytes(error: &ErrorInfo) -> usize {
     error.kind.len() + error.message.len() + error.stack.len()
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::tests::check;
+
+    #[test]
+    fn done_adds_its_follow_up_jobs_in_the_same_change() {
+        check(
+            "
+            0s push mail id=a
+            1s fetch mail                                       -> a 1/5 t1
+            2s done a t1 push mail attempts=0                   -> ! invalid attempts
+            2s show a                                           -> active 1/5 due 31s
+            2s done a t1 push mail id=b ; news id=c delay=1s    -> completed + b waiting, c delayed
+            2s history b                                        -> 2s 4 w1 push waiting 0
+            2s done a t1 push mail id=d                         -> ! stale_lease
+            2s show d                                           -> gone
+        ",
+        );
+    }
+
+    #[test]
+    fn work_that_began_may_end_in_a_full_queue() {
+        check(
+            "
+            0s configure mail jobs=1            -> configured
+            0s push mail id=a
+            0s fetch mail                       -> a 1/5 t1
+            0s done a t1 push mail x2           -> completed + #2 waiting, #3 waiting
+            0s push mail                        -> ! queue_full
+        ",
+        );
+    }
+
+    #[test]
+    fn a_job_hands_its_unique_key_to_its_follow_up() {
+        check(
+            "
+            0s push mail id=a unique=k
+            0s fetch mail                                             -> a 1/5 t1
+            0s snooze a t1 push mail id=b unique=k conflict=reject    -> ! unique_conflict
+            0s done a t1 push mail id=b unique=k conflict=reject      -> completed + b waiting
+            1s push mail unique=k                                     -> b waiting again
+        ",
+        );
+    }
+
+    #[test]
+    fn a_result_under_an_old_lease_is_refused() {
+        check(
+            "
+            0s  push mail id=a
+            0s  fetch mail lease=5s            -> a 1/5 t1
+            5s  done a t1                      -> ! stale_lease
+            5s  fetch mail by=w2               -> a 2/5 t2
+            6s  done a t1                      -> ! stale_lease
+            6s  done a t2                      -> completed
+            7s  done a t2                      -> ! stale_lease
+            7s  done b t2                      -> ! unknown_job
+        ",
+        );
+    }
+
+    #[test]
+    fn a_cancelled_attempt_is_told_so() {
+        check(
+            "
+            0s  push mail id=a ; mail id=b
+            0s  fetch mail max=2               -> a 1/5 t1, b 1/5 t2
+            1s  cancel a                       -> cancelled
+            2s  done a t1                      -> ! cancelled
+            2s  done a t9                      -> ! stale_lease
+            3s  giveup b t2 pointless          -> cancelled
+            3s  history b -> 0s 1 w1 push waiting 0, 0s 2 w1 fetch active 1, 3s 6 w1 cancel cancelled 1 cancelled
+        ",
+        );
+    }
+
+    #[test]
+    fn snooze_does_not_consume_an_attempt() {
+        check(
+            "
+            0s  push mail id=a attempts=1
+            0s  fetch mail                     -> a 1/1 t1
+            1s  snooze a t1 after=10s          -> delayed
+            1s  show a                         -> delayed 0/1 due 11s
+            11s fetch mail                     -> a 1/1 t2
+            12s snooze a t2                    -> waiting
+            12s fetch mail                     -> a 1/1 t3
+            13s retry a t3 oops                -> dead
+            13s totals mail                    -> pushed 1 started 3 completed 0 failed 1 dead 1
+        ",
+        );
+    }
+
+    #[test]
+    fn a_job_has_one_history_and_it_is_exact() {
+        check(
+            "
+            0s  push mail id=a by=shop attempts=2 delay=1s
+            2s  fetch mail by=w7               -> a 1/2 t1
+            3s  retry a t1 oops after=4s by=w7 -> retrying
+            8s  fetch mail by=w8 lease=1s      -> a 2/2 t2
+            9s  tick
+            9s  heard                          -> w8 lost a t2
+            10s redrive a by=ops               -> waiting
+            11s fetch mail by=w7               -> a 1/2 t3
+            12s done a t3 by=w7                -> completed
+            13s history a -> 0s 1 shop push delayed 0, 2s 2 - due waiting 0, 2s 2 w7 fetch active 1, \
+                3s 3 w7 fail retrying 1 oops, 8s 4 - due waiting 1, 8s 4 w8 fetch active 2, \
+                9s 5 - lease_lost dead 2 lease_lost, 10s 6 ops redrive waiting 0, 11s 7 w7 fetch active 1, \
+                12s 8 w7 complete completed 1
+        ",
+        );
+    }
+
+    #[test]
+    fn a_long_history_keeps_its_beginning_and_its_end() {
+        let mut script = check("0s push mail id=a");
+        for round in 1..=400 {
+            script.line(&format!("{round}s fetch mail"));
+            script.line(&format!("{round}s snooze a t{round}"));
+        }
+        let history = script.line("401s history a");
+        let entries: Vec<_> = history.split(", ").collect();
+        assert!(entries.len() <= model::limits::HISTORY_MAX + 1, "{}", entries.len());
+        assert_eq!(entries[0], "0s 1 w1 push waiting 0");
+        assert_eq!(entries[2], "1s 3 w1 snooze waiting 0");
+        assert_eq!(entries[16], "8s 17 w1 snooze waiting 0");
+        assert_eq!(entries[entries.len() - 1], "400s 801 w1 snooze waiting 0");
+        assert_eq!(entries[entries.len() - 100], "351s 702 w1 fetch active 1");
+    }
+
+    #[test]
+    fn a_call_with_too_much_is_refused() {
+        let mut script = check("0s push mail id=a\n0s fetch mail");
+        let big = "r".repeat((1 << 20) + 1);
+        assert_eq!(script.line(&format!("1s done a t1 result={big}")), "! invalid result");
+        assert_eq!(script.line(&format!("1s fail a t1 {}", &big[..9_000])), "! invalid error");
+        assert_eq!(script.line(&format!("1s giveup a t1 {}", &big[..5_000])), "! invalid reason");
+        assert_eq!(script.line(&format!("1s done a t1 result={}", &big[..1 << 20])), "completed");
+    }
+}

@@ -20,8 +20,14 @@ impl Shard {
     /// It runs before the command so that a job due at 12:00 stands in line before one pushed at 12:01, however late the tick is.
     pub(crate) fn advance(&mut self, context: &mut Context<'_>) -> usize {
         self.idempotency.expire(context.now, EXPIRED_KEYS_MAX);
+        #[cfg(feature = "plant")]
+        let early = if crate::plant::is(crate::plant::Bug::FireEarly) { 1_000 } else { 0 };
         let engine = Actor::default();
         let mut quiet = context.unattended(&engine);
+        #[cfg(feature = "plant")]
+        {
+            quiet.now = quiet.now + early;
+        }
         let work = self.advance_as(&mut quiet);
         let ready = quiet.ready;
         context.ready = ready;
@@ -113,5 +119,102 @@ impl Shard {
             *timer = forget_at;
             self.retention.insert((forget_at, queue, state));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::tests::check;
+
+    #[test]
+    fn one_command_moves_a_bounded_number_in_the_order_they_were_due() {
+        check(
+            "
+            0s  push mail x1200 delay=10s ; mail id=z delay=5s
+            20s tick
+            20s counts mail              -> 1000 waiting, 201 delayed
+            20s next                     -> 10s
+            20s push mail id=new         -> new waiting
+            20s counts mail              -> 1202 waiting
+            20s fetch mail               -> z 1/5 t1
+        ",
+        );
+    }
+
+    #[test]
+    fn every_command_moves_what_is_due_first() {
+        check(
+            "
+            0s  push mail id=a delay=10s
+            11s push mail id=b           -> b waiting
+            11s upcoming mail            -> a b
+        ",
+        );
+    }
+
+    #[test]
+    fn time_does_not_run_backwards() {
+        check(
+            "
+            10s push mail id=a delay=10s
+            5s  push mail id=b delay=1s   -> b delayed
+            5s  show b                    -> delayed 0/5 due 11s
+            5s  tick
+            5s  show b                    -> delayed 0/5 due 11s
+        ",
+        );
+    }
+
+    #[test]
+    fn final_jobs_go_by_age_each_kind_by_its_own() {
+        check(
+            "
+            0s  configure mail keep=10s:9 keep_dead=30s:9 -> configured
+            0s  push mail id=a ; mail id=b ; mail id=c ; mail id=d expires=1s
+            0s  fetch mail max=3         -> a 1/5 t1, b 1/5 t2, c 1/5 t3
+            0s  done a t1                -> completed
+            1s  fail b t2 oops           -> dead
+            2s  cancel c                 -> cancelled
+            9s  counts mail              -> 1 completed, 1 dead, 1 cancelled, 1 expired
+            10s tick
+            10s show a                   -> gone
+            11s tick
+            11s show d                   -> gone
+            12s tick
+            12s counts mail              -> 1 dead
+            31s tick
+            31s counts mail              ->
+            31s next                     -> never
+        ",
+        );
+    }
+
+    #[test]
+    fn final_jobs_go_by_count_oldest_first() {
+        check(
+            "
+            0s  configure mail keep=1h:2 -> configured
+            0s  push mail id=a ; mail id=b ; mail id=c
+            1s  cancel b                 -> cancelled
+            2s  cancel a                 -> cancelled
+            3s  cancel c                 -> cancelled
+            3s  show b                   -> gone
+            3s  counts mail              -> 2 cancelled
+            4s  configure mail keep=1h:0 -> configured
+            5s  push mail id=d
+            5s  cancel d                 -> cancelled
+            5s  counts mail              ->
+        ",
+        );
+    }
+
+    #[test]
+    fn a_queue_that_keeps_nothing_has_one_retention_timer() {
+        let mut script = check("0s configure mail keep=24h:0");
+        for second in 1..200 {
+            script.line(&format!("{second}s push mail id=a"));
+            assert_eq!(script.line(&format!("{second}s cancel a")), "cancelled");
+        }
+        assert_eq!(script.shard.retention.len(), 1);
     }
 }

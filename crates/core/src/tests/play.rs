@@ -206,6 +206,12 @@ impl Player {
     }
 }
 
+/// So many seeds from `first` on; `MILLPOND_SEEDS` asks for more.
+fn seeds(first: u64, few: u64) -> std::ops::Range<u64> {
+    let more = std::env::var("MILLPOND_SEEDS").ok().and_then(|text| text.parse().ok());
+    first..first + more.unwrap_or(few)
+}
+
 /// Plays a game and returns the shard.
 fn play(seed: u64, commands: usize) -> Shard {
     let (mut shard, mut player) = (Shard::new(seed as u16 % 4_096), Player::new(seed));
@@ -219,7 +225,7 @@ fn play(seed: u64, commands: usize) -> Shard {
 
 #[test]
 fn whatever_is_asked_the_shard_stays_consistent() {
-    for seed in 0..24 {
+    for seed in seeds(0, 8) {
         let (mut shard, mut player) = (Shard::new(1), Player::new(seed));
         for position in 1..=1_500 {
             let (at, envelope) = player.next();
@@ -235,7 +241,7 @@ fn whatever_is_asked_the_shard_stays_consistent() {
 
 #[test]
 fn nonsense_is_refused_or_harmless() {
-    for seed in 0..10 {
+    for seed in seeds(50, 8) {
         let (mut shard, mut random) = (Shard::new(1), Random::new(seed));
         for position in 1..=1_500 {
             let envelope = testing::envelope(&mut random, position);
@@ -253,7 +259,7 @@ fn nonsense_is_refused_or_harmless() {
 
 #[test]
 fn a_shard_restored_at_any_moment_goes_on_as_if_nothing_had_happened() {
-    for seed in 100..112 {
+    for seed in seeds(100, 8) {
         let mut player = Player::new(seed);
         let mut chance = Random::new(seed);
         let (mut shard, mut twin) = (Shard::new(1), Shard::new(1));
@@ -302,7 +308,7 @@ fn old_logs_keep_their_meaning() {
 
 #[test]
 fn a_fetch_hands_out_what_explain_and_upcoming_said() {
-    for seed in 200..216 {
+    for seed in seeds(200, 12) {
         let (mut shard, mut player) = (Shard::new(1), Player::new(seed));
         for position in 1..=1_000u64 {
             let (at, envelope) = player.next();

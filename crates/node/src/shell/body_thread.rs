@@ -14,7 +14,7 @@ pub(crate) enum Purpose {
     /// They belong to the jobs of a fetch.
     Answer(Caller, Answer),
     /// One belongs to a job that somebody looks at.
-    View(JobRef, JobView, oneshot::Sender<Result<Option<JobView>, CallError>>),
+    View(JobRef, Box<JobView>, oneshot::Sender<Result<Option<JobView>, CallError>>),
     /// They will be needed soon.
     Ahead,
 }

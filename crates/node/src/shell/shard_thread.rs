@@ -20,7 +20,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc, PoisonError,
-        mpsc::{Receiver, RecvTimeoutError, Sender, channel},
+        mpsc::{Receiver, Sender, channel},
     },
     thread::JoinHandle,
     time::{Duration, Instant},
@@ -159,10 +159,8 @@ impl ShardThread {
             // Nothing is due, ever: this thread does not run again before somebody calls.
             None => self.messages.recv().ok(),
             Some(Duration::ZERO) => self.messages.try_recv().ok(),
-            Some(wait) => match self.messages.recv_timeout(wait) {
-                Ok(message) => Some(message),
-                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => None,
-            },
+            // This thread holds senders of its own channel, so that the only error is that time is up.
+            Some(wait) => self.messages.recv_timeout(wait).ok(),
         }
     }
 
@@ -326,7 +324,7 @@ impl ShardThread {
         let found = match self.driver.shard().job(&job) {
             Some(view) if view.body.is_none() && view.body_bytes > 0 => {
                 if self.reading < self.tasks_max {
-                    return self.load(vec![view.sequence], Purpose::View(job, view, caller));
+                    return self.load(vec![view.sequence], Purpose::View(job, Box::new(view), caller));
                 }
                 Err(CallError::Overloaded { retry_after_ms: 100 })
             }
@@ -368,7 +366,7 @@ impl ShardThread {
             }
             Purpose::View(job, view, caller) => {
                 let found = match bodies {
-                    Ok(bodies) => Ok(self.viewed(&job, view, bodies)),
+                    Ok(bodies) => Ok(self.viewed(&job, *view, bodies)),
                     Err(damage) => Err(self.damaged(damage)),
                 };
                 let _ = caller.send(found);
@@ -453,14 +451,12 @@ impl ShardThread {
         if busy || stop.checkpoint && self.driver.storing() {
             return false;
         }
-        if mem::take(&mut stop.checkpoint) {
-            if let Some(snapshot) = self.driver.snapshot() {
-                // Come back when it is stored.
-                stop.checkpoint = false;
-                if self.checkpoints.send(snapshot).is_ok() {
-                    return false;
-                }
-            }
+        if mem::take(&mut stop.checkpoint)
+            && let Some(snapshot) = self.driver.snapshot()
+            && self.checkpoints.send(snapshot).is_ok()
+        {
+            // Come back when it is stored.
+            return false;
         }
         !self.driver.storing()
     }

@@ -83,8 +83,11 @@ impl OneShot {
         let stderr = tail.lock().unwrap_or_else(PoisonError::into_inner).text();
         if called_off {
             // Many programs end with 0 on SIGTERM: that is not "done".
-            return Outcome::Retry { error: error("stopped", "the program was stopped", &stderr), after_ms: None }
-                .into();
+            return Outcome::Retry {
+                error: error("stopped", "the program was stopped", &stderr),
+                after_ms: None,
+            }
+            .into();
         }
         match status {
             Ok(status) => self.verdict(status, output, &stderr, context).await,

@@ -101,7 +101,8 @@ impl Program {
     pub(super) fn spawn(&self, extra: &[(&str, String)]) -> std::io::Result<Child> {
         let mut command = Command::new(&self.path);
         command.args(&self.args).env_clear();
-        let inherited = ENVIRONMENT.iter().map(OsStr::new).chain(self.allowed.iter().map(OsString::as_os_str));
+        let inherited =
+            ENVIRONMENT.iter().map(OsStr::new).chain(self.allowed.iter().map(OsString::as_os_str));
         command.envs(inherited.filter_map(|name| Some((name, std::env::var_os(name)?))));
         command.envs(self.env.iter().map(|(name, value)| (name, value)));
         command.envs(extra.iter().map(|(name, value)| (name, value)));

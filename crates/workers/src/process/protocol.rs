@@ -86,7 +86,9 @@ struct ErrorFrame {
 /// What a child says.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Said {
-    Hello { protocol: u32 },
+    Hello {
+        protocol: u32,
+    },
     /// Of the job with this token.
     Of(u64, Word),
 }

@@ -65,7 +65,10 @@ impl<S: JobSource, H: Handler> Shared<S, H> {
         // Outcomes that cannot be told bound what is fetched, whatever the handlers' pace.
         let in_hand = self.in_hand.load(Ordering::Relaxed) as usize;
         let in_hand_max = 4 * (self.options.concurrency + self.options.prefetch);
-        capacity.saturating_sub(buffered + running).min(in_hand_max.saturating_sub(in_hand)).min(model::limits::BATCH_MAX)
+        capacity
+            .saturating_sub(buffered + running)
+            .min(in_hand_max.saturating_sub(in_hand))
+            .min(model::limits::BATCH_MAX)
     }
 
     fn receive(&self, jobs: Vec<DispatchedJob>) {

@@ -85,9 +85,7 @@ fn due<S: JobSource, H: Handler>(shared: &Shared<S, H>, age: Duration) -> Vec<(u
     let now = Instant::now();
     let old = |attempt: &&Attempt| now.duration_since(attempt.renewed) >= age;
     let slots = shared.slots.iter().enumerate();
-    slots
-        .filter_map(|(index, slot)| Some((index, lock(slot).as_ref().filter(old)?.lease.clone())))
-        .collect()
+    slots.filter_map(|(index, slot)| Some((index, lock(slot).as_ref().filter(old)?.lease.clone()))).collect()
 }
 
 fn note<S: JobSource, H: Handler>(

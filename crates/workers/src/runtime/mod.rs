@@ -85,7 +85,11 @@ pub struct Runtime {
 
 impl Runtime {
     /// Starts taking jobs. Must be called inside a tokio runtime.
-    pub fn start<S: JobSource, H: Handler>(source: S, handler: H, options: Options) -> std::io::Result<Runtime> {
+    pub fn start<S: JobSource, H: Handler>(
+        source: S,
+        handler: H,
+        options: Options,
+    ) -> std::io::Result<Runtime> {
         let grace = options.grace;
         let keeper = options.keeper;
         let shared = Arc::new(Shared::new(source, handler, options));

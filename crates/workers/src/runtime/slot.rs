@@ -59,7 +59,8 @@ impl<S: JobSource, H: Handler> Shared<S, H> {
     async fn attempt(&self, index: usize, held: Held) {
         let cancelled = Cancelled::new();
         let lease = lease_of(&held.job);
-        let deadline = self.options.timeout.map_or(held.deadline, |own| held.deadline.min(Instant::now() + own));
+        let deadline =
+            self.options.timeout.map_or(held.deadline, |own| held.deadline.min(Instant::now() + own));
         *lock(&self.slots[index]) = Some(Attempt {
             lease: lease.clone(),
             cancelled: cancelled.clone(),
@@ -108,7 +109,8 @@ impl<S: JobSource, H: Handler> Shared<S, H> {
         if matches!(ended, Ended::Panicked(_)) {
             self.counters.panics.add(1);
         }
-        let done = matches!(&ended, Ended::Returned(verdict) if matches!(verdict.outcome, Outcome::Done { .. }));
+        let done =
+            matches!(&ended, Ended::Returned(verdict) if matches!(verdict.outcome, Outcome::Done { .. }));
         match (called_off, ended) {
             (Some(Reason::LeaseLost | Reason::Cancelled), _) => Fate::Drop,
             (_, Ended::Returned(verdict)) if done => Fate::Settle(verdict),

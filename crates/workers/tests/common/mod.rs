@@ -1,10 +1,12 @@
 //! A job source in memory, with a memory of what it was told.
-#![allow(dead_code, missing_docs, unreachable_pub)]
+#![allow(dead_code, missing_docs, unreachable_pub, clippy::unwrap_used)]
 
 use bytes::Bytes;
 use compact_str::CompactString;
 use kit::Timestamp;
-use model::{DispatchedJob, JobId, LeaseRef, Outcome, Priority, QueueName, Reject, Renewed, Settled, Settlement, State};
+use model::{
+    DispatchedJob, JobId, LeaseRef, Outcome, Priority, QueueName, Reject, Renewed, Settled, Settlement, State,
+};
 use std::{
     collections::VecDeque,
     sync::{Arc, Mutex},
@@ -115,7 +117,10 @@ pub fn job_with_timeout(token: u64, body: &str, lease: Duration, after: Duration
 }
 
 pub async fn next(told: &mut Told) -> (u64, Outcome) {
-    let settlement = tokio::time::timeout(Duration::from_secs(60), told.recv()).await.expect("an outcome in time").unwrap();
+    let settlement = tokio::time::timeout(Duration::from_secs(60), told.recv())
+        .await
+        .expect("an outcome in time")
+        .unwrap();
     (settlement.lease.token, settlement.outcome)
 }
 
@@ -144,7 +149,10 @@ impl JobSource for Pit {
         }
     }
 
-    async fn settle(&self, settlements: Vec<Settlement>) -> Result<Vec<Result<Settled, Reject>>, SourceError> {
+    async fn settle(
+        &self,
+        settlements: Vec<Settlement>,
+    ) -> Result<Vec<Result<Settled, Reject>>, SourceError> {
         self.fails()?;
         self.batches.lock().unwrap().push(settlements.len());
         let answers = settlements.into_iter().map(|settlement| {

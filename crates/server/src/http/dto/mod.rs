@@ -18,3 +18,37 @@ pub(crate) use outcome::{LogDto, OutcomesDto, ProgressDto};
 pub(crate) use query::{EventsQuery, ListParams, PageParams, query};
 pub(crate) use settings::{SettingsDto, write_settings};
 
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde::Deserialize;
+    use serde_json::Value;
+    use std::collections::BTreeSet;
+
+    /// What a reader knows is what it lists when asked for something it does not know.
+    fn known<'a, T: Deserialize<'a> + std::fmt::Debug>() -> BTreeSet<String> {
+        let error = serde_json::from_str::<T>(r#"{"?":1}"#).unwrap_err().to_string();
+        let (_, list) = error.split_once("expected ").unwrap();
+        list.split('`').skip(1).step_by(2).map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn the_schemas_have_the_fields_that_are_read() {
+        let schemas: Value = serde_json::from_str(include_str!("../schemas.json")).unwrap();
+        for (name, fields) in [
+            ("Job", known::<job::JobDto<'_>>()),
+            ("PushMany", known::<job::PushDto<'_>>()),
+            ("Fetch", known::<FetchDto<'_>>()),
+            ("Renew", known::<RenewDto<'_>>()),
+            ("Outcomes", known::<OutcomesDto<'_>>()),
+            ("Progress", known::<ProgressDto<'_>>()),
+            ("LogLines", known::<LogDto<'_>>()),
+            ("Cancel", known::<CancelDto<'_>>()),
+            ("Bulk", known::<BulkDto<'_>>()),
+            ("Settings", known::<SettingsDto>()),
+        ] {
+            let described = schemas["schemas"][name]["properties"].as_object().unwrap();
+            assert_eq!(described.keys().cloned().collect::<BTreeSet<_>>(), fields, "{name}");
+        }
+    }
+}

@@ -12,7 +12,7 @@ pub(crate) fn parse<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, Proble
 
 fn explain<'a, T: Deserialize<'a>>(bytes: &'a [u8], error: serde_json::Error) -> Problem {
     let (line, column) = (error.line(), error.column());
-    let offset = offset_of(bytes, line, column);
+    let offset = if error.is_eof() { bytes.len() } else { offset_of(bytes, line, column) };
     let text = error.to_string();
     let reason = text.rsplit_once(" at line ").map_or(text.as_str(), |(reason, _)| reason);
     let place = |problem: Problem| {
@@ -161,7 +161,7 @@ mod tests {
 
     #[test]
     fn broken_json_is_refused_at_its_byte() {
-        for (text, offset) in [("[{},,]", 4), ("[\n{}\n;", 6), ("", 0), ("[", 1)] {
+        for (text, offset) in [("[{},,]", 4), ("[\n{}\n;", 5), ("", 0), ("[", 1)] {
             let problem = refused(text);
             assert_eq!(problem.code(), "invalid_json", "{text}");
             assert_eq!(problem.number("offset"), Some(offset), "{text}: {}", problem.detail());

@@ -1,0 +1,42 @@
+//! Bugs on purpose, for the simulator to find. Compiled only with the feature `plant`, which nothing published turns on.
+
+use std::cell::Cell;
+
+/// A mistake that somebody could make in this crate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Bug {
+    /// A lost worker gives its attempt back.
+    CountAttemptOnFailureOnly,
+    /// A lease is not asked for its token.
+    AcceptStaleToken,
+    /// A lease ends by the machine's clock, not by the log's time.
+    LeaseFromWallClock,
+    /// A checkpoint leaves the idempotency keys out.
+    DropDedupeKeyOnCheckpoint,
+    /// Queues are served in the order of a hash table.
+    HashOrder,
+    /// Timers fire a second early.
+    FireEarly,
+    /// A repeated call is done again.
+    ForgetIdempotency,
+}
+
+thread_local! {
+    static PLANTED: Cell<Option<Bug>> = const { Cell::new(None) };
+}
+
+/// Plants a bug in this thread, or takes it out again.
+pub fn set(bug: Option<Bug>) {
+    PLANTED.set(bug);
+}
+
+pub(crate) fn is(bug: Bug) -> bool {
+    PLANTED.get() == Some(bug)
+}
+
+/// The time that nobody should ask for in here.
+pub(crate) fn machine_millis() -> u64 {
+    std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .map_or(0, |since| since.as_nanos() as u64 / 1_000 % 60_000)
+}

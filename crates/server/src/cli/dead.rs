@@ -1,0 +1,121 @@
+//! `millpond dead`: the jobs that failed for good, and what becomes of them.
+
+use super::{
+    Context, Failure,
+    jobs::listing,
+    print,
+    queues::{changed, next_page},
+};
+use crate::client::{Extras, JobsPage, segment};
+use clap::Args;
+use hyper::Method;
+use serde_json::{Value, json};
+
+/// What to do with dead jobs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+enum Verb {
+    /// Show them with their errors
+    #[default]
+    List,
+    /// Give them another life: waiting, attempts from zero
+    Redrive,
+    /// Forget them
+    Remove,
+}
+
+/// Dead jobs of a queue: look at them, redrive them, remove them
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  millpond dead mail
+  millpond dead mail redrive photo-17 photo-18
+  millpond dead mail redrive --error-kind timeout
+  millpond dead mail remove --all")]
+pub(crate) struct Dead {
+    /// The queue
+    queue: String,
+    /// list, redrive or remove
+    #[arg(value_enum, default_value_t)]
+    verb: Verb,
+    /// These jobs
+    #[arg(value_name = "ID")]
+    ids: Vec<String>,
+    /// Jobs with this tag
+    #[arg(long, conflicts_with = "ids")]
+    tag: Option<String>,
+    /// Jobs whose last error is of this kind
+    #[arg(long, conflicts_with = "ids")]
+    error_kind: Option<String>,
+    /// All dead jobs of the queue
+    #[arg(long, conflicts_with_all = ["ids", "tag", "error_kind"])]
+    all: bool,
+    /// How many to list
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    limit: u32,
+}
+
+impl Dead {
+    pub(crate) async fn run(self, context: &Context) -> Result<(), Failure> {
+        match self.verb {
+            Verb::List => self.list(context).await,
+            Verb::Redrive => self.change(context, "redrive", "redriven").await,
+            Verb::Remove => self.change(context, "remove", "removed").await,
+        }
+    }
+
+    async fn list(&self, context: &Context) -> Result<(), Failure> {
+        let queue = segment(&self.queue);
+        let tag = self.tag.as_ref().map_or_else(String::new, |tag| format!("&tag={}", segment(tag)));
+        let path = format!("/v1/queues/{queue}/jobs?state=dead&limit={}{tag}", self.limit);
+        let bytes = context.client.call(Method::GET, &path, bytes::Bytes::new(), Extras::default()).await?;
+        if context.json {
+            print::line(String::from_utf8_lossy(&bytes).trim_end());
+            return Ok(());
+        }
+        let mut page: JobsPage = context.client.parse(&bytes)?;
+        if let Some(kind) = &self.error_kind {
+            page.jobs.retain(|job| job.error.as_ref().is_some_and(|error| error.kind == *kind));
+        }
+        if page.jobs.is_empty() {
+            print::line("No dead jobs.");
+            return Ok(());
+        }
+        print::put(&listing(context.style, &page.jobs, print::now(), true));
+        if next_page(page.cursor).is_some() {
+            print::note("there are more: --limit");
+        }
+        let name = print::clean(&self.queue);
+        print::note(&context.style.dim(&format!(
+            "look at one: millpond job ID {name} · another life: millpond dead {name} redrive [ID.. | --all]"
+        )));
+        Ok(())
+    }
+
+    async fn change(&self, context: &Context, verb: &str, said: &str) -> Result<(), Failure> {
+        let body = if !self.ids.is_empty() {
+            json!({"ids": self.ids})
+        } else if self.all || self.tag.is_some() || self.error_kind.is_some() {
+            let mut filter = json!({"state": "dead"});
+            for (name, value) in [("tag", &self.tag), ("error_kind", &self.error_kind)] {
+                if let Some(value) = value {
+                    filter[name] = json!(value);
+                }
+            }
+            filter
+        } else {
+            return Err(Failure::Usage(format!("{verb} which? Name IDs, --tag, --error-kind or --all")));
+        };
+        let path = format!("/v1/queues/{}/{verb}", segment(&self.queue));
+        let bytes = context.client.call(Method::POST, &path, body.to_string(), Extras::default()).await?;
+        if context.json {
+            print::line(String::from_utf8_lossy(&bytes).trim_end());
+            return Ok(());
+        }
+        let count = match self.ids.len() {
+            0 => changed(&context.client, &bytes),
+            ids => format!(" ({ids} jobs)"),
+        };
+        let _: Value = context.client.parse(&bytes)?;
+        print::line(&format!("{}: {said}{count}", print::clean(&self.queue)));
+        Ok(())
+    }
+}

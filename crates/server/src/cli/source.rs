@@ -1,0 +1,178 @@
+//! Jobs for the worker runtime, over HTTP.
+
+use crate::client::{
+    Client, ClientError, Extras, FetchAnswer, FetchedJob, ItemResult, LeaseCall, OutcomeCall, OutcomesCall,
+    ResultsAnswer, raw_json, segment,
+};
+use base64::{Engine, prelude::BASE64_STANDARD};
+use bytes::Bytes;
+use compact_str::CompactString;
+use hyper::Method;
+use model::{DispatchedJob, JobId, LeaseRef, QueueName, Reject, Renewed, Settled, Settlement, State};
+use serde_json::json;
+use std::time::Duration;
+use workers::{JobSource, SourceError};
+
+/// The jobs of some queues of one server, for one worker.
+#[derive(Clone)]
+pub(crate) struct HttpSource {
+    pub(crate) client: Client,
+    /// The worker's name, for the history.
+    pub(crate) worker: String,
+    /// In order of preference.
+    pub(crate) queues: Vec<String>,
+    pub(crate) lease: Duration,
+}
+
+impl HttpSource {
+    /// A call on a running job, such as `progress`.
+    async fn on_job(
+        &self,
+        lease: &LeaseRef,
+        verb: &str,
+        field: &str,
+        value: &str,
+    ) -> Result<(), SourceError> {
+        let queue = lease.job.queue.as_ref().map_or("", QueueName::as_str);
+        let path =
+            format!("/v1/queues/{}/jobs/{}/{verb}", segment(queue), segment(&lease.job.id.to_string()));
+        let worker = json!(self.worker);
+        let call = format!("{{\"worker\":{worker},\"lease_token\":{},\"{field}\":{value}}}", lease.token);
+        self.client.call(Method::POST, &path, call, Extras::default()).await.map_err(refusal)?;
+        Ok(())
+    }
+
+    async fn results(&self, path: &str, call: String, asked: usize) -> Result<Vec<ItemResult>, SourceError> {
+        let answer: ResultsAnswer =
+            self.client.json(Method::POST, path, call, Extras::default()).await.map_err(refusal)?;
+        if answer.results.len() != asked {
+            let reason = format!("{} answers to {asked} questions", answer.results.len());
+            return Err(SourceError::Unavailable { reason, retry_after_ms: None });
+        }
+        Ok(answer.results)
+    }
+}
+
+impl JobSource for HttpSource {
+    fn lease(&self) -> Duration {
+        self.lease
+    }
+
+    async fn fetch(&self, max: usize, wait: Duration) -> Result<Vec<DispatchedJob>, SourceError> {
+        let call = json!({
+            "worker": self.worker, "queues": self.queues, "max": max.min(model::limits::BATCH_MAX),
+            "wait_ms": millis(wait), "lease_ms": millis(self.lease),
+        });
+        let extras = Extras { patience: wait, ..Extras::default() };
+        let answer: FetchAnswer =
+            self.client.json(Method::POST, "/v1/fetch", call.to_string(), extras).await.map_err(refusal)?;
+        answer.jobs.into_iter().map(dispatched).collect()
+    }
+
+    async fn settle(
+        &self,
+        settlements: Vec<Settlement>,
+    ) -> Result<Vec<Result<Settled, Reject>>, SourceError> {
+        let outcomes = settlements.iter().map(OutcomeCall::from).collect();
+        let call = OutcomesCall { worker: &self.worker, outcomes };
+        let text = serde_json::to_string(&call)
+            .map_err(|error| SourceError::Unavailable { reason: error.to_string(), retry_after_ms: None })?;
+        let results = self.results("/v1/outcomes", text, settlements.len()).await?;
+        Ok(results
+            .into_iter()
+            .zip(&settlements)
+            .map(|(result, settlement)| {
+                // The state is not part of the answer, and nobody asks for it here.
+                let settled = || Settled { state: State::Completed, pushed: Vec::new() };
+                if result.ok { Ok(settled()) } else { Err(reject(result.code, &settlement.lease)) }
+            })
+            .collect())
+    }
+
+    async fn renew(&self, leases: Vec<LeaseRef>) -> Result<Vec<Result<Renewed, Reject>>, SourceError> {
+        let items: Vec<LeaseCall<'_>> = leases.iter().map(LeaseCall::from).collect();
+        let call = json!({"worker": self.worker, "leases": items, "lease_ms": millis(self.lease)});
+        let results = self.results("/v1/renew", call.to_string(), leases.len()).await?;
+        Ok(results
+            .into_iter()
+            .zip(&leases)
+            .map(|(result, lease)| match result.lease_until {
+                _ if result.cancelled => Err(Reject::Cancelled { id: id_text(lease) }),
+                Some(until) if result.ok => Ok(Renewed { lease_until: until.0 }),
+                _ => Err(reject(result.code, lease)),
+            })
+            .collect())
+    }
+
+    async fn progress(&self, lease: LeaseRef, value: Bytes) -> Result<(), SourceError> {
+        self.on_job(&lease, "progress", "progress", raw_json(&value).get()).await
+    }
+
+    async fn log(&self, lease: LeaseRef, lines: Vec<CompactString>) -> Result<(), SourceError> {
+        let lines: Vec<&str> = lines.iter().map(CompactString::as_str).collect();
+        self.on_job(&lease, "log", "lines", &json!(lines).to_string()).await
+    }
+}
+
+fn millis(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn id_text(lease: &LeaseRef) -> CompactString {
+    CompactString::from(lease.job.id.to_string())
+}
+
+/// Why a call as a whole has no answer, in the runtime's words.
+fn refusal(error: ClientError) -> SourceError {
+    match (error.retry_after_ms(), &error) {
+        (None, ClientError::Refused(problem)) => SourceError::Refused(Reject::Invalid {
+            field: "call",
+            reason: CompactString::from(problem.to_string()),
+        }),
+        (retry_after_ms, _) => SourceError::Unavailable { reason: error.to_string(), retry_after_ms },
+    }
+}
+
+/// Why one item was refused, from its stable code.
+fn reject(code: Option<String>, lease: &LeaseRef) -> Reject {
+    let id = id_text(lease);
+    match code.as_deref() {
+        Some("stale_lease") => Reject::StaleLease { id, token: lease.token },
+        Some("cancelled") => Reject::Cancelled { id },
+        Some("unknown_job") => Reject::UnknownJob { id },
+        other => {
+            Reject::Invalid { field: "outcome", reason: CompactString::from(other.unwrap_or("refused")) }
+        }
+    }
+}
+
+fn dispatched(job: FetchedJob) -> Result<DispatchedJob, SourceError> {
+    let foreign = |reason: String| SourceError::Unavailable { reason, retry_after_ms: None };
+    let body = match (job.body, job.body_base64) {
+        (_, Some(text)) => BASE64_STANDARD.decode(text).map_err(|error| foreign(error.to_string()))?.into(),
+        (Some(raw), None) => Bytes::from(String::from(Box::<str>::from(raw))),
+        (None, None) => Bytes::from_static(b"null"),
+    };
+    let text = |value: &String| CompactString::from(value.as_str());
+    Ok(DispatchedJob {
+        sequence: 0,
+        id: JobId::parse(&job.id).map_err(|error| foreign(error.to_string()))?,
+        queue: QueueName::new(&job.queue).map_err(|error| foreign(error.to_string()))?,
+        body: Some(body),
+        content_type: if job.content_type == "application/json" {
+            "".into()
+        } else {
+            text(&job.content_type)
+        },
+        attempt: job.attempt,
+        attempts: job.attempts,
+        crashes: job.crashes,
+        lease_token: job.lease_token,
+        lease_until: job.lease_until.0,
+        timeout_at: job.timeout_at.map_or(kit::Timestamp::MAX, |time| time.0),
+        priority: job.priority.0,
+        created_at: job.created_at.map_or(kit::Timestamp::ZERO, |time| time.0),
+        tags: job.tags.iter().map(text).collect(),
+        meta: job.meta.iter().map(|(key, value)| (text(key), text(value))).collect(),
+    })
+}

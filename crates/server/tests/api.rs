@@ -1,0 +1,404 @@
+//! What a client sees, over a real connection to a pond in memory.
+
+mod support;
+
+use serde_json::{Value, json};
+use server::http::{KINDS, openapi_document, routes};
+use std::collections::BTreeSet;
+use support::{TOKEN, call, read_answer, send, start};
+use tokio::{io::AsyncWriteExt, net::TcpStream};
+
+fn concrete(path: &str) -> String {
+    path.replace("{queue}", "mail").replace("{id}", "7")
+}
+
+#[tokio::test]
+async fn a_job_goes_from_push_to_done_and_tells_its_story() {
+    let server = start(&[]).await;
+    let pushed =
+        call(&server, "POST /v1/queues/mail/jobs", r#"{"body": {"to" : "a"}, "tags":["x"], "id":"m/1"}"#)
+            .await;
+    assert_eq!((pushed.status, pushed.json()["jobs"][0]["id"].clone()), (201, json!("m/1")));
+    assert!(pushed.head.contains("millpond-durability: memory"), "{}", pushed.head);
+    let again = call(&server, "POST /v1/queues/mail/jobs", r#"{"body": 2, "id":"m/1"}"#).await.json();
+    assert_eq!(again["jobs"][0]["deduplicated"], true);
+
+    let fetched = call(&server, "POST /v1/fetch", r#"{"worker":"w1","queues":["mail"],"max":5}"#).await;
+    assert!(fetched.text.contains(r#""body":{"to" : "a"}"#), "{}", fetched.text);
+    let token = fetched.json()["jobs"][0]["lease_token"].clone();
+    let lease = json!({"worker":"w1","leases":[{"queue":"mail","id":"m/1","lease_token":token}]});
+    let renewed = call(&server, "POST /v1/renew", &lease.to_string()).await.json();
+    assert_eq!(renewed["results"][0]["ok"], true);
+    let progress = json!({"lease_token":token,"progress":{"percent":50}}).to_string();
+    assert_eq!(call(&server, "POST /v1/queues/mail/jobs/m%2F1/progress", &progress).await.status, 200);
+    let lines = json!({"lease_token":token,"lines":["one","two"]}).to_string();
+    assert_eq!(call(&server, "POST /v1/queues/mail/jobs/m%2F1/log", &lines).await.status, 200);
+
+    let outcome = json!({"worker":"w1","outcomes":[
+        {"queue":"mail","id":"m/1","lease_token":token,"outcome":"done","result":[1],"push":[{"queue":"next","body":1}]},
+        {"queue":"mail","id":"m/1","lease_token":token,"outcome":"done"}]});
+    let settled = call(&server, "POST /v1/outcomes", &outcome.to_string()).await.json();
+    assert_eq!((&settled["results"][0]["ok"], &settled["results"][1]["ok"]), (&json!(true), &json!(false)));
+    assert_eq!(settled["results"][0]["pushed"][0]["state"], "waiting");
+
+    let job = call(&server, "GET /v1/queues/mail/jobs/m%2F1", "").await.json();
+    assert_eq!(
+        (&job["state"], &job["result"], &job["progress"]["percent"]),
+        (&json!("completed"), &json!([1]), &json!(50))
+    );
+    let history = call(&server, "GET /v1/queues/mail/jobs/m%2F1/history", "").await.json();
+    let causes: Vec<_> =
+        history["history"].as_array().unwrap().iter().map(|entry| entry["cause"].clone()).collect();
+    assert_eq!(causes, ["push", "fetch", "complete"]);
+    let log = call(&server, "GET /v1/queues/mail/jobs/m%2F1/log", "").await.json();
+    assert_eq!(log["lines"][1]["text"], "two");
+    let explained = call(&server, "GET /v1/queues/mail/jobs/m%2F1/explain", "").await.json();
+    assert_eq!(explained["reasons"][0]["kind"], "final");
+    server.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_listing_is_paged_and_a_bulk_operation_is_tracked() {
+    let server = start(&[]).await;
+    let jobs: Vec<_> = (0..25).map(|n| json!({"queue":"q","body":n,"tags":["t"]})).collect();
+    assert_eq!(call(&server, "POST /v1/push", &json!({"jobs":jobs}).to_string()).await.status, 201);
+    let (mut seen, mut cursor) = (BTreeSet::new(), String::new());
+    loop {
+        let page = call(&server, &format!("GET /v1/queues/q/jobs?tag=t&limit=10{cursor}"), "").await.json();
+        seen.extend(page["jobs"].as_array().unwrap().iter().map(|job| job["id"].to_string()));
+        let Some(next) = page["cursor"].as_str() else { break };
+        cursor = format!("&cursor={next}");
+    }
+    assert_eq!(seen.len(), 25);
+    let upcoming = call(&server, "GET /v1/queues/q/upcoming?limit=3", "").await.json();
+    assert_eq!(upcoming["jobs"].as_array().unwrap().len(), 3);
+    let purge = call(&server, "POST /v1/queues/q/purge", "").await;
+    let id = purge.json()["operation"]["id"].clone();
+    assert_eq!((purge.status, id.is_u64()), (202, true));
+    loop {
+        let operation =
+            call(&server, &format!("GET /v1/operations/{id}"), "").await.json()["operation"].clone();
+        if operation["finished"] == true {
+            assert_eq!(operation["changed"], 25);
+            break;
+        }
+    }
+    server.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn settings_change_and_a_pause_holds() {
+    let server = start(&[]).await;
+    let patch = r#"{"attempts":9,"backoff":"fixed:5s","capacity":{"jobs":1}}"#;
+    let settings = call(&server, "PATCH /v1/queues/q", patch).await.json();
+    assert_eq!(settings["settings"]["backoff"], json!({"type":"fixed","delay_ms":5000}));
+    assert_eq!(call(&server, "POST /v1/queues/q/jobs", r#"{"body":1}"#).await.status, 201);
+    let full = call(&server, "POST /v1/queues/q/jobs", r#"{"body":2}"#).await;
+    assert_eq!((full.status, full.code().as_str()), (429, "queue_full"));
+    assert!(full.head.contains("retry-after: 1"), "{}", full.head);
+    assert_eq!(call(&server, "POST /v1/queues/q/pause", "").await.json()["paused"], true);
+    let held = call(&server, "POST /v1/fetch", r#"{"worker":"w","queues":["q"]}"#).await.json();
+    assert_eq!(held["jobs"], json!([]));
+    assert_eq!(call(&server, "POST /v1/queues/q/resume", "{}").await.json()["paused"], false);
+    let freed = call(&server, "POST /v1/fetch", r#"{"worker":"w","queues":["q"]}"#).await.json();
+    assert_eq!(freed["jobs"][0]["attempts"], 9);
+    server.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn bad_input_is_refused_by_name_and_changes_nothing() {
+    let server = start(&[]).await;
+    let push = "POST /v1/queues/q/jobs";
+    for (line, body, status, code) in [
+        (push, r#"{"body":1,"bakoff":"sidekiq"}"#, 400, "unknown_field"),
+        (push, r#"{"body":1,"body":2}"#, 400, "invalid_json"),
+        (push, r#"{"body":01}"#, 400, "invalid_json"),
+        (push, "", 400, "invalid_json"),
+        (push, r#"{"id":"x"}"#, 422, "invalid"),
+        (push, r#"{"body":1,"priority":256}"#, 422, "invalid"),
+        (push, r#"{"body":1,"priority":"urgent"}"#, 422, "invalid"),
+        (push, r#"{"body":1,"run_at":"tomorrow"}"#, 422, "invalid"),
+        (push, r#"{"body":1,"delay_ms":-1}"#, 422, "invalid"),
+        (push, r#"{"body":1,"attempts":0}"#, 422, "invalid"),
+        (push, r#"{"body":1,"queue":"other"}"#, 422, "invalid"),
+        (push, r#"{"body":1,"backoff":"linear"}"#, 422, "invalid"),
+        (push, r#"{"body":1,"unique":{"key":"k","on_conflict":"explode"}}"#, 422, "invalid"),
+        ("POST /v1/queues/no%20spaces/jobs", r#"{"body":1}"#, 422, "invalid"),
+        ("POST /v1/queues/%ff/jobs", r#"{"body":1}"#, 400, "bad_request"),
+        ("POST /v1/push", r#"{"jobs":[{"body":1}]}"#, 422, "invalid"),
+        ("POST /v1/fetch", r#"{"worker":"w","queues":[]}"#, 422, "invalid"),
+        ("POST /v1/fetch", r#"{"worker":"","queues":["q"]}"#, 422, "invalid"),
+        ("POST /v1/fetch", r#"{"worker":"w","queue":"q"}"#, 400, "unknown_field"),
+        (
+            "POST /v1/outcomes",
+            r#"{"worker":"w","outcomes":[{"id":"a","lease_token":1,"outcome":"done","after_ms":1}]}"#,
+            422,
+            "invalid",
+        ),
+        (
+            "POST /v1/outcomes",
+            r#"{"worker":"w","outcomes":[{"id":"a","lease_token":1,"outcome":"won"}]}"#,
+            422,
+            "invalid",
+        ),
+        ("GET /v1/queues/q", "", 404, "unknown_queue"),
+        ("GET /v1/queues/q/jobs/none", "", 404, "unknown_job"),
+        ("GET /v1/jobs/none", "", 404, "unknown_job"),
+        ("POST /v1/queues/q/jobs/none/cancel", "", 404, "unknown_job"),
+        ("GET /v1/operations/5", "", 404, "unknown_operation"),
+        ("GET /v1/queues?limit=x", "", 422, "invalid"),
+        ("GET /v1/queues?cursor=00ff", "", 400, "bad_cursor"),
+        ("GET /v1/queues?limt=5", "", 400, "unknown_field"),
+        ("GET /v1/queues/q/jobs?state=gone", "", 422, "invalid"),
+        ("PATCH /v1/queues/q", r#"{"atempts":1}"#, 400, "unknown_field"),
+        ("POST /v1/queues/q/purge", r#"{"stat":"waiting"}"#, 400, "unknown_field"),
+        ("GET /v2", "", 404, "unknown_route"),
+        ("PUT /v1/queues/q", "", 405, "method_not_allowed"),
+    ] {
+        let answer = call(&server, line, body).await;
+        assert_eq!((answer.status, answer.code().as_str()), (status, code), "{line} {body}: {}", answer.text);
+        assert!(answer.head.contains("application/problem+json"));
+        assert!(answer.json()["help"].as_str().is_some_and(|help| !help.is_empty()));
+    }
+    assert_eq!(call(&server, "GET /v1/queues", "").await.json()["queues"], json!([]));
+    server.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn headers_are_checked_and_an_idempotency_key_answers_twice_the_same() {
+    let server = start(&[]).await;
+    let push = |headers: &'static [&'static str], body: &'static str| {
+        send(&server, "POST /v1/queues/q/jobs", headers, body.as_bytes())
+    };
+    let first = push(&["idempotency-key: k"], r#"{"body":1}"#).await.json();
+    assert_eq!(push(&["idempotency-key: k"], r#"{"body":1}"#).await.json()["jobs"], first["jobs"]);
+    assert_eq!(push(&["idempotency-key: k"], r#"{"body":2}"#).await.code(), "idempotency_conflict");
+    assert_eq!(push(&["idempotency-key: "], r#"{"body":1}"#).await.code(), "invalid");
+    assert_eq!(push(&["millpond-durability: hard"], r#"{"body":1}"#).await.code(), "invalid");
+    assert_eq!(push(&["millpond-durability: quorum"], r#"{"body":1}"#).await.code(), "too_durable");
+    assert_eq!(push(&["content-encoding: gzip"], "x").await.code(), "unsupported_encoding");
+    let lines = push(&["content-type: application/x-ndjson"], "{\"body\":1}\n{\"body\":2}\n").await;
+    assert_eq!(lines.json()["jobs"].as_array().unwrap().len(), 2);
+    let named = push(&["millpond-actor: importer"], r#"{"body":1,"id":"n"}"#).await;
+    assert_eq!(named.status, 201);
+    let history = call(&server, "GET /v1/queues/q/jobs/n/history", "").await.json();
+    assert_eq!(history["history"][0]["actor"], "importer");
+    server.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn every_route_but_the_probes_needs_the_token() {
+    let server = start(&[("token", TOKEN)]).await;
+    let good = format!("authorization: Bearer {TOKEN}");
+    for route in routes() {
+        let line = format!("{} {}", route.method, concrete(route.path));
+        for wrong in
+            ["x: y", "authorization: Bearer wrong", "authorization: Basic YTpi", "authorization: Bearer"]
+        {
+            let answer = send(&server, &line, &[wrong], b"").await;
+            let open = matches!(route.path, "/livez" | "/readyz");
+            assert_eq!(answer.status, if open { 200 } else { 401 }, "{line} with {wrong}");
+            assert!(open || answer.head.contains("www-authenticate: bearer"));
+        }
+        if route.path != "/v1/events" {
+            assert_ne!(send(&server, &line, &[&good], b"").await.status, 401, "{line}");
+        }
+    }
+    assert_eq!(
+        call(&server, &format!("GET /v1/queues?token={}", TOKEN.replace(' ', "+")), "").await.status,
+        401
+    );
+    assert_eq!(call(&server, "GET /nothing", "").await.status, 401);
+    server.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn foreign_hosts_and_pages_of_other_sites_are_turned_away() {
+    let server = start(&[("hosts", "pond.example")]).await;
+    for (host, status) in [
+        ("host: localhost", 200),
+        ("host: [::1]:7077", 200),
+        ("host: pond.example:80", 200),
+        ("host: evil.example", 421),
+        ("host: 127.0.0.1.evil.example", 421),
+        ("host: ", 421),
+    ] {
+        assert_eq!(send(&server, "GET /livez", &[host], b"").await.status, status, "{host}");
+    }
+    assert_eq!(call(&server, "GET http://evil.example/livez", "").await.status, 421);
+    let own = format!("origin: http://{}", server.addr());
+    for (headers, status) in [
+        // Let in, and told that there is no such queue.
+        (&[own.as_str(), "sec-fetch-site: same-origin"][..], 404),
+        (&["origin: http://evil.example"], 403),
+        (&["origin: null"], 403),
+        (&["sec-fetch-site: cross-site"], 403),
+        (&["sec-fetch-site: same-site"], 403),
+    ] {
+        let answer = send(&server, "POST /v1/queues/q/pause", headers, b"").await;
+        assert_eq!(answer.status, status, "{headers:?}: {}", answer.text);
+    }
+    assert_eq!(send(&server, "GET /v1/events", &["origin: http://evil.example"], b"").await.status, 403);
+    server.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn bodies_and_heads_have_limits_of_size_and_time() {
+    let settings = [
+        ("body-max", "1KiB"),
+        ("body-timeout", "100ms"),
+        ("header-timeout", "200ms"),
+        ("connections-max", "2"),
+    ];
+    let server = start(&settings).await;
+    let large = "x".repeat(2_000);
+    assert_eq!(call(&server, "POST /v1/queues/q/jobs", &large).await.code(), "body_too_large");
+
+    let open = |bytes: &'static str| {
+        let addr = server.addr();
+        async move {
+            let mut stream = TcpStream::connect(addr).await.unwrap();
+            stream.write_all(bytes.as_bytes()).await.unwrap();
+            stream
+        }
+    };
+    let head = "POST /v1/queues/q/jobs HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n";
+    let mut chunked = TcpStream::connect(server.addr()).await.unwrap();
+    let body = format!("{head}transfer-encoding: chunked\r\n\r\n7d0\r\n{large}\r\n0\r\n\r\n");
+    chunked.write_all(body.as_bytes()).await.unwrap();
+    assert_eq!(read_answer(&mut chunked).await.code(), "body_too_large");
+
+    let mut slow = TcpStream::connect(server.addr()).await.unwrap();
+    slow.write_all(format!("{head}content-length: 10\r\n\r\n{{").as_bytes()).await.unwrap();
+    assert_eq!(read_answer(&mut slow).await.code(), "timeout");
+
+    // Neither silence, nor half a head, nor half of HTTP/2's first words keep a connection open.
+    for bytes in ["", "GET / HT", "PRI * HTTP/2.0\r\n"] {
+        let mut stream = open(bytes).await;
+        assert_ne!(read_answer(&mut stream).await.status, 200, "{bytes:?}");
+    }
+    let (_first, _second) = (open("GET").await, open("GET").await);
+    let mut third = open("GET /livez HTTP/1.1\r\nhost: localhost\r\n\r\n").await;
+    assert_eq!(read_answer(&mut third).await.status, 503);
+    server.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_fetch_whose_client_goes_away_takes_no_job() {
+    let server = start(&[]).await;
+    let mut gone = TcpStream::connect(server.addr()).await.unwrap();
+    let body = r#"{"worker":"gone","queues":["q"],"wait_ms":60000}"#;
+    let head =
+        format!("POST /v1/fetch HTTP/1.1\r\nhost: localhost\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+    gone.write_all(head.as_bytes()).await.unwrap();
+    while server.handle().stats().waiting_fetches == 0 {
+        tokio::task::yield_now().await;
+    }
+    drop(gone);
+    while server.handle().stats().waiting_fetches > 0 {
+        tokio::task::yield_now().await;
+    }
+    call(&server, "POST /v1/queues/q/jobs", r#"{"body":1}"#).await;
+    let here =
+        call(&server, "POST /v1/fetch", r#"{"worker":"here","queues":["q"],"wait_ms":60000}"#).await.json();
+    assert_eq!(here["jobs"][0]["attempt"], 1);
+    server.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_stop_ends_long_polls_with_nothing_and_closes_streams() {
+    let server = start(&[]).await;
+    let mut poll = TcpStream::connect(server.addr()).await.unwrap();
+    let body = r#"{"worker":"w","queues":["q"],"wait_ms":60000}"#;
+    let head =
+        format!("POST /v1/fetch HTTP/1.1\r\nhost: localhost\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+    poll.write_all(head.as_bytes()).await.unwrap();
+    let mut events = TcpStream::connect(server.addr()).await.unwrap();
+    events.write_all(b"GET /v1/events?queue=q HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();
+    events.readable().await.unwrap();
+    while server.handle().stats().waiting_fetches == 0 {
+        tokio::task::yield_now().await;
+    }
+    let (ended, poll, events) =
+        tokio::join!(server.stop(), async move { read_answer(&mut poll).await }, async move {
+            read_answer(&mut events).await
+        });
+    assert_eq!(ended.unwrap(), server::serve::ExitReason::Drained);
+    assert_eq!(poll.json()["jobs"], json!([]));
+    assert!(events.head.contains("text/event-stream"), "{}", events.head);
+}
+
+#[tokio::test]
+async fn the_description_the_table_and_the_router_are_the_same_routes() {
+    let server = start(&[]).await;
+    let document: Value = serde_json::from_str(openapi_document()).unwrap();
+    let mut described = BTreeSet::new();
+    for (path, methods) in document["paths"].as_object().unwrap() {
+        described.extend(
+            methods.as_object().unwrap().keys().map(|method| format!("{} {path}", method.to_uppercase())),
+        );
+    }
+    let table: Vec<_> = routes().iter().map(|route| format!("{} {}", route.method, route.path)).collect();
+    assert_eq!(table.len(), described.len(), "a route is there twice");
+    assert_eq!(table.into_iter().collect::<BTreeSet<_>>(), described);
+    for route in routes().iter().filter(|route| route.path != "/v1/events") {
+        let line = format!("{} {}", route.method, concrete(route.path));
+        let answer = call(&server, &line, "").await;
+        let body: Value = serde_json::from_str(&answer.text).unwrap_or_default();
+        let code = body["code"].as_str().unwrap_or_default();
+        assert!(!matches!(code, "unknown_route" | "method_not_allowed"), "{line}: {}", answer.text);
+        if !route.request.is_empty() {
+            assert!(document["components"]["schemas"][route.request].is_object(), "{line}");
+        }
+    }
+    server.stop().await.unwrap();
+}
+
+#[test]
+fn the_documents_list_every_code_and_every_setting() {
+    let errors = include_str!("../../../docs/errors.md");
+    let table: Vec<_> = errors.lines().filter(|line| line.starts_with("| `")).collect();
+    let expected: Vec<_> = KINDS
+        .iter()
+        .map(|kind| format!("| `{}` | {} | {}. | {} |", kind.code, kind.status, kind.title, kind.help))
+        .collect();
+    assert_eq!(table, expected, "docs/errors.md should hold:\n{}", expected.join("\n"));
+    let settings = include_str!("../../../docs/configuration.md");
+    let table: Vec<_> = settings.lines().filter(|line| line.starts_with("| `")).collect();
+    let expected: Vec<_> = server::config::KEYS
+        .iter()
+        .map(|key| {
+            let default =
+                if key.default.is_empty() { "none".to_owned() } else { format!("`{}`", key.default) };
+            format!("| `{}` | {default} | {} |", key.name, key.help)
+        })
+        .collect();
+    assert_eq!(table, expected, "docs/configuration.md should hold:\n{}", expected.join("\n"));
+}
+
+/// The files are not part of this repository: `JSON_TEST_SUITE` names a checkout of JSONTestSuite.
+#[tokio::test]
+async fn the_json_test_suite_is_judged_as_it_demands() {
+    let Some(folder) = std::env::var_os("JSON_TEST_SUITE") else {
+        eprintln!("skipped: JSON_TEST_SUITE is not set");
+        return;
+    };
+    let server = start(&[]).await;
+    let mut judged = 0;
+    for entry in std::fs::read_dir(std::path::Path::new(&folder).join("test_parsing")).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        let mut body = b"{\"body\":".to_vec();
+        body.extend(std::fs::read(&path).unwrap());
+        body.push(b'}');
+        let answer = send(&server, "POST /v1/queues/q/jobs", &[], &body).await;
+        match name.as_bytes()[0] {
+            b'y' => assert_eq!(answer.status, 201, "{name}: {}", answer.text),
+            b'n' => assert_eq!((answer.status, answer.code().as_str()), (400, "invalid_json"), "{name}"),
+            _ => assert!(matches!(answer.status, 201 | 400), "{name}: {}", answer.text),
+        }
+        judged += 1;
+    }
+    assert!(judged > 300, "{judged} files");
+    server.stop().await.unwrap();
+}

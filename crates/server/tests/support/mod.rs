@@ -1,0 +1,71 @@
+//! A server in memory and the smallest client that can talk to it, so that tests see the very bytes.
+#![allow(dead_code, clippy::unwrap_used, reason = "each test file uses its part, and all of it is test code")]
+
+use serde_json::Value;
+use server::{
+    config::{Config, Sources},
+    serve::Server,
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+
+pub(crate) const TOKEN: &str = "a token of some length";
+
+pub(crate) async fn start(settings: &[(&str, &str)]) -> Server {
+    let own = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+    let mut flags: Vec<_> = [("listen", "127.0.0.1:0"), ("memory", "true")].iter().map(own).collect();
+    flags.extend(settings.iter().map(own));
+    let config = Config::load(&Sources { flags, ..Sources::default() }).unwrap();
+    Server::start(&config).await.unwrap()
+}
+
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) head: String,
+    pub(crate) text: String,
+}
+
+impl Answer {
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap_or_else(|error| panic!("{error}: {}", self.text))
+    }
+
+    pub(crate) fn code(&self) -> String {
+        self.json()["code"].as_str().unwrap_or_default().to_owned()
+    }
+}
+
+/// One request on a connection of its own; `headers` are whole lines.
+pub(crate) async fn send(server: &Server, line: &str, headers: &[&str], body: &[u8]) -> Answer {
+    let mut stream = TcpStream::connect(server.addr()).await.unwrap();
+    let mut head = format!("{line} HTTP/1.1\r\nconnection: close\r\ncontent-length: {}\r\n", body.len());
+    if !headers.iter().any(|header| header.to_lowercase().starts_with("host:")) {
+        head.push_str(&format!("host: {}\r\n", server.addr()));
+    }
+    for header in headers {
+        head.push_str(header);
+        head.push_str("\r\n");
+    }
+    head.push_str("\r\n");
+    let mut bytes = head.into_bytes();
+    bytes.extend_from_slice(body);
+    // A refused request may be answered before all of it is read.
+    let _ = stream.write_all(&bytes).await;
+    read_answer(&mut stream).await
+}
+
+pub(crate) async fn read_answer(stream: &mut TcpStream) -> Answer {
+    let mut bytes = Vec::new();
+    let _ = stream.read_to_end(&mut bytes).await;
+    let text = String::from_utf8_lossy(&bytes).into_owned();
+    let (head, text) = text.split_once("\r\n\r\n").unwrap_or_default();
+    let status = head.split(' ').nth(1).and_then(|word| word.parse().ok()).unwrap_or(0);
+    Answer { status, head: head.to_lowercase(), text: text.to_owned() }
+}
+
+pub(crate) async fn call(server: &Server, line: &str, body: &str) -> Answer {
+    send(server, line, &[], body.as_bytes()).await
+}

@@ -1,0 +1,23 @@
+//! The rules, one file each. A check takes what was recorded and says what is broken; it changes nothing.
+//!
+//! | rule | file | in one line |
+//! |---|---|---|
+//! | I1 | `acked` | what was acknowledged survives what its level covers |
+//! | I2 | `phantom` | nothing happens that nobody asked for, nothing twice, nothing after its end |
+//! | I3 | `order` | the log has no gaps and an index keeps its content; jobs start by priority |
+//! | I4 | `replay` | the state is what a replay from genesis gives, and so is every answer |
+//! | I5 | `leases` | one live lease per job, tokens and attempts rise, a stale token is refused, one final state |
+//! | I7 | `fail_stop` | nobody hears OK after a storage error |
+//! | I9 | `drain` | once healed, everything reaches its end |
+//! | I10 | `damage` | a flipped bit is found or harmless, never served |
+//! | I11 | `early` | nothing starts before its time |
+
+pub(crate) mod acked;
+pub(crate) mod damage;
+pub(crate) mod drain;
+pub(crate) mod early;
+pub(crate) mod fail_stop;
+pub(crate) mod leases;
+pub(crate) mod order;
+pub(crate) mod phantom;
+pub(crate) mod replay;

@@ -1,0 +1,84 @@
+//! I2: nothing happens that nobody asked for, nothing happens twice, nothing starts after its end.
+
+use crate::{
+    history::{Call, Check, Entry, Told, broken, call_of},
+    shadow::Job,
+};
+use compact_str::CompactString;
+use kit::Timestamp;
+use model::{Command, DispatchedJob, Outcome, Reject, Reply};
+
+/// Every command of the log is one that somebody sent, byte for byte, and that nobody was told had not happened.
+pub(crate) fn was_asked_for(entry: &Entry, calls: &[Call]) -> Check {
+    let phantom =
+        |what: &str| broken("I2", format!("position {}: {what}: {:?}", entry.position, entry.envelope));
+    let Some(call) = call_of(&entry.envelope.actor).and_then(|call| calls.get(call)) else {
+        return match &entry.envelope.command {
+            Command::Tick => Ok(()),
+            // What the node hands back for a worker that went away.
+            Command::Settle { settlements }
+                if settlements
+                    .iter()
+                    .all(|s| s.outcome == Outcome::Snooze { after_ms: 0 } && s.push.is_empty()) =>
+            {
+                Ok(())
+            }
+            _ => phantom("nobody sent this"),
+        };
+    };
+    if call.envelope != entry.envelope {
+        return phantom("this is not what was sent");
+    }
+    match (&call.told, &entry.reply) {
+        (Told::NotDone, _) => phantom("its caller was told that it did not happen"),
+        (Told::Done { position, .. }, _) if *position == entry.position => Ok(()),
+        // A fetch that found nothing waits on, and may come again.
+        (Told::Done { .. }, Ok(Reply::Fetched(jobs))) if jobs.is_empty() => Ok(()),
+        (Told::Done { .. }, _) => phantom("it happened at another position, too"),
+        (Told::Nothing | Told::Unknown | Told::Refused(_), _) => Ok(()),
+    }
+}
+
+/// A repeated call brings the first outcome; one with other content is refused.
+pub(crate) fn same_outcome(
+    key: &CompactString,
+    same_content: bool,
+    first: &Reply,
+    now: &Result<Reply, Reject>,
+) -> Check {
+    match now {
+        Ok(reply) if same_content && reply == first => Ok(()),
+        // Of a fetch, the jobs whose leases are still held.
+        Ok(Reply::Fetched(again))
+            if same_content
+                && matches!(first, Reply::Fetched(jobs) if again.iter().all(|job| jobs.contains(job))) =>
+        {
+            Ok(())
+        }
+        Err(Reject::IdempotencyConflict { .. }) if !same_content => Ok(()),
+        other => broken(
+            "I2",
+            format!("key {key} was answered {first:?} and then {other:?} (same content: {same_content})"),
+        ),
+    }
+}
+
+/// What a worker gets is what a client gave.
+pub(crate) fn is_what_was_pushed(job: &Job, given: &DispatchedJob) -> Check {
+    let new = &job.new;
+    let same = given.body.as_ref() == Some(&new.body)
+        && (given.priority, &given.tags, &given.meta) == (new.priority, &new.tags, &new.meta)
+        && (&given.queue, &given.content_type) == (&new.queue, &new.content_type);
+    if same { Ok(()) } else { broken("I2", format!("{new:?} was pushed and {given:?} handed out")) }
+}
+
+/// A job that has ended does not start again.
+pub(crate) fn not_resurrected(job: &Job, given: &DispatchedJob, now: Timestamp) -> Check {
+    if job.ended || job.expired(now) {
+        return broken(
+            "I2",
+            format!("job {} of {} had ended and was handed out again", given.id, given.queue),
+        );
+    }
+    Ok(())
+}

@@ -1,0 +1,95 @@
+//! The seeded simulator: production code on a disk, a clock and callers that misbehave the same way each time.
+//!
+//! ```text
+//!  workload ──► node::Driver ──► node::Writer ──► WatchedLog ──► SegmentLog ──► WatchedFiles ──► FakeFiles
+//!     ▲              │                                 │                                             ▲
+//!     └── answers ◄──┴──► node::Keeper ──► Store       └──► Tee ──► genesis replay ──► Shadow        └── faults
+//! ```
+//!
+//! Everything follows from one seed: what callers do, when they do it, and what goes wrong. What was told to callers, what
+//! the log was given and what it holds after each crash is compared by the rules in `invariants`. A second model
+//! of the jobs' rules, the shadow, is written apart from the core, so that the core is not its own judge.
+
+mod history;
+mod invariants;
+mod plant;
+mod pond;
+mod shadow;
+mod shims;
+mod workload;
+mod world;
+
+pub use history::Violation;
+pub use plant::Planted;
+
+/// What one run does.
+#[derive(Debug, Clone, Copy)]
+pub struct Plan {
+    /// Calls made.
+    pub commands: u64,
+    /// Whether anything goes wrong.
+    pub faults: bool,
+    /// A bug on purpose.
+    pub planted: Option<Planted>,
+    /// Print every step.
+    pub verbose: bool,
+}
+
+impl Plan {
+    /// A run of so many calls, with faults.
+    pub const fn new(commands: u64) -> Self {
+        Self { commands, faults: true, planted: None, verbose: false }
+    }
+}
+
+/// What one run did. The same seed and plan give the same trace, in every build.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Trace {
+    /// Of everything that happened, in order.
+    pub hash: u64,
+    /// Of the last state.
+    pub state: u128,
+    /// Calls made.
+    pub calls: u64,
+    /// Commands in the log.
+    pub positions: u64,
+    /// Answers that were OK.
+    pub acked: u64,
+    /// Processes ended and started again.
+    pub crashes: u64,
+    /// Faults injected, crashes included.
+    pub faults: u64,
+    /// Checkpoints stored.
+    pub checkpoints: u64,
+    /// Simulated time, milliseconds.
+    pub millis: u64,
+}
+
+/// A run that broke a rule.
+#[derive(Debug, Clone)]
+pub struct Failure {
+    /// Its seed.
+    pub seed: u64,
+    /// The step it was found at.
+    pub step: u64,
+    /// What is broken.
+    pub violation: Violation,
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Violation { invariant, what } = &self.violation;
+        write!(f, "seed {} step {}: {invariant}: {what}", self.seed, self.step)
+    }
+}
+
+/// Runs one seed.
+///
+/// # Errors
+/// The first broken rule.
+pub fn simulate(seed: u64, plan: Plan) -> Result<Trace, Failure> {
+    millpond_core::plant::set(plan.planted.and_then(Planted::core));
+    let outcome = world::World::new(seed, plan).run();
+    millpond_core::plant::set(None);
+    outcome
+}

@@ -1,0 +1,394 @@
+//! A second, small model of what jobs go through, written from the rules and not from the core.
+//!
+//! It follows the log's commands and replies and knows, for the *strict* queues, where each job must be. In the other queues
+//! bulk operations, replacements and drops change jobs behind its back; there only leases and bodies are looked at.
+
+use crate::{
+    history::Entry,
+    history::{Check, broken},
+    invariants, workload,
+};
+use compact_str::CompactString;
+use kit::Timestamp;
+use model::{
+    Command, DispatchedJob, JobId, JobRef, LeaseRef, NewJob, Outcome, Pushed, QueueName, QueueSettings,
+    Reject, Reply, Settled, Settlement, State, codec, limits,
+};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Queue and id.
+pub(crate) type Key = (QueueName, JobId);
+
+/// A job as the shadow sees it.
+#[derive(Debug, Clone)]
+pub(crate) struct Job {
+    pub(crate) new: NewJob,
+    /// It must not start before.
+    pub(crate) not_before: Timestamp,
+    pub(crate) expires_at: Option<Timestamp>,
+    pub(crate) attempt: u32,
+    pub(crate) attempts: u32,
+    pub(crate) crashes: u32,
+    pub(crate) max_crashes: u32,
+    pub(crate) lease: Option<Lease>,
+    pub(crate) started: bool,
+    /// It has reached a final state.
+    pub(crate) ended: bool,
+}
+
+/// A lease that has not ended.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Lease {
+    pub(crate) token: u64,
+    pub(crate) until: Timestamp,
+    pub(crate) timeout_at: Timestamp,
+}
+
+#[derive(Debug, Clone)]
+struct Queue {
+    paused: bool,
+    settings: QueueSettings,
+    unique: BTreeMap<CompactString, (JobId, Option<Timestamp>)>,
+}
+
+struct Remembered {
+    content: Vec<u8>,
+    at: Timestamp,
+    reply: Reply,
+}
+
+/// The second model.
+#[derive(Default)]
+pub(crate) struct Shadow {
+    jobs: BTreeMap<Key, Job>,
+    queue_of: BTreeMap<JobId, QueueName>,
+    queues: BTreeMap<QueueName, Queue>,
+    leases: BTreeSet<(Timestamp, u64, Key)>,
+    keys: BTreeMap<CompactString, Remembered>,
+    token: u64,
+    now: Timestamp,
+}
+
+impl Shadow {
+    /// Follows one command of the log, and says where its reply breaks a rule.
+    pub(crate) fn follow(&mut self, entry: &Entry) -> Check {
+        if entry.time < self.now {
+            return broken("I3", format!("time ran backwards at position {}", entry.position));
+        }
+        self.now = entry.time;
+        self.lapse();
+        let Some(key) = &entry.envelope.idempotency_key else { return self.command(entry) };
+        let mut content = Vec::new();
+        codec::encode_command(&entry.envelope.command, &mut content);
+        if let Some(known) = self.keys.get(key)
+            && known.at + limits::IDEMPOTENCY_MS > self.now
+        {
+            return invariants::phantom::same_outcome(
+                key,
+                known.content == content,
+                &known.reply,
+                &entry.reply,
+            );
+        }
+        self.command(entry)?;
+        if let Ok(reply) = &entry.reply {
+            self.keys.insert(key.clone(), Remembered { content, at: self.now, reply: reply.clone() });
+        }
+        Ok(())
+    }
+
+    /// After the drain: whatever is not final by now was lost.
+    pub(crate) fn finish(&mut self, now: Timestamp) -> Check {
+        self.now = self.now.max(now);
+        self.lapse();
+        for ((queue, id), job) in &self.jobs {
+            if workload::strict(queue) && !job.ended && !job.expired(self.now) {
+                return broken(
+                    "I1",
+                    format!("job {id} of {queue} was accepted and reached no final state: {job:?}"),
+                );
+            }
+        }
+        Ok(())
+    }
+
+    /// The job's lease ended by itself.
+    fn lapse(&mut self) {
+        while let Some(first) = self.leases.first()
+            && first.0 <= self.now
+            && let Some((until, token, key)) = self.leases.pop_first()
+        {
+            let Some(job) = self.jobs.get_mut(&key) else { continue };
+            let Some(lease) = job.lease.filter(|lease| lease.token == token && lease.until == until) else {
+                continue;
+            };
+            job.lease = None;
+            job.not_before = Timestamp::ZERO;
+            if lease.timeout_at <= self.now {
+                job.ended = job.attempt >= job.attempts;
+            } else {
+                job.crashes += 1;
+                job.ended = job.crashes >= job.max_crashes || job.attempt >= job.attempts;
+            }
+        }
+    }
+
+    fn key(&self, job: &JobRef) -> Option<Key> {
+        let queue = job.queue.as_ref().or_else(|| self.queue_of.get(&job.id))?;
+        Some((queue.clone(), job.id.clone()))
+    }
+
+    fn job(&mut self, job: &JobRef) -> Option<&mut Job> {
+        let key = self.key(job)?;
+        self.jobs.get_mut(&key)
+    }
+
+    fn command(&mut self, entry: &Entry) -> Check {
+        let reply = match &entry.reply {
+            Ok(reply) => reply,
+            Err(reject) => return self.refused(&entry.envelope.command, reject),
+        };
+        match (&entry.envelope.command, reply) {
+            (Command::Push { jobs }, Reply::Pushed(pushed)) => self.push(jobs, pushed),
+            (Command::Fetch { .. }, Reply::Fetched(jobs)) => self.dispatch(jobs),
+            (Command::Renew { leases, .. }, Reply::Renewed(renewed)) => {
+                leases.iter().zip(renewed).try_for_each(|(lease, renewed)| match renewed {
+                    Ok(renewed) => self.renew(lease, renewed.lease_until),
+                    Err(reject) => self.lease_refused(lease, reject),
+                })
+            }
+            (Command::Settle { settlements }, Reply::Settled(settled)) => {
+                settlements.iter().zip(settled).try_for_each(|(settlement, settled)| match settled {
+                    Ok(settled) => self.settle(settlement, settled),
+                    Err(reject) => self.lease_refused(&settlement.lease, reject),
+                })
+            }
+            (Command::Progress { lease, .. } | Command::Log { lease, .. }, Reply::Done) => {
+                self.held(lease, "reported").map(drop)
+            }
+            (Command::Cancel { job, .. }, Reply::Changed(_)) => {
+                if let Some(job) = self.job(job) {
+                    (job.lease, job.ended) = (None, true);
+                }
+                Ok(())
+            }
+            (Command::Promote { jobs }, Reply::Changed(_)) => {
+                for job in jobs {
+                    if let Some(job) = self.job(job) {
+                        job.not_before = Timestamp::ZERO;
+                    }
+                }
+                Ok(())
+            }
+            (Command::Redrive { jobs }, Reply::Changed(_)) => {
+                jobs.iter().try_for_each(|job| self.redrive(job))
+            }
+            (Command::Remove { jobs }, Reply::Done) => {
+                for job in jobs {
+                    if let Some(key) = self.key(job) {
+                        self.jobs.remove(&key);
+                    }
+                }
+                Ok(())
+            }
+            (Command::Pause { queue }, Reply::Done) => {
+                self.queue(queue).paused = true;
+                Ok(())
+            }
+            (Command::Resume { queue }, Reply::Done) => {
+                self.queue(queue).paused = false;
+                Ok(())
+            }
+            (Command::Configure { queue, .. }, Reply::Configured(settings)) => {
+                self.queue(queue).settings = settings.clone();
+                Ok(())
+            }
+            (Command::Bulk { .. }, Reply::Started(_)) | (Command::Tick, Reply::Done) => Ok(()),
+            (command, reply) => broken("I2", format!("{command:?} was answered with {reply:?}")),
+        }
+    }
+
+    fn refused(&mut self, command: &Command, reject: &Reject) -> Check {
+        match command {
+            Command::Progress { lease, .. } | Command::Log { lease, .. } => self.lease_refused(lease, reject),
+            _ => Ok(()),
+        }
+    }
+
+    fn queue(&mut self, name: &QueueName) -> &mut Queue {
+        self.queues.entry(name.clone()).or_insert_with(|| Queue {
+            paused: false,
+            settings: QueueSettings::DEFAULT,
+            unique: BTreeMap::new(),
+        })
+    }
+
+    fn push(&mut self, jobs: &[NewJob], pushed: &[Pushed]) -> Check {
+        if jobs.len() != pushed.len() {
+            return broken("I2", "a push was answered for another number of jobs");
+        }
+        jobs.iter().zip(pushed).try_for_each(|(new, pushed)| self.push_one(new, pushed))
+    }
+
+    fn push_one(&mut self, new: &NewJob, pushed: &Pushed) -> Check {
+        let now = self.now;
+        let key = (new.queue.clone(), pushed.id.clone());
+        let known = self.jobs.get(&key);
+        let strict = workload::strict(&new.queue);
+        if pushed.deduplicated {
+            return match known {
+                Some(_) => Ok(()),
+                None => broken("I2", format!("a push found job {key:?}, which does not exist")),
+            };
+        }
+        if strict && known.is_some_and(|job| !job.ended && !job.expired(now)) {
+            return broken("I5", format!("a second job {key:?} was made while the first was live"));
+        }
+        if let Some(unique) = &new.unique {
+            let holder = self.queue(&new.queue).unique.get(&unique.key).cloned();
+            if strict
+                && let Some((id, until)) = holder
+                && until.is_none_or(|until| until > now)
+                && self.jobs.get(&(new.queue.clone(), id)).is_some_and(|job| !job.ended && !job.expired(now))
+            {
+                return broken(
+                    "I5",
+                    format!("unique key {} was given to {key:?} while it was held", unique.key),
+                );
+            }
+            let until = (unique.ttl_ms > 0).then(|| now + unique.ttl_ms);
+            self.queue(&new.queue).unique.insert(unique.key.clone(), (pushed.id.clone(), until));
+        }
+        let settings = self.queue(&new.queue).settings.clone();
+        let job = Job {
+            not_before: (now + new.delay_ms).max(new.run_at.unwrap_or(now)),
+            expires_at: new.expires_ms.map(|span| now + span),
+            attempt: 0,
+            attempts: new.attempts.unwrap_or(settings.attempts),
+            crashes: 0,
+            max_crashes: new.max_crashes.unwrap_or(settings.max_crashes),
+            lease: None,
+            started: false,
+            ended: false,
+            new: new.clone(),
+        };
+        if let JobId::Uuid(_) = pushed.id {
+            self.queue_of.insert(pushed.id.clone(), new.queue.clone());
+        }
+        self.jobs.insert(key, job);
+        Ok(())
+    }
+
+    fn dispatch(&mut self, dispatched: &[DispatchedJob]) -> Check {
+        invariants::order::by_priority(dispatched)?;
+        for given in dispatched {
+            let key = (given.queue.clone(), given.id.clone());
+            let paused = self.queue(&given.queue).paused;
+            let Some(job) = self.jobs.get_mut(&key) else {
+                return broken("I2", format!("job {key:?} was handed out and nobody pushed it"));
+            };
+            let strict = workload::strict(&given.queue);
+            invariants::phantom::is_what_was_pushed(job, given)?;
+            if strict {
+                if paused {
+                    return broken("I2", format!("job {key:?} of a paused queue was handed out"));
+                }
+                invariants::phantom::not_resurrected(job, given, self.now)?;
+                invariants::early::may_start(job, given, self.now)?;
+            }
+            invariants::leases::may_be_granted(job, given, self.token, strict)?;
+            self.token = given.lease_token;
+            job.attempt = given.attempt;
+            job.started = true;
+            job.ended = false;
+            let lease =
+                Lease { token: given.lease_token, until: given.lease_until, timeout_at: given.timeout_at };
+            job.lease = Some(lease);
+            self.leases.insert((lease.until, lease.token, key));
+        }
+        Ok(())
+    }
+
+    /// The job of a lease that was accepted.
+    fn held(&mut self, lease: &LeaseRef, verb: &'static str) -> Result<&mut Job, crate::history::Violation> {
+        let Some(job) = self.job(&lease.job) else {
+            return broken("I2", format!("{:?} was {verb} and does not exist", lease.job));
+        };
+        invariants::leases::was_live(job, lease, verb)?;
+        Ok(job)
+    }
+
+    fn lease_refused(&mut self, lease: &LeaseRef, reject: &Reject) -> Check {
+        let now = self.now;
+        let strict = self.key(&lease.job).is_some_and(|(queue, _)| workload::strict(&queue));
+        match self.job(&lease.job) {
+            Some(job) if strict => invariants::leases::refused_rightly(job, lease, reject, now),
+            _ => Ok(()),
+        }
+    }
+
+    fn renew(&mut self, lease: &LeaseRef, until: Timestamp) -> Check {
+        let job = self.held(lease, "renewed")?;
+        let timeout_at = job.lease.map_or(Timestamp::ZERO, |lease| lease.timeout_at);
+        let before = job.lease.map_or(Timestamp::ZERO, |lease| lease.until);
+        if until > timeout_at || until < before {
+            return broken(
+                "I5",
+                format!("lease {lease:?} was renewed from {before} to {until}, past {timeout_at}"),
+            );
+        }
+        job.lease = Some(Lease { token: lease.token, until, timeout_at });
+        if let Some(key) = self.key(&lease.job) {
+            self.leases.insert((until, lease.token, key));
+        }
+        Ok(())
+    }
+
+    fn settle(&mut self, settlement: &Settlement, settled: &Settled) -> Check {
+        let now = self.now;
+        let job = self.held(&settlement.lease, "settled")?;
+        job.lease = None;
+        job.not_before = Timestamp::ZERO;
+        let expected: &[State] = match &settlement.outcome {
+            Outcome::Done { .. } => &[State::Completed],
+            Outcome::Retry { .. } if job.attempt >= job.attempts => &[State::Dead],
+            Outcome::Retry { after_ms, .. } => {
+                job.not_before = now + after_ms.unwrap_or(0);
+                &[State::Retrying, State::Waiting]
+            }
+            Outcome::Fail { .. } => &[State::Dead],
+            Outcome::Snooze { after_ms } => {
+                job.attempt -= 1;
+                job.not_before = now + *after_ms;
+                &[State::Delayed, State::Waiting]
+            }
+            Outcome::Cancel { .. } => &[State::Cancelled],
+        };
+        job.ended = settled.state.is_final();
+        if !expected.contains(&settled.state) {
+            return broken("I5", format!("{settlement:?} led to {}", settled.state));
+        }
+        self.push(&settlement.push, &settled.pushed)
+    }
+
+    fn redrive(&mut self, job: &JobRef) -> Check {
+        let now = self.now;
+        let Some(key) = self.key(job) else { return Ok(()) };
+        let strict = workload::strict(&key.0);
+        if let Some(job) = self.jobs.get_mut(&key) {
+            if strict && !job.ended && !job.expired(now) {
+                return broken("I5", format!("live job {key:?} was redriven"));
+            }
+            (job.attempt, job.crashes, job.expires_at, job.lease) = (0, 0, None, None);
+            (job.ended, job.not_before) = (false, Timestamp::ZERO);
+        }
+        Ok(())
+    }
+}
+
+impl Job {
+    /// It ran out of time before it was started.
+    pub(crate) fn expired(&self, now: Timestamp) -> bool {
+        !self.started && self.expires_at.is_some_and(|at| at <= now)
+    }
+}

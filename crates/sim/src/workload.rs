@@ -1,0 +1,291 @@
+//! What clients and workers do, drawn from a seed.
+
+use bytes::Bytes;
+use compact_str::{CompactString, format_compact};
+use kit::{Backoff, Durability, Timestamp, random::Random};
+use model::{
+    BulkAction, Capacity, Command, DispatchedJob, ErrorInfo, Filter, JobId, JobRef, Keep, LeaseRef, NewJob,
+    OnConflict, OnFull, Outcome, Priority, QueueName, QueuePatch, Settlement, State, Unique,
+};
+
+const QUEUES: u64 = 6;
+/// Queues below this number are strict: see [`strict`].
+const STRICT: u64 = 3;
+/// How many jobs and calls clients remember.
+const REMEMBERED: usize = 400;
+
+/// Queue number `number`.
+pub(crate) fn queue(number: u64) -> QueueName {
+    QueueName::new(&format!("q{number}")).unwrap_or_else(|bad| unreachable!("{bad}"))
+}
+
+/// Every queue.
+pub(crate) fn queues() -> Vec<QueueName> {
+    (0..QUEUES).map(queue).collect()
+}
+
+/// Whether jobs of this queue change only by calls that name them: no bulk operations, no replacements, no drops.
+pub(crate) fn strict(queue: &QueueName) -> bool {
+    queue.as_str() < "q3"
+}
+
+/// A job in a worker's hands, as far as the worker knows.
+#[derive(Debug, Clone)]
+pub(crate) struct Held {
+    pub(crate) lease: LeaseRef,
+}
+
+/// The callers' side: what they remember, and what they do next.
+pub(crate) struct Workload {
+    random: Random,
+    jobs: Vec<JobRef>,
+    /// Keyed calls, to be repeated.
+    keyed: Vec<(CompactString, Command)>,
+    /// Leases that workers hold or held; stale ones stay for late answers.
+    held: Vec<Held>,
+    made: u64,
+}
+
+impl Workload {
+    pub(crate) fn new(random: Random) -> Self {
+        Self { random, jobs: Vec::new(), keyed: Vec::new(), held: Vec::new(), made: 0 }
+    }
+
+    /// How long the next thing takes to come, milliseconds.
+    pub(crate) fn pause_ms(&mut self) -> u64 {
+        if self.random.chance(1, 12) { self.random.below(2_000) } else { self.random.below(8) }
+    }
+
+    /// The level of the next call.
+    pub(crate) fn level(&mut self) -> Durability {
+        match self.random.below(10) {
+            0 => Durability::Memory,
+            1 | 2 => Durability::Os,
+            _ => Durability::Disk,
+        }
+    }
+
+    /// A client heard of a job.
+    pub(crate) fn learn_job(&mut self, queue: &QueueName, id: &JobId) {
+        let named = matches!(id, JobId::Text(_)) || self.random.chance(1, 2);
+        let job = JobRef { queue: named.then(|| queue.clone()), id: id.clone() };
+        remember(&mut self.random, &mut self.jobs, job);
+    }
+
+    /// A worker got a job. Workers that vanish never answer for it.
+    pub(crate) fn learn_lease(&mut self, job: &DispatchedJob) {
+        if self.random.chance(1, 12) {
+            return;
+        }
+        let job_ref = JobRef { queue: Some(job.queue.clone()), id: job.id.clone() };
+        let held = Held { lease: LeaseRef { job: job_ref, token: job.lease_token } };
+        remember(&mut self.random, &mut self.held, held);
+    }
+
+    /// The next call: its command and its key.
+    pub(crate) fn next(&mut self, now: Timestamp) -> (Command, Option<CompactString>) {
+        if !self.keyed.is_empty() && self.random.chance(1, 25) {
+            let (key, command) = self.any_keyed();
+            // Now and then somebody uses a key for something else.
+            let command = if self.random.chance(1, 10) { self.command(now) } else { command };
+            return (command, Some(key));
+        }
+        let command = self.command(now);
+        if !self.random.chance(1, 5) {
+            return (command, None);
+        }
+        self.made += 1;
+        let key = format_compact!("key-{}", self.made);
+        remember(&mut self.random, &mut self.keyed, (key.clone(), command.clone()));
+        (command, Some(key))
+    }
+
+    fn any_keyed(&mut self) -> (CompactString, Command) {
+        let at = self.random.below(self.keyed.len() as u64) as usize;
+        self.keyed[at].clone()
+    }
+
+    fn command(&mut self, now: Timestamp) -> Command {
+        match self.random.below(100) {
+            0..34 => {
+                let count = if self.random.chance(1, 6) { 1 + self.random.below(8) } else { 1 };
+                Command::Push { jobs: (0..count).map(|_| self.new_job(now)).collect() }
+            }
+            34..54 => self.fetch(),
+            54..76 => self.settle(now),
+            76..80 => {
+                let leases = (0..1 + self.random.below(3)).map(|_| self.lease()).collect();
+                Command::Renew { leases, lease_ms: self.lease_ms() }
+            }
+            80..82 => Command::Progress { lease: self.lease(), value: Bytes::from_static(b"{\"done\":1}") },
+            82..84 => Command::Log { lease: self.lease(), lines: vec!["a line".into(), "another".into()] },
+            84..87 => Command::Cancel { job: self.job(), reason: "no longer needed".into() },
+            87..89 => Command::Promote { jobs: vec![self.job()] },
+            89..92 => Command::Redrive { jobs: vec![self.job()] },
+            92 => Command::Remove { jobs: vec![self.job()] },
+            93 => Command::Pause { queue: self.queue() },
+            94..97 => Command::Resume { queue: self.queue() },
+            97 => Command::Configure { queue: self.queue(), patch: QueuePatch::default() },
+            98 => self.configure(),
+            _ => self.bulk(),
+        }
+    }
+
+    fn queue(&mut self) -> QueueName {
+        queue(self.random.below(QUEUES))
+    }
+
+    fn loose_queue(&mut self) -> QueueName {
+        queue(STRICT + self.random.below(QUEUES - STRICT))
+    }
+
+    fn job(&mut self) -> JobRef {
+        let count = self.jobs.len() as u64;
+        match self.jobs.get(self.random.below(count) as usize) {
+            Some(job) if !self.random.chance(1, 40) => job.clone(),
+            _ => JobRef { queue: Some(self.queue()), id: JobId::Text("nobody".into()) },
+        }
+    }
+
+    fn lease(&mut self) -> LeaseRef {
+        let count = self.held.len() as u64;
+        // Mostly one of the newest, which may still be live.
+        let recent = count.saturating_sub(20) * u64::from(self.random.chance(5, 6));
+        let at = recent + self.random.below(count - recent);
+        let lease = self.held.get(at as usize).map(|held| held.lease.clone());
+        let mut lease = lease.unwrap_or_else(|| LeaseRef { job: self.job(), token: 1 });
+        if self.random.chance(1, 40) {
+            lease.token = lease.token.saturating_sub(1 + self.random.below(3));
+        }
+        lease
+    }
+
+    fn lease_ms(&mut self) -> u64 {
+        match self.random.below(4) {
+            0 => 0,
+            1 => 100 + self.random.below(2_000),
+            _ => 5_000 + self.random.below(60_000),
+        }
+    }
+
+    /// The wait of the next fetch, milliseconds.
+    pub(crate) fn wait_ms(&mut self) -> u64 {
+        if self.random.chance(1, 2) { 0 } else { self.random.below(5_000) }
+    }
+
+    fn fetch(&mut self) -> Command {
+        let mut queues: Vec<QueueName> = (0..1 + self.random.below(4)).map(|_| self.queue()).collect();
+        queues.dedup();
+        Command::Fetch { queues, max: 1 + self.random.below(6) as u32, lease_ms: self.lease_ms() }
+    }
+
+    fn settle(&mut self, now: Timestamp) -> Command {
+        let count = if self.random.chance(1, 4) { 1 + self.random.below(4) } else { 1 };
+        Command::Settle { settlements: (0..count).map(|_| self.settlement(now)).collect() }
+    }
+
+    fn settlement(&mut self, now: Timestamp) -> Settlement {
+        let error = ErrorInfo { kind: "TypeError".into(), message: "not a number".into(), stack: "".into() };
+        let wait = [0, 50, 1_000, 20_000][self.random.below(4) as usize];
+        let outcome = match self.random.below(20) {
+            0..11 => Outcome::Done { result: self.random.chance(1, 3).then(|| Bytes::from_static(b"42")) },
+            11..15 => Outcome::Retry { error, after_ms: self.random.chance(1, 2).then_some(wait) },
+            15 => Outcome::Fail { error },
+            16..19 => Outcome::Snooze { after_ms: wait },
+            _ => Outcome::Cancel { reason: "changed its mind".into() },
+        };
+        let pushes = if self.random.chance(1, 5) { 1 + self.random.below(3) } else { 0 };
+        let push = (0..pushes).map(|_| self.new_job(now)).collect();
+        Settlement { lease: self.lease(), outcome, push }
+    }
+
+    fn new_job(&mut self, now: Timestamp) -> NewJob {
+        self.made += 1;
+        let queue = self.queue();
+        let random = &mut self.random;
+        let filler = if random.chance(1, 30) { random.below(3_000) } else { random.below(40) };
+        let body = format!("body {} {}", self.made, "x".repeat(filler as usize));
+        let mut job = NewJob::new(queue, body);
+        if random.chance(1, 5) {
+            job.id = Some(JobId::Text(format_compact!("given-{}", random.below(300))));
+        }
+        if random.chance(1, 4) {
+            job.priority = Priority([0, 50, 150, 200, 7][random.below(5) as usize]);
+        }
+        match random.below(12) {
+            0 | 1 => job.delay_ms = random.below(10_000),
+            2 => job.run_at = Some(now + random.below(100_000)),
+            3 => job.delay_ms = random.below(3_600_000),
+            _ => {}
+        }
+        if random.chance(1, 4) {
+            job.attempts = Some(1 + random.below(4) as u32);
+            job.max_crashes = Some(1 + random.below(3) as u32);
+        }
+        if random.chance(1, 8) {
+            job.timeout_ms = Some(100 + random.below(10_000));
+        }
+        if random.chance(1, 15) {
+            job.expires_ms = Some(1 + random.below(60_000));
+        }
+        if random.chance(1, 8) {
+            job.backoff = Some(match random.below(3) {
+                0 => Backoff::Fixed { delay: random.below(2_000) },
+                1 => Backoff::List { delays: vec![10, 100, 1_000] },
+                _ => Backoff::Exponential { base: 10, cap: 500 },
+            });
+        }
+        if random.chance(1, 8) {
+            let on_conflict = match random.below(3) {
+                0 => OnConflict::Reject,
+                1 if !strict(&job.queue) => OnConflict::Replace,
+                _ => OnConflict::Return,
+            };
+            let ttl_ms = if random.chance(1, 2) { 0 } else { random.below(30_000) };
+            job.unique = Some(Unique { key: format_compact!("u{}", random.below(20)), ttl_ms, on_conflict });
+        }
+        if random.chance(1, 6) {
+            job.tags = vec!["red".into(), "blue".into()];
+            job.meta = vec![("traceparent".into(), "00-1".into())];
+        }
+        job
+    }
+
+    fn configure(&mut self) -> Command {
+        let queue = self.queue();
+        let random = &mut self.random;
+        let mut patch = QueuePatch {
+            attempts: random.chance(1, 2).then(|| 1 + random.below(6) as u32),
+            max_crashes: random.chance(1, 2).then(|| 1 + random.below(4) as u32),
+            lease_ms: random.chance(1, 2).then(|| 1_000 + random.below(30_000)),
+            timeout_ms: random.chance(1, 2).then(|| 5_000 + random.below(300_000)),
+            ..QueuePatch::default()
+        };
+        if !strict(&queue) {
+            let on_full = if random.chance(1, 2) { OnFull::Reject } else { OnFull::DropOldest };
+            patch.capacity = Some(Capacity { jobs: random.below(4) * 60, bytes: 0, on_full });
+            patch.keep_completed = Some(Keep { age_ms: 1 + random.below(60_000), count: random.below(20) });
+        }
+        Command::Configure { queue, patch }
+    }
+
+    fn bulk(&mut self) -> Command {
+        let queue = self.loose_queue();
+        let random = &mut self.random;
+        let all = [BulkAction::Purge, BulkAction::Redrive, BulkAction::Remove, BulkAction::Cancel];
+        let filter = Filter {
+            state: random.chance(1, 6).then_some(State::Waiting),
+            tag: random.chance(1, 4).then(|| "red".into()),
+            ..Filter::default()
+        };
+        Command::Bulk { queue, action: all[random.below(4) as usize], filter }
+    }
+}
+
+/// Keeps the newest, and some of the old ones.
+fn remember<T>(random: &mut Random, list: &mut Vec<T>, item: T) {
+    if list.len() >= REMEMBERED {
+        list.remove(random.below(list.len() as u64 / 2) as usize);
+    }
+    list.push(item);
+}
