@@ -1,0 +1,36 @@
+Feature: A job that cannot be done is kept, and can be tried again
+  After its last attempt a job is dead. It keeps its body, its error and its history until somebody decides.
+
+  Background:
+    Given a running server
+
+  Scenario: The last attempt makes a job dead
+    Given the job "pay-1" in "payments" with the options {"attempts":1}
+    When a worker fetches from "payments"
+    And the worker reports the error "card declined"
+    Then the job "pay-1" in "payments" is dead
+    And its error is "card declined"
+
+  Scenario: A handler may know that trying again is useless
+    Given the job "pay-1" in "payments" was fetched by a worker
+    When the worker fails it for good with the error "no such account"
+    Then the job "pay-1" in "payments" is dead
+
+  Scenario: A dead job is given another life
+    Given the dead job "pay-1" in "payments"
+    When I redrive the job "pay-1" in "payments"
+    Then the job "pay-1" in "payments" is waiting
+    When a worker fetches from "payments"
+    Then it gets the job "pay-1" as attempt 1
+
+  Scenario: All dead jobs of a queue at once
+    Given the dead job "pay-1" in "payments"
+    And the dead job "pay-2" in "payments"
+    When I redrive everything dead in "payments"
+    Then before long "payments" has 2 waiting jobs
+
+  Scenario: The command line shows what is dead
+    Given the dead job "pay-1" in "payments"
+    When I run "millpond dead payments"
+    Then the command succeeds
+    And it prints "pay-1"
