@@ -94,9 +94,12 @@ fn sources(name: &str, text: &str, wrong: &mut Vec<String>) {
     if root_file && !name.contains("/tests/") && !text.starts_with("//!") && !text.starts_with("#!") {
         wrong.push(format!("{name}: begin with `//!` and say what is here"));
     }
-    for open in
-        [concat!("todo", "!("), concat!("unimplemented", "!("), concat!("FIX", "ME"), concat!("#[ign", "ore]")]
-    {
+    for open in [
+        concat!("todo", "!("),
+        concat!("unimplemented", "!("),
+        concat!("FIX", "ME"),
+        concat!("#[ign", "ore]"),
+    ] {
         if text.contains(open) {
             wrong.push(format!("{name}: `{open}` is left open; finish it or take it out"));
         }
