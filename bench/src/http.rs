@@ -34,8 +34,9 @@ fn measure(bytes: usize) -> Result<(f64, f64)> {
     let cpu = process::cpu_seconds(server.pid())?;
     let started = Instant::now();
     std::thread::scope(|scope| {
+        let server = &server;
         let clients: Vec<_> =
-            (0..CLIENTS).map(|number| scope.spawn(|| client(&server, number, bytes))).collect();
+            (0..CLIENTS).map(|number| scope.spawn(move || client(server, number, bytes))).collect();
         for client in clients {
             client.join().map_err(|_| "a client panicked")??;
         }
