@@ -44,10 +44,6 @@ fn target() -> PathBuf {
     env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
 }
 
-fn has(crate_name: &str) -> bool {
-    root().join("crates").join(crate_name).join("Cargo.toml").is_file()
-}
-
 fn cargo(words: &[&str]) -> Outcome {
     run(Command::new("cargo").args(words).current_dir(root()))
 }
@@ -77,18 +73,13 @@ fn deny() -> Outcome {
     cargo(&["deny", "--offline", "check", "bans", "licenses", "sources"])
 }
 
+/// The simulator compiles hooks for planted bugs into the core, so the binary that users get is never built together with it.
 fn release() -> Outcome {
-    let mut words = vec!["build", "--release", "--package", "server", "--package", "faults"];
-    if has("sim") {
-        words.extend(["--package", "sim"]);
-    }
-    cargo(&words)
+    cargo(&["build", "--release", "--package", "server", "--package", "faults"])?;
+    cargo(&["build", "--release", "--package", "sim"])
 }
 
 fn built(name: &str, words: &[&str]) -> Outcome {
-    if !has(name) {
-        return Ok(Done::Skipped(format!("there is no crate {name} yet")));
-    }
     let folder = target().join("release");
     run(Command::new(folder.join(name))
         .args(words)

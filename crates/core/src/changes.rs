@@ -178,3 +178,42 @@ impl Shard {
         visit(record::META_KEY, &record::meta(self.id, &self.counters));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::EVICTABLE_SLACK;
+    use crate::tests::check;
+
+    #[test]
+    fn what_came_and_went_between_two_checkpoints_is_never_written() {
+        let mut shard = check("0s push mail id=a").shard;
+        assert_eq!(shard.dirty(), 0);
+        let mut apply = |second: u64, command| {
+            let at = kit::Timestamp(crate::tests::EPOCH + second * 1_000);
+            let actor = model::Actor::default();
+            let envelope = model::Envelope { actor, idempotency_key: None, command };
+            let position = shard.position() + 1;
+            shard.apply(position, at, &envelope, &mut crate::Effects::default()).unwrap()
+        };
+        let queue = model::QueueName::new("mail").unwrap();
+        let named =
+            |id: &str| vec![model::JobRef { queue: Some(queue.clone()), id: model::JobId::Text(id.into()) }];
+        let mut job = model::NewJob::new(queue.clone(), vec![0; 5_000]);
+        job.id = Some(model::JobId::Text("b".into()));
+        apply(1, model::Command::Push { jobs: vec![job] });
+        apply(2, model::Command::Remove { jobs: named("b") });
+        assert!(shard.dirty_bytes() < 1_000, "{}", shard.dirty_bytes());
+        let keys: Vec<_> = shard.take_changes().records.into_iter().map(|(key, _)| key[0]).collect();
+        assert_eq!(keys, *b"qm", "the queue's totals and the counters");
+    }
+
+    #[test]
+    fn the_names_of_gone_bodies_do_not_pile_up_behind_one_that_stays() {
+        let mut script = check("0s push mail id=stays delay=30d");
+        for second in 1..2 * EVICTABLE_SLACK as u64 {
+            script.line(&format!("{second}s push mail id=a"));
+            script.line(&format!("{second}s remove a"));
+        }
+        assert!(script.shard.dirty.evictable.len() <= EVICTABLE_SLACK + 2);
+    }
+}

@@ -14,7 +14,7 @@ impl Shard {
         let mut bytes = vec![0u64; self.queues.len()];
         let mut cold = vec![0u64; self.queues.len()];
         let mut waiting = vec![0u64; self.queues.len()];
-        let (mut timers, mut given, mut resident, mut retention) = (0, 0, 0, 0);
+        let (mut timers, mut given, mut unique, mut resident, mut retention) = (0, 0, 0, 0, 0);
         for (slot, job) in self.jobs.iter() {
             let fail = |what: &str| Err(format!("job {} ({}): {what}", job.sequence, job.state));
             let queue = &self.queues[job.queue as usize];
@@ -62,9 +62,11 @@ impl Shard {
             }
             if let Some(key) = job.asked.as_ref().and_then(|asked| asked.unique_key.clone())
                 && !job.state.is_final()
-                && self.unique.get(&(job.queue, key)) != Some(&job.sequence)
             {
-                return fail("it does not hold its unique key");
+                unique += 1;
+                if self.unique.get(&(job.queue, key)) != Some(&job.sequence) {
+                    return fail("it does not hold its unique key");
+                }
             }
         }
         for (index, queue) in self.queues.iter().enumerate() {
@@ -92,6 +94,8 @@ impl Shard {
         let sums = [
             ("timers", self.timers.len(), timers),
             ("retention timers", self.retention.len(), retention),
+            ("unique keys", self.unique.len(), unique),
+            ("calls", self.idempotency.len(), self.idempotency.iter().count()),
             ("given ids", self.by_given_id.len(), given),
             ("body bytes", self.dirty.bodies_resident as usize, resident as usize),
         ];

@@ -165,10 +165,11 @@ mod tests {
         for call in 0..40 {
             script.line(&format!("1s push mail id=a key=k{call}"));
         }
-        script.line("2d tick");
+        // The key has expired, though it is not yet its turn to be forgotten.
+        assert_eq!(script.line("86401s push mail id=b key=k39"), "b waiting");
         assert_eq!(script.shard.stats().idempotency_keys, 24);
-        script.line("2d tick");
-        script.line("2d tick");
+        script.line("3d tick");
+        script.line("3d tick");
         assert_eq!(script.shard.stats().idempotency_keys, 0);
     }
 }

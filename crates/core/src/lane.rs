@@ -191,4 +191,25 @@ mod tests {
             }
         }
     }
+
+    #[test]
+    fn it_can_be_drained_from_its_end_or_its_middle() {
+        let whole: Vec<u64> = (1..=1_600).collect();
+        let backwards = whole.iter().rev().copied().collect::<Vec<_>>();
+        let middle_first = [&whole[500..1_100], &whole[1_100..], &whole[..500]].concat();
+        for way in [whole.clone(), backwards, middle_first] {
+            let mut lane = Lane::default();
+            whole.iter().for_each(|order| lane.push(*order, *order as u32));
+            let mut left: BTreeMap<u64, u32> = whole.iter().map(|order| (*order, *order as u32)).collect();
+            for order in way {
+                assert!(lane.remove(order) && !lane.remove(order));
+                left.remove(&order);
+                assert_eq!(lane.len(), left.len() as u64);
+                assert_eq!(lane.first(), left.first_key_value().map(|(order, slot)| (*order, *slot)));
+                assert_eq!(lane.rank(order), left.range(..order).count() as u64);
+            }
+            lane.push(1_601, 7);
+            assert_eq!(lane.first(), Some((1_601, 7)));
+        }
+    }
 }

@@ -303,7 +303,7 @@ impl Shard {
                 limit: limits::SELECTION_MAX as u64,
             });
         }
-        let mut slots = Vec::with_capacity(jobs.len());
+        let (mut slots, mut seen) = (Vec::with_capacity(jobs.len()), BTreeSet::new());
         for job in jobs {
             let slot = self.known_job(job)?;
             let found = &self.jobs[slot];
@@ -312,7 +312,7 @@ impl Shard {
                 state: found.state,
                 wanted,
             })?;
-            if !slots.contains(&slot) || jobs.len() == 1 {
+            if seen.insert(slot) {
                 slots.push(slot);
             }
         }

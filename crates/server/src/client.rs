@@ -146,8 +146,7 @@ impl Client {
     ) -> Result<Bytes, ClientError> {
         let request = self.request(method, path, body.into(), &extras)?;
         let answered = tokio::time::timeout(CALL_TIMEOUT + extras.patience, self.exchange(request)).await;
-        let (status, headers, bytes) =
-            answered.map_err(|_| self.no_answer(&"it took too long".to_owned()))??;
+        let (status, headers, bytes) = answered.map_err(|_| self.no_answer("it took too long"))??;
         if status.is_success() { Ok(bytes) } else { Err(self.refusal(status, &headers, &bytes)) }
     }
 

@@ -1,5 +1,7 @@
 //! Imports: exactly one job of every row, whatever is killed in between.
 
+#![allow(clippy::unwrap_used, reason = "test code")]
+
 mod cli_support;
 
 use cli_support::{Ran, Server};
@@ -19,7 +21,7 @@ fn places() -> &'static str {
 fn a_csv_file_becomes_one_job_a_row_once() {
     let server = Server::start();
     fs::write(server.path().join("places.csv"), places()).unwrap();
-    let first = server.json(&["import", "places", "places.csv", "--batch", "300"]);
+    let first = server.json(&["import", "places", "places.csv", "--batch", "300", "--in-flight", "1"]);
     assert_eq!((&first["added"], &first["rejected"]), (&2_000.into(), &0.into()), "{first}");
     let again = server.json(&["import", "places", "places.csv"]);
     assert_eq!(again["already_imported"], true);

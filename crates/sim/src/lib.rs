@@ -55,6 +55,8 @@ pub struct Trace {
     pub positions: u64,
     /// Answers that were OK.
     pub acked: u64,
+    /// Calls that were told "not now": overloaded, or the disk was full.
+    pub put_off: u64,
     /// Processes ended and started again.
     pub crashes: u64,
     /// Faults injected, crashes included.
@@ -86,10 +88,15 @@ impl std::fmt::Display for Failure {
 /// Runs one seed.
 ///
 /// # Errors
-/// The first broken rule.
+/// The first broken rule. A panic breaks one, too.
 pub fn simulate(seed: u64, plan: Plan) -> Result<Trace, Failure> {
     millpond_core::plant::set(plan.planted.and_then(Planted::core));
-    let outcome = world::World::new(seed, plan).run();
+    let outcome = std::panic::catch_unwind(|| world::World::new(seed, plan).run());
     millpond_core::plant::set(None);
-    outcome
+    outcome.unwrap_or_else(|panic| {
+        let what = panic.downcast_ref::<String>().cloned();
+        let what =
+            what.or_else(|| panic.downcast_ref::<&str>().map(|text| text.to_string())).unwrap_or_default();
+        Err(Failure { seed, step: 0, violation: Violation { invariant: "panic", what } })
+    })
 }

@@ -78,13 +78,14 @@ fn run(first: u64, seeds: u64, commands: u64) -> ExitCode {
         println!("{failure}");
     }
     println!(
-        "{} of {seeds} seeds hold in {:.1} s: {} calls, {} commands logged, {} acknowledged, {} faults, {} crashes, \
+        "{} of {seeds} seeds hold in {:.1} s: {} calls, {} commands logged, {} acknowledged, {} put off, {} faults, {} crashes, \
          {} checkpoints, {:.1} simulated hours; trace and state hash {hash:016x}",
         traces.len(),
         began.elapsed().as_secs_f64(),
         sum(|trace| trace.calls),
         sum(|trace| trace.positions),
         sum(|trace| trace.acked),
+        sum(|trace| trace.put_off),
         sum(|trace| trace.faults),
         sum(|trace| trace.crashes),
         sum(|trace| trace.checkpoints),

@@ -48,7 +48,7 @@ impl Machine {
             zero_ahead: [0, 4 << 10][random.below(2) as usize],
         };
         let options = Options {
-            pending_max: [64, 1_024][random.below(2) as usize],
+            pending_max: [6, 1_024][random.below(2) as usize],
             waiters_max: 16,
             body_budget: [2_000, 1 << 20][random.below(2) as usize],
             checkpoint_bytes: 4_000 << random.below(6),

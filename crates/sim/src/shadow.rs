@@ -249,7 +249,10 @@ impl Shadow {
             if strict
                 && let Some((id, until)) = holder
                 && until.is_none_or(|until| until > now)
-                && self.jobs.get(&(new.queue.clone(), id)).is_some_and(|job| !job.ended && !job.expired(now))
+                && self
+                    .jobs
+                    .get(&(new.queue.clone(), id))
+                    .is_some_and(|job| job.asked_for(&unique.key) && !job.ended && !job.expired(now))
             {
                 return broken(
                     "I5",
@@ -387,6 +390,11 @@ impl Shadow {
 }
 
 impl Job {
+    /// It was pushed with this unique key. A later job may have the same given id and another key, or none.
+    fn asked_for(&self, key: &CompactString) -> bool {
+        self.new.unique.as_ref().is_some_and(|unique| unique.key == *key)
+    }
+
     /// It ran out of time before it was started.
     pub(crate) fn expired(&self, now: Timestamp) -> bool {
         !self.started && self.expires_at.is_some_and(|at| at <= now)

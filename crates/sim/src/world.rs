@@ -211,6 +211,7 @@ impl World {
             Err(CallError::TooDurable { .. }) => return broken("I1", "the log keeps less than `disk`"),
             Err(CallError::Unknown { .. }) => Told::Unknown,
         };
+        self.trace.put_off += u64::from(told == Told::NotDone);
         let value = match &told {
             Told::Done { reply, position } => hash_of(reply) ^ *position,
             Told::Refused(reject) => reject.code().len() as u64,
@@ -361,7 +362,7 @@ impl World {
 
     fn checkpoint(&mut self) {
         let Some(pond) = &mut self.pond else { return };
-        if !pond.driver.checkpoint_due().is_some_and(|due| due <= self.now) {
+        if pond.driver.checkpoint_due().is_none_or(|due| due > self.now) {
             return;
         }
         let Some(snapshot) = pond.driver.snapshot() else { return };
@@ -397,7 +398,7 @@ impl World {
             12 => self.machine.disk.inject(Operation::Write, nth, Damage::Interrupted),
             13 => {
                 self.machine.disk.set_capacity(Some(0));
-                self.full_until = self.step + 1 + self.faults.below(60);
+                self.full_until = self.step + 1 + self.faults.below(400);
             }
             14 => {
                 let kinds = [Fault::Full, Fault::FailBefore, Fault::FailAfter];
@@ -522,6 +523,7 @@ impl World {
         }
         self.plan.faults = false;
         for queue in workload::queues() {
+            self.advance(true)?;
             self.call(Command::Resume { queue }, None, Durability::Disk)?;
         }
         for _ in 0..DRAIN_ROUNDS_MAX {

@@ -176,6 +176,18 @@ mod tests {
     }
 
     #[test]
+    fn a_worker_lost_before_its_timeout_is_a_crash_however_late_it_is_noticed() {
+        check(
+            "
+            0s  push mail id=a timeout=20s
+            0s  fetch mail lease=10s     -> a 1/5 t1
+            60s tick
+            60s show a                   -> waiting 1/5 crashes 1
+        ",
+        );
+    }
+
+    #[test]
     fn an_attempt_that_runs_too_long_failed() {
         check(
             "

@@ -271,10 +271,10 @@ impl Shard {
             if capacity.on_full != OnFull::DropOldest || !over {
                 return;
             }
-            let Some((_, oldest)) = home.waiting_lanes().next_back().and_then(|(_, lane)| lane.first())
-            else {
-                return;
-            };
+            // Jobs of this very command are at the ends of their lanes. None of them goes, or its answer would not be true.
+            let older = |(_, slot): &(u64, u32)| self.jobs[*slot].position != context.position;
+            let oldest = home.waiting_lanes().rev().find_map(|(_, lane)| lane.first().filter(older));
+            let Some((_, oldest)) = oldest else { return };
             let reason = ErrorInfo {
                 kind: "dropped".into(),
                 message: "the queue was full".into(),
@@ -560,6 +560,20 @@ mod tests {
             2s push mail x2                                  -> ! queue_full
             2s push mail id=e                                -> e waiting
             2s show d                                        -> cancelled 0/5
+        ",
+        );
+    }
+
+    #[test]
+    fn a_push_does_not_drop_its_own_jobs() {
+        check(
+            "
+            0s configure mail jobs=3 full=drop                     -> configured
+            0s push mail id=a p=0 ; mail id=b p=0                  -> a waiting, b waiting
+            1s push mail id=c p=low ; mail id=d p=low              -> c waiting, d waiting
+            1s upcoming mail                                       -> b c d
+            2s push mail id=e p=0 ; mail id=f p=0 ; mail id=g p=0  -> e waiting, f waiting, g waiting
+            2s upcoming mail                                       -> e f g
         ",
         );
     }

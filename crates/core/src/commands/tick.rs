@@ -20,14 +20,8 @@ impl Shard {
     /// It runs before the command so that a job due at 12:00 stands in line before one pushed at 12:01, however late the tick is.
     pub(crate) fn advance(&mut self, context: &mut Context<'_>) -> usize {
         self.idempotency.expire(context.now, EXPIRED_KEYS_MAX);
-        #[cfg(feature = "plant")]
-        let early = if crate::plant::is(crate::plant::Bug::FireEarly) { 1_000 } else { 0 };
         let engine = Actor::default();
         let mut quiet = context.unattended(&engine);
-        #[cfg(feature = "plant")]
-        {
-            quiet.now = quiet.now + early;
-        }
         let work = self.advance_as(&mut quiet);
         let ready = quiet.ready;
         context.ready = ready;
@@ -36,9 +30,12 @@ impl Shard {
 
     fn advance_as(&mut self, context: &mut Context<'_>) -> usize {
         let mut work = 0;
+        let horizon = context.now;
+        #[cfg(feature = "plant")]
+        let horizon = horizon + if crate::plant::is(crate::plant::Bug::FireEarly) { 1_000 } else { 0 };
         while work < limits::TICK_WORK_MAX
             && let Some(&(due, sequence)) = self.timers.first()
-            && due <= context.now
+            && due <= horizon
         {
             let slot = self.slot_of(sequence).expect("a timer belongs to a job");
             self.fire(slot, context);
@@ -73,7 +70,8 @@ impl Shard {
             State::Delayed | State::Retrying => {
                 self.wait(slot, Change::new(State::Waiting, Cause::Due), context)
             }
-            State::Active if job.run.as_ref().is_some_and(|run| run.timeout_at <= context.now) => {
+            // A lease renewed up to the timeout was held by a live worker; one that ended before was lost, however late that is seen.
+            State::Active if job.run.as_ref().is_some_and(|run| run.timeout_at <= run.lease_until) => {
                 let message = format!("the attempt ran longer than {} ms", job.timeout_ms);
                 let error =
                     ErrorInfo { kind: "timeout".into(), message: message.into(), ..ErrorInfo::default() };

@@ -235,7 +235,7 @@ fn whatever_is_asked_the_shard_stays_consistent() {
                 .check()
                 .unwrap_or_else(|what| panic!("seed {seed}, command {position}, {envelope:?}: {what}"));
         }
-        assert!(shard.stats().jobs > 20, "seed {seed} played with nothing");
+        assert!(shard.counters.sequence > 200, "seed {seed} played with nothing");
     }
 }
 

@@ -207,6 +207,8 @@ impl Script {
         twin.check().unwrap();
         assert_eq!(self.shard.state_hash(), twin.state_hash(), "a restored shard hashes the same");
         save(&mut self.shard, &mut self.store);
+        let bodies = self.store.keys().filter(|key| key[0] == Restore::BODY_PREFIX).count();
+        assert_eq!(bodies, self.shard.jobs.len(), "the store has the body of every job and of no other");
         self.heard = effects.list;
         self.log.push((at, envelope));
         reply

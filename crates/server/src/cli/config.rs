@@ -124,6 +124,6 @@ fn values(config: &ServerConfig) -> Vec<(&'static str, String)> {
 
 fn size(size: &ByteSize) -> String {
     let units = [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
-    let unit = units.into_iter().find(|(bytes, _)| size.0 > 0 && size.0 % bytes == 0);
+    let unit = units.into_iter().find(|(bytes, _)| size.0 > 0 && size.0.is_multiple_of(*bytes));
     unit.map_or(size.0.to_string(), |(bytes, name)| format!("{}{name}", size.0 / bytes))
 }

@@ -81,12 +81,15 @@ pub(crate) fn next_page(cursor: Option<Value>) -> Option<String> {
     }
 }
 
+/// Jobs pushed and completed a second.
+pub(crate) type Rates<'a> = dyn Fn(&Queue) -> (f64, f64) + 'a;
+
 /// A table of queues; with `per_second`, also how fast each moves.
 pub(crate) fn overview(
     style: Style,
     queues: &[Queue],
     now: Timestamp,
-    per_second: Option<&dyn Fn(&Queue) -> (f64, f64)>,
+    per_second: Option<&Rates<'_>>,
 ) -> String {
     let mut heading = vec!["queue"];
     let columns = [

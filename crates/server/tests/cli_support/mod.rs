@@ -1,5 +1,5 @@
 //! A server and a command line, as a user has them.
-#![allow(dead_code, reason = "each test file uses its part")]
+#![allow(dead_code, clippy::unwrap_used, reason = "each test file uses its part, and all of it is test code")]
 
 use serde_json::Value;
 use std::{
@@ -9,7 +9,7 @@ use std::{
 };
 use tempfile::TempDir;
 
-pub fn millpond() -> Command {
+pub(crate) fn millpond() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_millpond"));
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("MILLPOND_") {
@@ -20,14 +20,14 @@ pub fn millpond() -> Command {
 }
 
 /// A running `millpond serve` with a folder of its own; killed when dropped.
-pub struct Server {
+pub(crate) struct Server {
     pub url: String,
     pub folder: TempDir,
     child: Child,
 }
 
 impl Server {
-    pub fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let folder = TempDir::new().unwrap();
         let data = folder.path().join("data");
         let mut child = millpond()
@@ -45,37 +45,37 @@ impl Server {
         Self { url: url.to_owned(), folder, child }
     }
 
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         self.folder.path()
     }
 
     /// A command against this server, in its folder.
-    pub fn command(&self, arguments: &[&str]) -> Command {
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = millpond();
         command.args(["--url", &self.url]).args(arguments).current_dir(self.path()).stdin(Stdio::null());
         command
     }
 
-    pub fn run(&self, arguments: &[&str]) -> Ran {
+    pub(crate) fn run(&self, arguments: &[&str]) -> Ran {
         Ran::of(self.command(arguments).output().unwrap())
     }
 
     /// Runs a command that must succeed, and reads what it prints as JSON.
-    pub fn json(&self, arguments: &[&str]) -> Value {
+    pub(crate) fn json(&self, arguments: &[&str]) -> Value {
         let ran = self.run(&[arguments, &["--json"]].concat());
         assert_eq!(ran.code, 0, "{arguments:?}: {ran:?}");
         serde_json::from_str(&ran.out).unwrap_or_else(|error| panic!("{arguments:?}: {error}: {ran:?}"))
     }
 
     /// What was ever pushed to a queue.
-    pub fn pushed(&self, queue: &str) -> u64 {
+    pub(crate) fn pushed(&self, queue: &str) -> u64 {
         let queues = self.json(&["queues"]);
         let found = queues["queues"].as_array().unwrap().iter().find(|found| found["name"] == queue).cloned();
         found.map_or(0, |found| found["pushed_total"].as_u64().unwrap())
     }
 
     /// All jobs of a queue.
-    pub fn jobs(&self, queue: &str) -> Vec<Value> {
+    pub(crate) fn jobs(&self, queue: &str) -> Vec<Value> {
         self.json(&["jobs", queue, "--all"])["jobs"].as_array().unwrap().clone()
     }
 }
@@ -89,14 +89,14 @@ impl Drop for Server {
 
 /// What a command said.
 #[derive(Debug)]
-pub struct Ran {
+pub(crate) struct Ran {
     pub code: i32,
     pub out: String,
     pub err: String,
 }
 
 impl Ran {
-    pub fn of(output: Output) -> Self {
+    pub(crate) fn of(output: Output) -> Self {
         Self {
             code: output.status.code().unwrap_or(-1),
             out: String::from_utf8(output.stdout).unwrap(),

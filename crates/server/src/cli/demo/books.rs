@@ -146,7 +146,7 @@ impl Books {
             print::count(self.lost()),
         ));
         let mut suggest = |command: String, why: &str| {
-            out.push_str(&format!("  {command:<58} {}\n", style.dim(why)));
+            out.push_str(&format!("  {command}  {}\n", style.dim(why)));
         };
         if let Some(queue) = dead_in {
             suggest(format!("{millpond} dead {}", queue.name), "the order that no carrier takes");

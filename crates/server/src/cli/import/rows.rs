@@ -55,7 +55,7 @@ pub(super) struct Rules {
 
 /// A file of rows.
 pub(super) enum Rows {
-    Csv(Csv),
+    Csv(Box<Csv>),
     Ndjson(Ndjson),
     /// The first so many of another's.
     Limited(Box<Rows>, u64),

@@ -113,8 +113,8 @@ impl Source {
                 let heading = Csv::new(Input::new(whole, 0, 1), rules).map_err(failed)?;
                 let csv = heading.map_err(|reason| Failure::Usage(format!("{name}: {reason}")))?;
                 match later {
-                    Some(later) => return Ok(Rows::Csv(csv.resume(later, place))),
-                    None => Rows::Csv(csv),
+                    Some(later) => return Ok(Rows::Csv(Box::new(csv.resume(later, place)))),
+                    None => Rows::Csv(Box::new(csv)),
                 }
             }
         };
