@@ -17,9 +17,6 @@ const BLOCK: usize = 4 << 10;
 const BANDWIDTH_BYTES: usize = 256 << 20;
 const ROUND_TRIPS: u32 = 20_000;
 
-/// The name of the row that others compare with.
-pub(crate) const FLUSH: &str = "flush of 4 KiB";
-
 pub(crate) fn run(plan: &Plan, report: &mut Report) -> Result<()> {
     let folder = tempfile::tempdir()?;
     let mut rounds = (Vec::new(), Vec::new(), Vec::new());
@@ -28,13 +25,14 @@ pub(crate) fn run(plan: &Plan, report: &mut Report) -> Result<()> {
         rounds.1.push(bandwidth_mib(&folder.path().join("bandwidth"))?);
         rounds.2.push(round_trips()?);
     }
-    report.add(FLUSH, "over written blocks, fdatasync", "µs", rounds.0);
+    report.add("flush of 4 KiB", "over written blocks, fdatasync", "µs", rounds.0);
     report.add("write bandwidth", "1 MiB writes, one flush at the end", "MiB/s", rounds.1);
     report.add("loopback round trips", "100 bytes, one connection, two threads", "/s", rounds.2);
     Ok(())
 }
 
-fn flush_us(path: &std::path::Path) -> Result<f64> {
+/// Microseconds of one small write and its flush.
+pub(crate) fn flush_us(path: &std::path::Path) -> Result<f64> {
     let file = File::create(path)?;
     let block = [7_u8; BLOCK];
     for index in 0..FLUSHES {
