@@ -124,7 +124,7 @@ impl Shadow {
             };
             job.lease = None;
             job.not_before = Timestamp::ZERO;
-            if lease.timeout_at <= self.now {
+            if lease.timeout_at <= lease.until {
                 job.ended = job.attempt >= job.attempts;
             } else {
                 job.crashes += 1;

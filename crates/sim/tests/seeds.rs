@@ -6,6 +6,11 @@ use sim::{Plan, Planted, simulate};
 const REGRESSIONS: &[(u64, u64, &str)] = &[
     (12, 1_000, "a remembered fetch held the bodies that happened to be in memory"),
     (4, 1_000, "a flipped bit in the newest record, before the mark behind it was durable"),
+    (
+        208,
+        5_000,
+        "a large first append left an empty segment behind, and the next opening took the log for broken",
+    ),
     (1_000, 600, "the shadow took a later job of the same given id for the holder of a unique key"),
 ];
 

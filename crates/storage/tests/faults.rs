@@ -569,3 +569,30 @@ fn opening_again_and_again_does_not_grow_the_directory() {
     let bytes: usize = files.list().unwrap().iter().map(|name| files.bytes(name).unwrap().len()).sum();
     assert!(bytes < 40 << 10, "{bytes}");
 }
+
+#[test]
+fn a_file_that_holds_no_record_yet_is_replaced_when_an_append_does_not_fit() {
+    let files = FakeFiles::new();
+    let mut log = open(&files).unwrap();
+    append(&mut log, 40).unwrap();
+    log.flush(Durability::Disk).unwrap();
+    let large = vec![7; 10_000];
+    // Each opening starts a file, and each time its first append is too large for it.
+    for _ in 0..3 {
+        log.close().unwrap();
+        log = open(&files).unwrap();
+        append(&mut log, 1).unwrap();
+        log.append(&[Entry { shard: 0, payload: &large }]).unwrap();
+        log.flush(Durability::Disk).unwrap();
+        log.close().unwrap();
+        log = open(&files).unwrap();
+        log.append(&[Entry { shard: 0, payload: &large }]).unwrap();
+        log.flush(Durability::Disk).unwrap();
+    }
+    drop(log);
+    let mut log = open(&files).unwrap();
+    let next = log.next();
+    assert_eq!(records(&log, 1).unwrap().len() as u64 + 1, next);
+    log.close().unwrap();
+    assert_eq!(open(&files).unwrap().next(), next);
+}

@@ -201,10 +201,13 @@ impl SegmentLog {
         self.sync()?;
         self.check_fence()?;
         let claim = self.space.claim(bytes, reserved)?;
+        // A file without records is replaced, not continued: two files that begin with the same record are read as a copy and
+        // its original, and the original is removed.
+        let empty = self.next == self.active.header.first;
         let header = SegmentHeader {
             directory: self.options.directory,
             sequence: 1 + self.active.header.sequence.max(self.space.sequence_max),
-            previous: self.active.header.sequence,
+            previous: if empty { self.active.header.previous } else { self.active.header.sequence },
             first: self.next,
             epoch: self.epoch,
             synced: self.synced,
@@ -212,9 +215,15 @@ impl SegmentLog {
             chain: self.chain,
         };
         let fresh = Active::build(&self.files, claim, header, &[])?;
-        self.put_mark(Kind::Seal)?;
+        if !empty {
+            self.put_mark(Kind::Seal)?;
+        }
         self.mark_unsynced = false;
-        self.sealed.push_back(std::mem::replace(&mut self.active, fresh).header);
+        let former = std::mem::replace(&mut self.active, fresh).header;
+        if empty {
+            return self.space.discard(former.sequence);
+        }
+        self.sealed.push_back(former);
         Ok(())
     }
 
