@@ -46,6 +46,7 @@ pub fn open_local(path: &Path, options: &Options) -> Result<(SegmentLog, FjallCh
             id
         }
     };
+    refuse_lost_log(&files)?;
     let log_files = RealFiles::open(&path.join("log")).map_err(io("open the log of"))?;
     let log_options = segment::Options { directory: id, ..options.log.clone() };
     let log = SegmentLog::open(Arc::new(log_files), log_options)?;
@@ -69,4 +70,19 @@ fn refuse_foreign(files: &SharedFiles) -> Result<(), LogError> {
         None => return Ok(()),
     };
     Err(LogError::Foreign { file: files.path(identity::IDENTITY).display().to_string(), reason })
+}
+
+/// Checkpoints are made after the log, so that where they are it must be: else everything since the newest of them is lost, and
+/// a fresh log in its place would hide it.
+fn refuse_lost_log(files: &SharedFiles) -> Result<(), LogError> {
+    let begun = |name| files.path(name).join(identity::IDENTITY).is_file();
+    if begun("log") || !begun("checkpoints") {
+        return Ok(());
+    }
+    Err(LogError::Corrupt {
+        file: files.path("log").display().to_string(),
+        offset: 0,
+        index: 0,
+        reason: "the log is missing although checkpoints are there".to_string(),
+    })
 }

@@ -1,4 +1,3 @@
-use super::system_calls::STOP_MAX;
 use crate::{Breach, Plan, Ran, ledger::Ledger, pond::Pond, script};
 use rig::StartError;
 use std::{fs, path::Path};
@@ -35,10 +34,6 @@ pub(crate) fn run(_: &Plan) -> Result<Ran, Breach> {
     write(&identity, &whole[..whole.len() / 2])?;
     refused(&cut, "a cut identity", "identity")?;
     write(&identity, &whole)?;
-    // Once there is a checkpoint, the log that it speaks of is missed.
-    let stopped = cut.start()?;
-    stopped.terminate().map_err(|error| error.to_string())?;
-    stopped.wait(STOP_MAX).ok_or("it did not stop")?;
     fs::remove_dir_all(cut.data.join("log")).map_err(|error| error.to_string())?;
     refused(&cut, "a missing log", "")?;
 
