@@ -18,6 +18,10 @@ mod report;
 use report::{Report, Result};
 use std::process::ExitCode;
 
+/// The same as in the server, so that the library is measured with what the documentation advises.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// What was asked for.
 struct Plan {
     /// Measurements of each number.
