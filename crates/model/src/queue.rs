@@ -62,7 +62,7 @@ impl QueueSettings {
         lease_ms: 30_000,
         backoff: kit::Backoff::DEFAULT,
         capacity: Capacity { jobs: 0, bytes: 0, on_full: OnFull::Reject },
-        keep_completed: Keep { age_ms: 24 * 3_600_000, count: 10_000 },
+        keep_completed: Keep { age_ms: 24 * 3_600_000, count: 100_000 },
         keep_dead: Keep { age_ms: 14 * 24 * 3_600_000, count: 1_000_000 },
     };
 }

@@ -11,7 +11,7 @@ pub struct Options {
     pub flush_window_ms: Millis,
     /// Bytes of job bodies kept in memory; bodies beyond it live in the checkpoint. Default 512 MiB.
     pub body_budget: u64,
-    /// A checkpoint is written when this many bytes of records have changed. Default 64 MiB.
+    /// A checkpoint is written when this many bytes of records have changed. Default 128 MiB.
     pub checkpoint_bytes: u64,
     /// A checkpoint is written this many milliseconds after the first change that the last one lacks. Default 5,000.
     pub checkpoint_ms: Millis,
@@ -33,7 +33,7 @@ impl Default for Options {
             pending_bytes_max: 128 << 20,
             flush_window_ms: 50,
             body_budget: 512 << 20,
-            checkpoint_bytes: 64 << 20,
+            checkpoint_bytes: 128 << 20,
             checkpoint_ms: 5_000,
             wait_ms_max: 60_000,
             waiters_max: 16_384,
