@@ -60,8 +60,10 @@ impl FromRequestParts<App> for Call {
         };
         let actor = match text(&parts.headers, "millpond-actor")? {
             Some(name) => Actor::new(name),
+            // That somebody on this machine asked says nothing, and a name costs each job two hundred bytes of memory.
             None => {
-                parts.extensions.get::<Peer>().map(|peer| Actor::new(&peer.0.to_string())).unwrap_or_default()
+                let remote = parts.extensions.get::<Peer>().filter(|peer| !peer.0.is_loopback());
+                remote.map(|peer| Actor::new(&peer.0.to_string())).unwrap_or_default()
             }
         };
         Ok(Self { actor, idempotency_key: idempotency_key.map(CompactString::from), level })
