@@ -172,11 +172,15 @@ pub enum Cause {
     Replace = 12,
     /// A full queue dropped its oldest job.
     DropOldest = 13,
+    /// An operation gave it another priority.
+    Reprioritise = 14,
+    /// An operation moved it to this queue.
+    Move = 15,
 }
 
 impl Cause {
     /// Every cause, by number.
-    pub const ALL: [Cause; 14] = [
+    pub const ALL: [Cause; 16] = [
         Cause::Push,
         Cause::Fetch,
         Cause::Complete,
@@ -191,6 +195,8 @@ impl Cause {
         Cause::Expire,
         Cause::Replace,
         Cause::DropOldest,
+        Cause::Reprioritise,
+        Cause::Move,
     ];
 
     /// The name used on every surface.
@@ -210,6 +216,8 @@ impl Cause {
             Cause::Expire => "expire",
             Cause::Replace => "replace",
             Cause::DropOldest => "drop_oldest",
+            Cause::Reprioritise => "reprioritise",
+            Cause::Move => "move",
         }
     }
 }

@@ -62,6 +62,14 @@ pub const REJECT_WORDS: &[&str] = &[
     "only a delayed or retrying job can be promoted",
     "only a final job can be redriven",
     "cancel a running job before removing it",
+    "finished",
+    "cancelled",
+    "rate",
+    "to",
+    "add",
+    "remove",
+    "body.path",
+    "body.value",
 ];
 
 fn put_word(out: &mut Vec<u8>, word: &str) {
@@ -135,6 +143,19 @@ pub fn put_reject(out: &mut Vec<u8>, reject: &Reject) {
             out.push(11);
             put_str(out, key);
         }
+        Reject::UnknownOperation { operation } => {
+            out.push(31);
+            put_u64(out, *operation);
+        }
+        Reject::OperationEnded { operation, status } => {
+            out.push(32);
+            put_u64(out, *operation);
+            put_word(out, status);
+        }
+        Reject::StaleChoice { operation } => {
+            out.push(33);
+            put_u64(out, *operation);
+        }
     }
 }
 
@@ -163,6 +184,9 @@ pub fn read_reject(reader: &mut Reader<'_>) -> Result<Reject, Malformed> {
                 holder: read_compact(r, "job id")?,
             },
             11 => Reject::IdempotencyConflict { key: read_compact(r, "idempotency key")? },
+            31 => Reject::UnknownOperation { operation: r.u64("operation")? },
+            32 => Reject::OperationEnded { operation: r.u64("operation")?, status: read_word(r)? },
+            33 => Reject::StaleChoice { operation: r.u64("operation")? },
             _ => return Ok(None),
         }))
     })
