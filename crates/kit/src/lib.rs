@@ -9,6 +9,7 @@ extern crate alloc;
 pub mod backoff;
 pub mod codec;
 mod durability;
+pub mod json;
 pub mod random;
 pub mod time;
 

@@ -211,7 +211,7 @@ pub struct BulkView {
     /// Its number.
     pub id: u64,
     /// What was asked.
-    pub order: NewBulk,
+    pub asked: NewBulk,
     /// Who asked.
     pub by: Actor,
     /// Where it stands.

@@ -371,7 +371,7 @@ pub fn reply(random: &mut Random, variant: u64) -> Reply {
         5 => Reply::Configured(queue_settings(random)),
         6 => Reply::Operation(Box::new(BulkView {
             id: number(random),
-            order: new_bulk(random),
+            asked: new_bulk(random),
             by: Actor::new(&text(random)),
             status: pick(random, &BulkStatus::ALL),
             total: number(random),

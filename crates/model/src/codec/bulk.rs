@@ -309,9 +309,9 @@ pub(super) fn read_chosen(reader: &mut Reader<'_>) -> Result<Chosen, Malformed> 
 
 /// All fields, in the order of the struct.
 pub fn put_bulk_view(out: &mut Vec<u8>, bulk: &BulkView) {
-    let BulkView { id, order, by, status, total, examined, changed, skipped, started_at, finished_at } = bulk;
+    let BulkView { id, asked, by, status, total, examined, changed, skipped, started_at, finished_at } = bulk;
     put_u64(out, *id);
-    put_new_bulk(out, order);
+    put_new_bulk(out, asked);
     put_actor(out, by);
     out.push(*status as u8);
     for number in [total, examined, changed, skipped] {
@@ -325,7 +325,7 @@ pub fn put_bulk_view(out: &mut Vec<u8>, bulk: &BulkView) {
 pub fn read_bulk_view(reader: &mut Reader<'_>) -> Result<BulkView, Malformed> {
     Ok(BulkView {
         id: reader.u64("bulk number")?,
-        order: read_new_bulk(reader)?,
+        asked: read_new_bulk(reader)?,
         by: read_actor(reader)?,
         status: checked(reader, "status", |r| {
             Ok(BulkStatus::ALL.get(usize::from(r.u8("status")?)).copied())
@@ -342,12 +342,12 @@ pub fn read_bulk_view(reader: &mut Reader<'_>) -> Result<BulkView, Malformed> {
 /// What the first version remembered: number, queue, action, filter, jobs examined and changed, whether it had ended.
 pub(super) fn read_plain_bulk_view(reader: &mut Reader<'_>) -> Result<BulkView, Malformed> {
     let id = reader.u64("bulk number")?;
-    let order = read_plain_bulk(reader)?;
+    let asked = read_plain_bulk(reader)?;
     let (examined, changed) = (reader.u64("examined")?, reader.u64("changed")?);
     let status = if reader.bool("finished")? { BulkStatus::Finished } else { BulkStatus::Running };
     Ok(BulkView {
         id,
-        order,
+        asked,
         by: Actor::default(),
         status,
         total: 0,
