@@ -10,7 +10,7 @@ impl Shard {
     /// # Errors
     /// The first thing that does not fit.
     pub fn check(&self) -> Result<(), String> {
-        let mut counts = vec![[0u64; 9]; self.queues.len()];
+        let mut counts = vec![[0u64; State::COUNT]; self.queues.len()];
         let mut bytes = vec![0u64; self.queues.len()];
         let mut cold = vec![0u64; self.queues.len()];
         let mut waiting = vec![0u64; self.queues.len()];
@@ -89,6 +89,18 @@ impl Shard {
                         return Err(format!("queue {}: its retention timer is not set", queue.name));
                     }
                 }
+            }
+        }
+        for (id, bulk) in &self.bulks {
+            let over = bulk.status.is_over();
+            let sound = bulk.id == *id
+                && *id <= self.counters.bulk
+                && (bulk.queue as usize) < self.queues.len()
+                && bulk.changed + bulk.skipped <= bulk.examined
+                && bulk.newest <= self.counters.sequence
+                && over == bulk.finished_at.is_some();
+            if !sound {
+                return Err(format!("operation {id} is not sound: {bulk:?}"));
             }
         }
         let sums = [

@@ -43,6 +43,7 @@ mod split;
 mod transition;
 mod views;
 
+pub use bulk::{Preview, Previewed, Unread};
 pub use changes::Changes;
 pub use record::body_key;
 pub use restore::{Restore, RestoreError};

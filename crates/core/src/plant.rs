@@ -19,6 +19,8 @@ pub enum Bug {
     FireEarly,
     /// A repeated call is done again.
     ForgetIdempotency,
+    /// An operation takes what was pushed after it began.
+    BulkTakesLateJobs,
 }
 
 thread_local! {

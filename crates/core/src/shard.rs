@@ -158,8 +158,10 @@ impl Shard {
             Command::Pause { queue } => self.pause(queue),
             Command::Resume { queue } => self.resume(queue, context),
             Command::Configure { queue, patch } => self.configure(queue, patch),
-            Command::Bulk { queue, action, filter } => self.start_bulk(queue, *action, filter),
+            Command::Bulk(asked) => self.start_bulk(asked, context),
             Command::Tick => self.tick(work, context),
+            Command::ControlBulk { operation, control } => self.control_bulk(*operation, *control, context),
+            Command::Choose(chosen) => self.choose(chosen, context),
         }
     }
 
@@ -208,12 +210,9 @@ impl Shard {
 
     /// When a [`Command::Tick`] is next needed; `None` if nothing is ever due.
     pub fn next_due(&self) -> Option<Timestamp> {
-        if self.bulks.values().any(|bulk| !bulk.finished) {
-            return Some(self.counters.time);
-        }
         let timer = self.timers.first().map(|(due, _)| *due);
         let retention = self.retention.first().map(|(due, ..)| *due);
-        [timer, retention].into_iter().flatten().min()
+        [timer, retention, self.bulk_due()].into_iter().flatten().min()
     }
 
     /// Whether a fetch from these queues would hand out a job now.

@@ -55,29 +55,34 @@ impl Shard {
         let job = &mut self.jobs[slot];
         job.state = change.to;
         job.due = change.due;
-        let base = (job.created_at, job.position);
-        let entry = HistoryEntry {
-            from: Some(from),
-            to: change.to,
-            at: context.now,
-            cause: change.cause,
-            attempt: job.attempt,
-            actor: context.actor.clone(),
-            position: context.position,
-            error: change.error,
-        };
-        let run = job.run_mut();
-        run.history.push(base, &entry);
-        if let Some(error) = entry.error {
-            run.error = Some(Box::new(error));
-        }
-        run.finished_at = if change.to.is_final() { context.now } else { Timestamp::ZERO };
+        note(job, from, change.cause, change.error, context);
         if change.to.is_final() {
             self.release_unique(slot);
         }
         self.enter(slot);
         self.after_change(slot, Some(from), change.cause, context);
         if change.to.is_final() {
+            self.trim_finals(slot);
+        }
+    }
+
+    /// Gives a job another place, in another queue or priority, and leaves its state and its timer as they are. It goes to the end
+    /// of its new line.
+    pub(crate) fn relocate(
+        &mut self,
+        slot: u32,
+        cause: Cause,
+        context: &mut Context<'_>,
+        change: impl FnOnce(&mut Job),
+    ) {
+        self.leave(slot);
+        let job = &mut self.jobs[slot];
+        change(job);
+        let state = job.state;
+        note(job, state, cause, None, context);
+        self.enter(slot);
+        self.after_change(slot, Some(state), cause, context);
+        if state.is_final() {
             self.trim_finals(slot);
         }
     }
@@ -213,4 +218,26 @@ impl Shard {
     pub(crate) fn touch_queue(&mut self, queue: u32) {
         self.dirty.touch_queue(&mut self.queues, queue);
     }
+}
+
+/// Writes into a job's history how it came to where it is now.
+fn note(job: &mut Job, from: State, cause: Cause, error: Option<ErrorInfo>, context: &Context<'_>) {
+    let base = (job.created_at, job.position);
+    let entry = HistoryEntry {
+        from: Some(from),
+        to: job.state,
+        at: context.now,
+        cause,
+        attempt: job.attempt,
+        actor: context.actor.clone(),
+        position: context.position,
+        error,
+    };
+    let finished_at = if job.state.is_final() { context.now } else { Timestamp::ZERO };
+    let run = job.run_mut();
+    run.history.push(base, &entry);
+    if let Some(error) = entry.error {
+        run.error = Some(Box::new(error));
+    }
+    run.finished_at = finished_at;
 }

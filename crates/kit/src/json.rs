@@ -83,7 +83,11 @@ pub fn is_pointer(text: &str) -> bool {
 }
 
 fn name_of(step: &str) -> Cow<'_, str> {
-    if step.contains('~') { Cow::Owned(step.replace("~1", "/").replace("~0", "~")) } else { Cow::Borrowed(step) }
+    if step.contains('~') {
+        Cow::Owned(step.replace("~1", "/").replace("~0", "~"))
+    } else {
+        Cow::Borrowed(step)
+    }
 }
 
 /// Where the value of a member begins.
@@ -228,7 +232,11 @@ fn unescape(inner: &[u8]) -> Option<Cow<'_, str>> {
 
 fn hex(text: &[u8], at: usize) -> Option<u32> {
     let digits = core::str::from_utf8(text.get(at..at + 4)?).ok()?;
-    digits.bytes().all(|byte| byte.is_ascii_hexdigit()).then(|| u32::from_str_radix(digits, 16).ok()).flatten()
+    digits
+        .bytes()
+        .all(|byte| byte.is_ascii_hexdigit())
+        .then(|| u32::from_str_radix(digits, 16).ok())
+        .flatten()
 }
 
 #[cfg(test)]
@@ -242,7 +250,8 @@ mod tests {
 
     #[test]
     fn a_pointer_leads_to_its_value() {
-        let body = r#" { "a" : [ 1 , {"b": "x\"y"} , [ ] ] , "a/b": null, "m~n": -1.5e2, "ü": true, "": {"": 7} } "#;
+        let body =
+            r#" { "a" : [ 1 , {"b": "x\"y"} , [ ] ] , "a/b": null, "m~n": -1.5e2, "ü": true, "": {"": 7} } "#;
         assert_eq!(found(body, "/a/0"), Some(Scalar::Integer(1)));
         assert_eq!(found(body, "/a/1/b"), Some(Scalar::Text("x\"y".into())));
         assert_eq!(found(body, "/a~1b"), Some(Scalar::Null));

@@ -1,6 +1,6 @@
 //! What an operation does to one job.
 
-use super::pace;
+use super::JOB;
 use crate::{
     job::{Asked, Job},
     shard::{Context, Shard},
@@ -59,7 +59,7 @@ impl Shard {
         match outcome {
             Outcome::Changed => {
                 bulk.changed += 1;
-                bulk.credit = bulk.credit.saturating_sub(pace::JOB);
+                bulk.credit = bulk.credit.saturating_sub(JOB);
             }
             Outcome::Same => {}
             Outcome::Skipped => bulk.skipped += 1,

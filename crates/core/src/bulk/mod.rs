@@ -8,12 +8,11 @@ mod walk;
 
 pub use preview::{Preview, Previewed};
 pub use walk::Unread;
+pub(crate) use {pace::JOB, walk::OVERTAKEN_MAX};
 
 use crate::job::Job;
 use kit::Timestamp;
-use model::{
-    Actor, BulkAction, BulkStatus, BulkView, Filter, NewBulk, Priority, QueueName, State, limits,
-};
+use model::{Actor, BulkAction, BulkStatus, BulkView, Filter, NewBulk, Priority, QueueName, State, limits};
 
 /// An operation, and how far it has come.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,10 +59,12 @@ impl Cursor {
 }
 
 /// The order in which states are walked. `waiting` comes last of the live ones, so a job that becomes ready meanwhile is still met.
-const WALK: [State; 8] = [
+const WALK: [State; 10] = [
     State::Active,
     State::Delayed,
     State::Retrying,
+    State::WaitingChildren,
+    State::Suspended,
     State::Waiting,
     State::Completed,
     State::Dead,
@@ -74,17 +75,17 @@ const WALK: [State; 8] = [
 /// The states that an action is for, and those that it takes if the filter names them.
 pub(crate) fn scope(action: &BulkAction) -> (&'static [State], &'static [State]) {
     use State::*;
-    const LIVE: &[State] = &[Active, Delayed, Retrying, Waiting];
-    const UNSTARTED: &[State] = &[Delayed, Retrying, Waiting];
+    const LIVE: &[State] = &[Active, Delayed, Retrying, WaitingChildren, Suspended, Waiting];
+    const IDLE: &[State] = &[Delayed, Retrying, WaitingChildren, Suspended, Waiting];
     const FINAL: &[State] = &[Completed, Dead, Cancelled, Expired];
     match action {
-        BulkAction::Purge => (UNSTARTED, UNSTARTED),
+        BulkAction::Purge => (IDLE, IDLE),
         BulkAction::Redrive => (&[Dead], FINAL),
         BulkAction::Remove => (FINAL, FINAL),
         BulkAction::Cancel | BulkAction::Reprioritise { .. } => (LIVE, LIVE),
         BulkAction::Promote => (&[Delayed, Retrying], &[Delayed, Retrying]),
         BulkAction::Retag { .. } => (LIVE, &WALK),
-        BulkAction::Move { .. } => (UNSTARTED, &[Delayed, Retrying, Waiting, Dead]),
+        BulkAction::Move { .. } => (&[Delayed, Retrying, Waiting], &[Delayed, Retrying, Waiting, Dead]),
     }
 }
 
@@ -112,11 +113,19 @@ impl Bulk {
             && filter::matches(&self.filter, job, shard)
     }
 
-    /// Whether a job that is about to start is its: nothing that is purged or cancelled starts any more.
+    /// Whether a job that is about to start is its: what is purged, cancelled or moved does not start here any more.
     pub(crate) fn claims(&self) -> bool {
-        self.status == BulkStatus::Running
-            && self.filter.body.is_empty()
-            && matches!(self.action, BulkAction::Purge | BulkAction::Cancel)
+        self.status == BulkStatus::Running && self.claims_when_running()
+    }
+
+    pub(crate) fn claims_when_running(&self) -> bool {
+        let takes = matches!(self.action, BulkAction::Purge | BulkAction::Cancel | BulkAction::Move { .. });
+        takes && self.filter.body.is_empty()
+    }
+
+    /// Whether it changes running jobs, too, and so those that have just started.
+    pub(crate) fn follows(&self) -> bool {
+        matches!(self.action, BulkAction::Retag { .. } | BulkAction::Reprioritise { .. })
     }
 
     pub(crate) fn view(&self, queue: &QueueName) -> BulkView {

@@ -34,6 +34,14 @@ impl Bulk {
         self.worked_at + missing.div_ceil(u64::from(self.rate))
     }
 
+    /// When its node may look up the next bodies.
+    pub(crate) fn read_due(&self) -> Timestamp {
+        match self.worked_at {
+            Timestamp::ZERO => Timestamp::ZERO,
+            worked_at => self.due().max(worked_at + limits::BULK_EVERY_MS),
+        }
+    }
+
     /// Whether ticks move it. One that asks about bodies is moved by its node.
     pub(crate) fn walks(&self) -> bool {
         self.status == BulkStatus::Running && self.filter.body.is_empty()

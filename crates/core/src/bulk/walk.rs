@@ -1,8 +1,9 @@
 //! The way of an operation through its queue.
 
-use super::{Bulk, Cursor, pace};
+use super::{Bulk, Cursor, JOB};
 use crate::shard::{Context, Shard};
 use bytes::Bytes;
+use kit::Timestamp;
 use model::{BodyTest, BulkStatus, Priority, State, limits};
 
 /// Jobs that one fetch may leave to operations before it answers; its queue wakes it again when they have moved on.
@@ -62,7 +63,7 @@ impl Shard {
         let mut used = 0;
         while used < budget {
             let bulk = &self.bulks[&id];
-            if bulk.rate > 0 && bulk.credit < pace::JOB {
+            if bulk.rate > 0 && bulk.credit < JOB {
                 break;
             }
             let mut cursor = bulk.cursor;
@@ -82,7 +83,7 @@ impl Shard {
     pub(crate) fn release_claimed(&self, id: u64, context: &mut Context<'_>) {
         let Some(bulk) = self.bulks.get(&id) else { return };
         let waiting = self.queues[bulk.queue as usize].waiting_count();
-        if waiting > 0 && bulk.filter.body.is_empty() && matches!(bulk.action, model::BulkAction::Purge | model::BulkAction::Cancel) {
+        if waiting > 0 && bulk.claims_when_running() {
             context.ready.push((bulk.queue, waiting.min(u64::from(u32::MAX)) as u32));
         }
     }
@@ -103,7 +104,9 @@ impl Shard {
                 )
             } else {
                 let lane = queue.lane(state, cursor.priority);
-                lane.and_then(|lane| lane.next_from(cursor.order)).filter(here).map(|found| (cursor.priority, found))
+                lane.and_then(|lane| lane.next_from(cursor.order))
+                    .filter(here)
+                    .map(|found| (cursor.priority, found))
             };
             match next {
                 Some((priority, (order, slot))) => {
@@ -116,14 +119,24 @@ impl Shard {
     }
 
     /// Looks at one job, and changes it if it is meant.
-    fn bulk_meet(&mut self, id: u64, slot: u32, context: &mut Context<'_>) {
+    pub(crate) fn bulk_meet(&mut self, id: u64, slot: u32, context: &mut Context<'_>) {
         self.bulk_mut(id).examined += 1;
         if self.bulks[&id].wants(&self.jobs[slot], self.id) {
             self.bulk_apply(id, slot, context);
         }
     }
 
-    /// Lets a running purge or cancel have a job that is about to start; true if it did.
+    /// Lets the operations that change running jobs, too, have one that started before they reached it.
+    pub(crate) fn catch_up(&mut self, slot: u32, context: &mut Context<'_>) {
+        let job = &self.jobs[slot];
+        let late = |bulk: &&Bulk| bulk.walks() && bulk.follows() && bulk.wants(job, self.id);
+        let late: Vec<u64> = self.bulks.values().filter(late).map(|bulk| bulk.id).collect();
+        for id in late {
+            self.bulk_meet(id, slot, context);
+        }
+    }
+
+    /// Lets a running operation have a job that is about to start and would be beyond its reach then; true if it did.
     pub(crate) fn overtake(&mut self, slot: u32, context: &mut Context<'_>) -> bool {
         if self.bulks.is_empty() {
             return false;
@@ -131,15 +144,15 @@ impl Shard {
         let job = &self.jobs[slot];
         let claimed = self.bulks.values().find(|bulk| bulk.claims() && bulk.wants(job, self.id));
         let Some(id) = claimed.map(|bulk| bulk.id) else { return false };
+        let changed = self.bulks[&id].changed;
         self.bulk_meet(id, slot, context);
-        true
+        self.bulks[&id].changed > changed
     }
 
     /// Bodies that an operation must know before it can move on: at most `jobs` jobs with at most `bytes` bytes of bodies,
     /// but one at least. `None` if no operation waits for any now.
-    pub fn unread(&self, jobs: usize, bytes: u64) -> Option<Unread> {
-        let now = self.counters.time;
-        let bulk = self.bulks.values().filter(|bulk| bulk.reads()).find(|bulk| bulk.due() <= now)?;
+    pub fn unread(&self, now: Timestamp, jobs: usize, bytes: u64) -> Option<Unread> {
+        let bulk = self.bulks.values().find(|bulk| bulk.reads() && bulk.read_due() <= now)?;
         let states = bulk.states();
         let mut unread = Unread {
             operation: bulk.id,
@@ -169,7 +182,7 @@ impl Shard {
     }
 
     /// When [`Shard::unread`] should be asked; `None` while no operation asks about bodies.
-    pub fn unread_due(&self) -> Option<kit::Timestamp> {
-        self.bulks.values().filter(|bulk| bulk.reads()).map(Bulk::due).min()
+    pub fn unread_due(&self) -> Option<Timestamp> {
+        self.bulks.values().filter(|bulk| bulk.reads()).map(Bulk::read_due).min()
     }
 }

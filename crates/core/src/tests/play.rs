@@ -4,9 +4,9 @@ use super::script::{bodiless, restored, save};
 use crate::{Effects, Shard};
 use kit::{Timestamp, random::Random};
 use model::{
-    Actor, BulkAction, Capacity, Command, Envelope, ErrorInfo, Filter, JobId, JobRef, Keep, LeaseRef, NewJob,
-    OnConflict, OnFull, Outcome, Priority, QueueName, QueuePatch, Reject, Reply, Settlement, State, Unique,
-    testing,
+    Actor, BodyTest, BulkAction, BulkControl, Capacity, Chosen, Command, Compare, Envelope, ErrorInfo,
+    Filter, JobId, JobRef, Keep, LeaseRef, NewBulk, NewJob, OnConflict, OnFull, Outcome, Priority, QueueName,
+    QueuePatch, Reject, Reply, Settlement, State, Unique, testing,
 };
 use std::collections::BTreeMap;
 
@@ -17,6 +17,12 @@ struct Player {
     jobs: Vec<JobRef>,
     leases: Vec<LeaseRef>,
 }
+
+const BODY_IS_SEVEN: BodyTest = BodyTest {
+    path: compact_str::CompactString::const_new(""),
+    compare: Compare::Equal,
+    value: compact_str::CompactString::const_new("7"),
+};
 
 const QUEUES: [&str; 4] = ["mail", "video", "eu.bills", "q4"];
 
@@ -129,11 +135,49 @@ impl Player {
 
     fn filter(&mut self) -> Filter {
         Filter {
-            state: self.some(4, |p| p.one_of(&State::ALL)),
-            tag: self.some(3, |p| p.one_of(&["red", "blue"]).into()),
+            states: self.some(4, |p| p.one_of(&State::ALL)).into_iter().collect(),
+            tags_all: self.some(3, |p| p.one_of(&["red", "blue"]).into()).into_iter().collect(),
+            tags_any: self.some(6, |_| vec!["red".into(), "blue".into()]).unwrap_or_default(),
             error_kind: self.some(6, |_| "timeout".into()),
             created_before: self.some(4, |p| Timestamp(p.now - p.span())),
+            priority_min: self.some(8, |_| Priority::NORMAL),
+            attempts_max: self.some(8, |_| 1),
+            id_prefix: self.some(12, |_| "id-1".into()),
+            body: self.some(8, |_| vec![BODY_IS_SEVEN]).unwrap_or_default(),
+            ..Filter::default()
         }
+    }
+
+    fn new_bulk(&mut self) -> NewBulk {
+        let queue = self.queue();
+        let action = match self.random.below(8) {
+            0 => BulkAction::Purge,
+            1 => BulkAction::Redrive,
+            2 => BulkAction::Remove,
+            3 => BulkAction::Cancel,
+            4 => BulkAction::Promote,
+            5 => BulkAction::Retag { add: vec!["red".into()], remove: vec!["blue".into()] },
+            6 => BulkAction::Reprioritise { priority: Priority(self.one_of(&[0, 50, 100, 255])) },
+            _ => BulkAction::Move { to: self.queue() },
+        };
+        let rate = self.some(4, |p| p.random.below(300) as u32).unwrap_or(0);
+        NewBulk { rate, ..NewBulk::new(queue, action, self.filter()) }
+    }
+
+    /// Something about an operation that may exist.
+    fn steer(&mut self) -> Command {
+        let operation = 1 + self.random.below(60);
+        if self.random.chance(1, 2) {
+            let control = self.one_of(&[BulkControl::Pause, BulkControl::Resume, BulkControl::Cancel]);
+            return Command::ControlBulk { operation, control };
+        }
+        Command::Choose(Box::new(Chosen {
+            operation,
+            stage: self.random.below(6) as u32,
+            priority: Priority(255),
+            order: self.random.below(5_000),
+            jobs: (0..self.random.below(400)).map(|job| job * 3).collect(),
+        }))
     }
 
     fn command(&mut self) -> Command {
@@ -156,16 +200,8 @@ impl Player {
             84 => Command::Pause { queue: self.queue() },
             85..87 => Command::Resume { queue: self.queue() },
             87 => Command::Configure { queue: self.queue(), patch: self.patch() },
-            88..91 => Command::Bulk {
-                queue: self.queue(),
-                action: self.one_of(&[
-                    BulkAction::Purge,
-                    BulkAction::Redrive,
-                    BulkAction::Remove,
-                    BulkAction::Cancel,
-                ]),
-                filter: self.filter(),
-            },
+            88..91 if self.random.chance(1, 4) => self.steer(),
+            88..91 => Command::Bulk(Box::new(self.new_bulk())),
             91..93 => {
                 let variant = self.random.next_u64();
                 testing::command(&mut self.random, variant)

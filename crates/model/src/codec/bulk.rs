@@ -286,6 +286,16 @@ pub(super) fn read_bulk_control(reader: &mut Reader<'_>) -> Result<BulkControl, 
     checked(reader, "control", |r| Ok(ALL.get(usize::from(r.u8("control")?)).copied()))
 }
 
+/// The number of the status.
+pub fn put_bulk_status(out: &mut Vec<u8>, status: BulkStatus) {
+    out.push(status as u8);
+}
+
+/// What [`put_bulk_status`] wrote.
+pub fn read_bulk_status(reader: &mut Reader<'_>) -> Result<BulkStatus, Malformed> {
+    checked(reader, "status", |r| Ok(BulkStatus::ALL.get(usize::from(r.u8("status")?)).copied()))
+}
+
 /// All fields, in the order of the struct.
 pub(super) fn put_chosen(out: &mut Vec<u8>, chosen: &Chosen) {
     let Chosen { operation, stage, priority, order, jobs } = chosen;
@@ -313,7 +323,7 @@ pub fn put_bulk_view(out: &mut Vec<u8>, bulk: &BulkView) {
     put_u64(out, *id);
     put_new_bulk(out, asked);
     put_actor(out, by);
-    out.push(*status as u8);
+    put_bulk_status(out, *status);
     for number in [total, examined, changed, skipped] {
         put_u64(out, *number);
     }
@@ -327,9 +337,7 @@ pub fn read_bulk_view(reader: &mut Reader<'_>) -> Result<BulkView, Malformed> {
         id: reader.u64("bulk number")?,
         asked: read_new_bulk(reader)?,
         by: read_actor(reader)?,
-        status: checked(reader, "status", |r| {
-            Ok(BulkStatus::ALL.get(usize::from(r.u8("status")?)).copied())
-        })?,
+        status: read_bulk_status(reader)?,
         total: reader.u64("total")?,
         examined: reader.u64("examined")?,
         changed: reader.u64("changed")?,

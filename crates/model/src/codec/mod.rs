@@ -66,8 +66,9 @@ mod reply;
 mod words;
 
 pub use bulk::{
-    put_bulk_action, put_bulk_view, put_filter, put_new_bulk, put_plain_filter, read_bulk_action,
-    read_bulk_view, read_filter, read_new_bulk, read_plain_action, read_plain_filter,
+    put_bulk_action, put_bulk_status, put_bulk_view, put_filter, put_new_bulk, put_plain_filter,
+    read_bulk_action, read_bulk_status, read_bulk_view, read_filter, read_new_bulk, read_plain_action,
+    read_plain_filter,
 };
 pub use command::{
     encode_command, put_lease_ref, put_outcome, put_settlement, read_command, read_lease_ref, read_outcome,
