@@ -170,8 +170,14 @@ fn is_new_work(command: &Command) -> bool {
         | Command::Progress { .. }
         | Command::Log { .. }
         | Command::Redrive { .. }
-        | Command::Configure { .. }
-        | Command::Bulk { action: BulkAction::Redrive, .. } => true,
+        | Command::Configure { .. } => true,
+        Command::Bulk(asked) => match asked.action {
+            BulkAction::Redrive
+            | BulkAction::Retag { .. }
+            | BulkAction::Reprioritise { .. }
+            | BulkAction::Move { .. } => true,
+            BulkAction::Purge | BulkAction::Remove | BulkAction::Cancel | BulkAction::Promote => false,
+        },
         Command::Fetch { .. }
         | Command::Renew { .. }
         | Command::Settle { .. }
@@ -180,7 +186,8 @@ fn is_new_work(command: &Command) -> bool {
         | Command::Remove { .. }
         | Command::Pause { .. }
         | Command::Resume { .. }
-        | Command::Bulk { action: BulkAction::Purge | BulkAction::Remove | BulkAction::Cancel, .. }
+        | Command::ControlBulk { .. }
+        | Command::Choose(_)
         | Command::Tick => false,
     }
 }

@@ -60,6 +60,9 @@ impl Shard {
                     continue;
                 }
                 jobs.push(self.lease(slot, lease_ms, context));
+                if !self.bulks.is_empty() {
+                    self.catch_up(slot, context);
+                }
             }
         }
         Ok(Reply::Fetched(jobs))
@@ -89,9 +92,6 @@ impl Shard {
         run.started_at = context.now;
         run.progress = None;
         self.transition(slot, Change::new(State::Active, Cause::Fetch).due(lease_until), context);
-        if !self.bulks.is_empty() {
-            self.catch_up(slot, context);
-        }
         let job = &self.jobs[slot];
         let asked = job.asked.as_deref();
         DispatchedJob {

@@ -72,6 +72,10 @@ kinds! {
         "Wait for that job, or push with `on_conflict` `return` or `replace`."
     IDEMPOTENCY_CONFLICT "idempotency_conflict" 409 "The idempotency key was used for another call"
         "Use a new key for new content; a key is remembered for 24 hours."
+    OPERATION_ENDED "operation_ended" 409 "The operation has ended"
+        "Start another one; what it changed stays changed."
+    STALE_CHOICE "stale_choice" 409 "The operation has moved on"
+        "Nothing: the node that sent this looks again."
     BODY_TOO_LARGE "body_too_large" 413 "The body is too large"
         "Split the batch, or keep the payload elsewhere and push a reference to it."
     UNSUPPORTED_ENCODING "unsupported_encoding" 415 "The body is encoded"
@@ -214,6 +218,9 @@ impl From<&Reject> for Problem {
             Reject::WrongState { .. } => &WRONG_STATE,
             Reject::UniqueConflict { .. } => &UNIQUE_CONFLICT,
             Reject::IdempotencyConflict { .. } => &IDEMPOTENCY_CONFLICT,
+            Reject::UnknownOperation { .. } => &UNKNOWN_OPERATION,
+            Reject::OperationEnded { .. } => &OPERATION_ENDED,
+            Reject::StaleChoice { .. } => &STALE_CHOICE,
         };
         let mut problem = Problem::new(kind, reject.to_string());
         problem.retry_after_ms = reject.retry_after_ms();
@@ -229,7 +236,10 @@ impl From<&Reject> for Problem {
             | Reject::UnknownJob { .. }
             | Reject::StaleLease { .. }
             | Reject::Cancelled { .. }
-            | Reject::IdempotencyConflict { .. } => problem,
+            | Reject::IdempotencyConflict { .. }
+            | Reject::UnknownOperation { .. }
+            | Reject::OperationEnded { .. }
+            | Reject::StaleChoice { .. } => problem,
         }
     }
 }

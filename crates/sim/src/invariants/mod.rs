@@ -11,8 +11,10 @@
 //! | I9 | `drain` | once healed, everything reaches its end |
 //! | I10 | `damage` | a flipped bit is found or harmless, never served |
 //! | I11 | `early` | nothing starts before its time |
+//! | I12 | `bulk` | an operation changes what its filter means and nothing else, counts right, and ends |
 
 pub(crate) mod acked;
+pub(crate) mod bulk;
 pub(crate) mod damage;
 pub(crate) mod drain;
 pub(crate) mod early;
