@@ -1,4 +1,4 @@
-use crate::{Actor, JobId, QueueName};
+use crate::{Actor, Awaited, JobId, QueueName};
 use bytes::Bytes;
 use compact_str::CompactString;
 use core::{fmt, str::FromStr};
@@ -290,6 +290,8 @@ pub struct DispatchedJob {
     pub tags: Vec<CompactString>,
     /// Headers, trace context.
     pub meta: Vec<(CompactString, CompactString)>,
+    /// How many steps earlier attempts stored; whoever runs the job asks for them.
+    pub steps: u32,
 }
 
 /// All there is to say of a job, for people and tools.
@@ -347,4 +349,10 @@ pub struct JobView {
     pub unique_key: Option<CompactString>,
     /// How long an attempt may take.
     pub timeout_ms: Millis,
+    /// How many steps it has stored.
+    pub steps: u32,
+    /// How many signals are kept for it.
+    pub signals: u32,
+    /// What it is suspended for.
+    pub awaits: Option<Awaited>,
 }

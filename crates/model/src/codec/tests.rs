@@ -179,6 +179,9 @@ fn name(command: &Command) -> &'static str {
         Command::Configure { .. } => "configure",
         Command::Bulk { .. } => "bulk",
         Command::Tick => "tick",
+        Command::Step { .. } => "step",
+        Command::Signal { .. } => "signal",
+        Command::Restart { .. } => "restart",
     }
 }
 
