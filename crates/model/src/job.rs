@@ -183,11 +183,17 @@ pub enum Cause {
     Replace = 12,
     /// A full queue dropped its oldest job.
     DropOldest = 13,
+    /// The worker gave it back until something comes.
+    Suspend = 14,
+    /// The signal that it waited for came.
+    Signal = 15,
+    /// The child that it waited for ended.
+    ChildEnded = 16,
 }
 
 impl Cause {
     /// Every cause, by number.
-    pub const ALL: [Cause; 14] = [
+    pub const ALL: [Cause; 17] = [
         Cause::Push,
         Cause::Fetch,
         Cause::Complete,
@@ -202,6 +208,9 @@ impl Cause {
         Cause::Expire,
         Cause::Replace,
         Cause::DropOldest,
+        Cause::Suspend,
+        Cause::Signal,
+        Cause::ChildEnded,
     ];
 
     /// The name used on every surface.
@@ -221,6 +230,9 @@ impl Cause {
             Cause::Expire => "expire",
             Cause::Replace => "replace",
             Cause::DropOldest => "drop_oldest",
+            Cause::Suspend => "suspend",
+            Cause::Signal => "signal",
+            Cause::ChildEnded => "child_ended",
         }
     }
 }
