@@ -1,4 +1,4 @@
-use crate::{BulkView, DispatchedJob, JobId, QueueSettings, Reject, State};
+use crate::{BulkView, DispatchedJob, JobId, QueueSettings, Reject, State, Step};
 use kit::Timestamp;
 
 /// The answer to a command that was not refused.
@@ -20,6 +20,15 @@ pub enum Reply {
     Operation(Box<BulkView>),
     /// To everything that has nothing to say.
     Done,
+    /// To a step: what the job had under that name already; `None` if it was stored now.
+    Step(Option<Step>),
+    /// To a signal.
+    Signalled {
+        /// The job's state now.
+        state: State,
+        /// True if the job does not wait for it yet: it is kept until the job does.
+        buffered: bool,
+    },
 }
 
 /// One pushed job.

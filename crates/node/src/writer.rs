@@ -170,7 +170,9 @@ fn is_new_work(command: &Command) -> bool {
         | Command::Progress { .. }
         | Command::Log { .. }
         | Command::Redrive { .. }
-        | Command::Configure { .. } => true,
+        | Command::Configure { .. }
+        | Command::Signal { .. }
+        | Command::Restart { .. } => true,
         Command::Bulk(asked) => match asked.action {
             BulkAction::Redrive
             | BulkAction::Retag { .. }
@@ -181,6 +183,8 @@ fn is_new_work(command: &Command) -> bool {
         Command::Fetch { .. }
         | Command::Renew { .. }
         | Command::Settle { .. }
+        // What was done must not be done again.
+        | Command::Step { .. }
         | Command::Cancel { .. }
         | Command::Promote { .. }
         | Command::Remove { .. }

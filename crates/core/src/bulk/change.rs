@@ -95,7 +95,7 @@ impl Shard {
     }
 
     /// Moves a job to the end of its line in another queue, unless that is full or has another job of the same given id or
-    /// unique key.
+    /// unique key, or the job is a child that its parent waits for.
     fn move_to(&mut self, slot: u32, to: u32, context: &mut Context<'_>) -> Outcome {
         let job = &self.jobs[slot];
         let (from, sequence, live) = (job.queue, job.sequence, !job.state.is_final());
@@ -106,7 +106,10 @@ impl Shard {
         let capacity = target.settings.capacity;
         let full = capacity.jobs > 0 && target.counts.live() + 1 > capacity.jobs
             || capacity.bytes > 0 && target.live_bytes + u64::from(job.body_len) > capacity.bytes;
-        if live && full
+        // Its parent knows it by its queue and its id.
+        let child = asked.is_some_and(|asked| asked.parent.is_some());
+        if child
+            || live && full
             || id.as_ref().is_some_and(|id| self.by_given_id.get(&(to, id.clone())).is_some())
             || key.as_ref().is_some_and(|key| self.unique_holder(to, key, context.now).is_some())
         {

@@ -227,7 +227,7 @@ mod tests {
             2s fetch mail                -> a 1/5 t1
             3s bulk cancel mail          -> bulk 1: 0 of 0
             4s tick
-            4s heard                     -> w1 lost a t1
+            4s heard                     -> w1 lost a t1 cancelled
             4s counts mail               -> 3 cancelled
             5s bulk remove mail before=0s -> bulk 2: 0 of 0
             5s tick
@@ -507,7 +507,7 @@ mod tests {
             0s fetch mail max=2          -> a 1/5 t1, b 1/5 t2
             1s bulk cancel mail tag=eu by=ops why=recalled -> bulk 1: 0 of 0
             1s tick
-            1s heard                     -> w1 lost a t1
+            1s heard                     -> w1 lost a t1 cancelled
             1s done a t1                 -> ! cancelled
             1s done b t2                 -> completed
             1s history c                 -> 0s 1 w1 push waiting 0, 1s 4 ops cancel cancelled 0 cancelled
