@@ -4,6 +4,7 @@ use crate::{
     idempotency::Idempotency,
     job::{Job, Slab},
     queue::Queue,
+    schedule::Schedules,
     split::{SequenceIndex, SplitMap},
 };
 use compact_str::{CompactString, ToCompactString};
@@ -32,6 +33,7 @@ pub struct Shard {
     pub(crate) retention: BTreeSet<(Timestamp, u32, State)>,
     pub(crate) idempotency: Idempotency,
     pub(crate) bulks: BTreeMap<u64, Bulk>,
+    pub(crate) schedules: Schedules,
     pub(crate) dirty: Dirty,
 }
 
@@ -101,6 +103,7 @@ impl Shard {
             retention: BTreeSet::new(),
             idempotency: Idempotency::default(),
             bulks: BTreeMap::new(),
+            schedules: Schedules::default(),
             dirty: Dirty::default(),
         }
     }
@@ -160,6 +163,11 @@ impl Shard {
             Command::Configure { queue, patch } => self.configure(queue, patch),
             Command::Bulk { queue, action, filter } => self.start_bulk(queue, *action, filter),
             Command::Tick => self.tick(work, context),
+            Command::PutSchedule { id, spec } => self.put_schedule(id, spec, context),
+            Command::PauseSchedule { id } => self.pause_schedule(id),
+            Command::ResumeSchedule { id } => self.resume_schedule(id, context),
+            Command::RunSchedule { id } => self.run_schedule(id, context),
+            Command::RemoveSchedule { id } => self.remove_schedule(id),
         }
     }
 
@@ -213,7 +221,8 @@ impl Shard {
         }
         let timer = self.timers.first().map(|(due, _)| *due);
         let retention = self.retention.first().map(|(due, ..)| *due);
-        [timer, retention].into_iter().flatten().min()
+        let slot = self.schedules.first().map(|(due, _)| *due);
+        [timer, retention, slot].into_iter().flatten().min()
     }
 
     /// Whether a fetch from these queues would hand out a job now.

@@ -75,6 +75,9 @@ impl Shard {
         if change.to.is_final() {
             self.release_unique(slot);
         }
+        if change.to.is_final() != from.is_final() {
+            self.note_schedule(slot, !change.to.is_final());
+        }
         self.enter(slot);
         self.after_change(slot, Some(from), change.cause, context);
         if change.to.is_final() {
@@ -183,6 +186,7 @@ impl Shard {
     pub(crate) fn forget(&mut self, slot: u32) {
         self.leave(slot);
         self.release_unique(slot);
+        self.note_schedule(slot, false);
         let job = &self.jobs[slot];
         let (sequence, queue) = (job.sequence, job.queue);
         self.by_sequence.remove(sequence, slot);

@@ -1,5 +1,5 @@
 use crate::{BulkAction, Filter};
-use crate::{DispatchedJob, JobId, QueueName, QueueSettings, Reject, State};
+use crate::{DispatchedJob, JobId, QueueName, QueueSettings, Reject, Scheduled, State};
 use kit::Timestamp;
 
 /// The answer to a command that was not refused.
@@ -21,6 +21,8 @@ pub enum Reply {
     Started(BulkView),
     /// To everything that has nothing to say.
     Done,
+    /// To a put, a pause or a resume of a schedule.
+    Scheduled(Scheduled),
 }
 
 /// One pushed job.

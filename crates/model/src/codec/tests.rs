@@ -179,6 +179,11 @@ fn name(command: &Command) -> &'static str {
         Command::Configure { .. } => "configure",
         Command::Bulk { .. } => "bulk",
         Command::Tick => "tick",
+        Command::PutSchedule { .. } => "put_schedule",
+        Command::PauseSchedule { .. } => "pause_schedule",
+        Command::ResumeSchedule { .. } => "resume_schedule",
+        Command::RunSchedule { .. } => "run_schedule",
+        Command::RemoveSchedule { .. } => "remove_schedule",
     }
 }
 
