@@ -43,7 +43,7 @@ impl Shard {
     fn settle_slot(&mut self, id: &ScheduleId, slot: Timestamp, context: &mut Context<'_>) {
         let now = context.now;
         #[cfg(feature = "plant")]
-        if crate::plant::is(crate::plant::Bug::MissSlot) && slot.0 / 1_000 % 7 == 0 {
+        if crate::plant::is(crate::plant::Bug::MissSlot) && (slot.0 / 1_000).is_multiple_of(7) {
             return;
         }
         let Some(schedule) = self.schedules.get(id) else { return };
@@ -80,13 +80,14 @@ impl Shard {
     fn push_slot(&mut self, id: &ScheduleId, slot: Timestamp, context: &mut Context<'_>) {
         let job_id = id.job_id(slot);
         #[cfg(feature = "plant")]
-        let job_id = match crate::plant::is(crate::plant::Bug::FireSlotTwice) && slot.0 / 1_000 % 5 == 0 {
-            true => {
-                let _ = self.push_scheduled(id, job_id, slot, context);
-                JobId::Text(format!("schedule:{id}:again-{slot}").into())
-            }
-            false => job_id,
-        };
+        let job_id =
+            match crate::plant::is(crate::plant::Bug::FireSlotTwice) && (slot.0 / 1_000).is_multiple_of(5) {
+                true => {
+                    let _ = self.push_scheduled(id, job_id, slot, context);
+                    JobId::Text(format!("schedule:{id}:again-{slot}").into())
+                }
+                false => job_id,
+            };
         let pushed = self.push_scheduled(id, job_id, slot, context);
         let now = context.now;
         self.schedules.change(id, |schedule| {
