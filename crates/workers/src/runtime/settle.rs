@@ -133,7 +133,10 @@ fn replacement(mut posted: Posted, reject: &Reject) -> Option<Posted> {
         | Reject::BodyTooLarge { .. }
         | Reject::UnknownQueue { .. }
         | Reject::UniqueConflict { .. }
-        | Reject::IdempotencyConflict { .. } => Outcome::Fail { error: why },
+        | Reject::IdempotencyConflict { .. }
+        | Reject::BadCron { .. }
+        | Reject::BadZone { .. }
+        | Reject::UnknownSchedule { .. } => Outcome::Fail { error: why },
     };
     posted.settlement.push = Vec::new();
     posted.replaced = true;
