@@ -350,7 +350,7 @@ mod tests {
             10s fetch mail                   -> tick@10s 1/5 t1
             11s run_schedule tick            -> tick@run-3 waiting
             20s tick
-            20s heard                        -> w1 lost tick@10s t1, 1 in mail
+            20s heard                        -> w1 lost tick@10s t1 cancelled, 1 in mail
             20s counts mail                  -> 1 waiting, 2 cancelled
             21s done tick@10s t1             -> ! cancelled
             21s redrive tick@10s             -> waiting
