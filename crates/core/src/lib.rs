@@ -43,6 +43,8 @@ mod schedule;
 mod shard;
 mod slots;
 mod split;
+mod steps;
+mod suspend;
 mod transition;
 mod views;
 

@@ -13,6 +13,7 @@ mod queue;
 mod reject;
 mod reply;
 mod schedule;
+mod step;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 
@@ -29,3 +30,4 @@ pub use schedule::{
     CatchUp, Firing, FiringResult, Overlap, ScheduleChange, ScheduleId, ScheduleSpec, ScheduleState,
     ScheduleView, Scheduled, When,
 };
+pub use step::{Awaited, ChildEnd, Step, StepValue, Until};

@@ -121,6 +121,32 @@ pub enum Reject {
         /// Which.
         id: ScheduleId,
     },
+    /// The job holds as many steps as it may.
+    #[error("job {id} holds its limit of {limit} {unit}; store less, or split the work into child jobs")]
+    StepsFull {
+        /// Which job.
+        id: CompactString,
+        /// The limit met.
+        limit: u64,
+        /// Of what.
+        unit: &'static str,
+    },
+    /// The job holds as many signals that it did not wait for as it may.
+    #[error("job {id} holds its limit of {limit} {unit}; signal it again when it has taken some")]
+    SignalsFull {
+        /// Which job.
+        id: CompactString,
+        /// The limit met.
+        limit: u64,
+        /// Of what.
+        unit: &'static str,
+    },
+    /// A step's child would be a job that exists.
+    #[error("job {id} exists already; a child is a new job: leave out its id and its unique key")]
+    ChildExists {
+        /// Which job.
+        id: CompactString,
+    },
 }
 
 impl Reject {
@@ -142,13 +168,16 @@ impl Reject {
             Reject::BadCron { .. } => "bad_cron",
             Reject::BadZone { .. } => "bad_zone",
             Reject::UnknownSchedule { .. } => "unknown_schedule",
+            Reject::StepsFull { .. } => "steps_full",
+            Reject::SignalsFull { .. } => "signals_full",
+            Reject::ChildExists { .. } => "child_exists",
         }
     }
 
     /// How long to wait before trying again, where that helps.
     pub const fn retry_after_ms(&self) -> Option<Millis> {
         match self {
-            Reject::QueueFull { .. } | Reject::PondFull { .. } => Some(1_000),
+            Reject::QueueFull { .. } | Reject::PondFull { .. } | Reject::SignalsFull { .. } => Some(1_000),
             _ => None,
         }
     }

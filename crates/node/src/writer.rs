@@ -173,10 +173,14 @@ fn is_new_work(command: &Command) -> bool {
         | Command::Configure { .. }
         | Command::PutSchedule { .. }
         | Command::RunSchedule { .. }
+        | Command::Signal { .. }
+        | Command::Restart { .. }
         | Command::Bulk { action: BulkAction::Redrive, .. } => true,
         Command::Fetch { .. }
         | Command::Renew { .. }
         | Command::Settle { .. }
+        // What was done must not be done again.
+        | Command::Step { .. }
         | Command::Cancel { .. }
         | Command::Promote { .. }
         | Command::Remove { .. }
