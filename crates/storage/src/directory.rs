@@ -68,7 +68,14 @@ pub fn open_local(path: &Path, options: &Options) -> Result<(LocalLog, LocalChec
     let log = directory.log(options)?;
     // The log's lock is ours from here on, so nobody else is at work on the checkpoints.
     directory.settle()?;
-    Ok((log, directory.checkpoints(CHECKPOINTS, options)?))
+    let mut checkpoints = directory.checkpoints(CHECKPOINTS, options)?;
+    let mut marks = options.shards.iter().map(|shard| checkpoints.mark(*shard));
+    if marks.all(|mark| matches!(mark, Ok(None)))
+        && let Some(encryption) = log.encryption()?
+    {
+        checkpoints.follow(encryption);
+    }
+    Ok((log, checkpoints))
 }
 
 /// What [`rewrite_local`] did.

@@ -36,6 +36,8 @@ pub struct EncodedCheckpoints<C> {
     inner: C,
     shared: Arc<Shared>,
     compressor: Compressor,
+    /// What a shard without a checkpoint begins with.
+    expected: Manifest,
 }
 
 struct Shared {
@@ -44,7 +46,7 @@ struct Shared {
     manifests: RwLock<BTreeMap<u16, Manifest>>,
 }
 
-/// What a shard's checkpoint is encrypted with.
+/// What data is encrypted with.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Encryption {
     /// Values may be there that are not encrypted at all.
@@ -63,6 +65,7 @@ impl<C: Checkpoints> EncodedCheckpoints<C> {
             inner,
             shared: Arc::new(Shared { at_rest, directory, manifests: RwLock::default() }),
             compressor: Compressor::new(),
+            expected: Manifest::default(),
         };
         for shard in shards {
             match this.manifest(*shard)? {
@@ -78,6 +81,11 @@ impl<C: Checkpoints> EncodedCheckpoints<C> {
         let manifest = self.manifest(shard)?;
         Ok(manifest
             .map(|manifest| Encryption { plain: manifest.plain, keys: manifest.keys.into_iter().collect() }))
+    }
+
+    /// Where there is no checkpoint yet, says how the log before the first one is encrypted, so that it counts for the directory.
+    pub fn follow(&mut self, log: Encryption) {
+        self.expected = Manifest { plain: log.plain, keys: log.keys.into_iter().collect() };
     }
 
     fn manifest(&self, shard: u16) -> Result<Option<Manifest>, CheckpointError> {
@@ -124,7 +132,7 @@ impl<C: Checkpoints> Checkpoints for EncodedCheckpoints<C> {
         mark: Mark,
     ) -> Result<(), CheckpointError> {
         let before = self.manifest(shard)?;
-        let mut after = before.clone().unwrap_or_default();
+        let mut after = before.clone().unwrap_or_else(|| self.expected.clone());
         let shared = &*self.shared;
         match shared.at_rest.keys.current() {
             Some(key) => drop(after.keys.insert(key.id())),

@@ -176,6 +176,14 @@ pub(crate) fn decode<'v>(
     Ok(Decoded { name, value: Cow::Owned(value), encrypted: true })
 }
 
+/// The key that a value is encrypted with.
+pub(crate) fn key_of(stored: &[u8]) -> Option<KeyId> {
+    match stored {
+        [MAGIC, ENCRYPTED | HIDDEN, rest @ ..] => rest.first_chunk::<8>().map(|id| KeyId(*id)),
+        _ => None,
+    }
+}
+
 fn decrypt(keys: &Keyring, place: &[u8], stored: &[u8]) -> Result<Vec<u8>, Undecodable> {
     let short = || Undecodable::Damaged("its encoding is cut short");
     let rest = &stored[2..];

@@ -1,7 +1,8 @@
 use super::{
     AtRest,
+    checkpoints::Encryption,
     compress::Compressor,
-    frame::{Encoder, Undecodable, decode},
+    frame::{Encoder, Undecodable, decode, key_of},
 };
 use crate::log::{Entry, Log, LogError, PAYLOAD_MAX, Record, Visit, measure};
 use kit::Durability;
@@ -31,6 +32,20 @@ impl<L: Log> EncodedLog<L> {
     /// The same, to be changed.
     pub fn inner_mut(&mut self) -> &mut L {
         &mut self.inner
+    }
+
+    /// How the oldest record that is kept is encrypted; `None` if there is no record.
+    pub fn encryption(&self) -> Result<Option<Encryption>, LogError> {
+        let mut found = None;
+        let read = self.inner.read(self.inner.first(), &mut |record: Record| {
+            let key = key_of(&record.payload);
+            found = Some(Encryption { plain: key.is_none(), keys: key.into_iter().collect() });
+            Err(LogError::Stopped)
+        });
+        match read {
+            Ok(()) | Err(LogError::Stopped) => Ok(found),
+            Err(error) => Err(error),
+        }
     }
 
     fn append_with(
