@@ -25,7 +25,7 @@ pub use keeper::Keeper;
 pub use options::Options;
 pub use recover::{Recovered, recover};
 pub use rewrite::rewrite;
-pub use shell::Handle;
+pub use shell::{Handle, Revoked};
 pub use waiters::Waiter;
 pub use writer::Writer;
 
