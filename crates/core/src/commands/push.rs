@@ -174,6 +174,12 @@ impl Shard {
         Ok(())
     }
 
+    /// Whether a push of this job alone would be answered with an existing one.
+    pub(crate) fn would_be_answered(&self, job: &NewJob, now: Timestamp) -> Result<bool, Reject> {
+        check_job(job)?;
+        self.is_duplicate(job, &mut Plan::default(), now)
+    }
+
     fn push_one(&mut self, queue: u32, new: &NewJob, context: &mut Context<'_>) -> Pushed {
         if let Some(id) = &new.id
             && let Some(slot) = self.find(&JobRef { queue: Some(new.queue.clone()), id: id.clone() })
@@ -237,6 +243,7 @@ impl Shard {
                 .map_or(Timestamp::ZERO, |unique| now + unique.ttl_ms),
             tags: new.tags.clone(),
             meta: new.meta.clone(),
+            parent: None,
         };
         Job {
             sequence: self.counters.sequence,
