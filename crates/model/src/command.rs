@@ -1,5 +1,6 @@
 use crate::{
-    Actor, BulkControl, Chosen, ErrorInfo, JobId, JobRef, NewBulk, Priority, QueueName, QueuePatch, Until,
+    Actor, BulkControl, Chosen, ErrorInfo, JobId, JobRef, NewBulk, Priority, QueueName, QueuePatch,
+    ScheduleId, ScheduleSpec, Until,
 };
 use bytes::Bytes;
 use compact_str::CompactString;
@@ -125,6 +126,33 @@ pub enum Command {
     },
     /// Nothing but the passing of time: moves what is due, at most [`crate::limits::TICK_WORK_MAX`] jobs.
     Tick,
+    /// Makes a schedule, or makes the one of that id like this. The same again touches nothing.
+    PutSchedule {
+        /// Which.
+        id: ScheduleId,
+        /// What it shall be.
+        spec: Box<ScheduleSpec>,
+    },
+    /// Stops a schedule; slots until it is resumed fire nothing.
+    PauseSchedule {
+        /// Which.
+        id: ScheduleId,
+    },
+    /// Undoes the pause of a schedule.
+    ResumeSchedule {
+        /// Which.
+        id: ScheduleId,
+    },
+    /// Pushes a schedule's job now, beside its slots, paused or not.
+    RunSchedule {
+        /// Which.
+        id: ScheduleId,
+    },
+    /// Forgets a schedule; the jobs it made stay.
+    RemoveSchedule {
+        /// Which.
+        id: ScheduleId,
+    },
     /// Pauses, resumes or cancels a background operation.
     ControlBulk {
         /// Its number.

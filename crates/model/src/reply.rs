@@ -1,4 +1,4 @@
-use crate::{BulkView, DispatchedJob, JobId, QueueSettings, Reject, State, Step};
+use crate::{BulkView, DispatchedJob, JobId, QueueSettings, Reject, Scheduled, State, Step};
 use kit::Timestamp;
 
 /// The answer to a command that was not refused.
@@ -20,6 +20,8 @@ pub enum Reply {
     Operation(Box<BulkView>),
     /// To everything that has nothing to say.
     Done,
+    /// To a put, a pause or a resume of a schedule.
+    Scheduled(Scheduled),
     /// To a step: what the job had under that name already; `None` if it was stored now.
     Step(Option<Step>),
     /// To a signal.

@@ -171,6 +171,8 @@ fn is_new_work(command: &Command) -> bool {
         | Command::Log { .. }
         | Command::Redrive { .. }
         | Command::Configure { .. }
+        | Command::PutSchedule { .. }
+        | Command::RunSchedule { .. }
         | Command::Signal { .. }
         | Command::Restart { .. } => true,
         Command::Bulk(asked) => match asked.action {
@@ -190,6 +192,9 @@ fn is_new_work(command: &Command) -> bool {
         | Command::Remove { .. }
         | Command::Pause { .. }
         | Command::Resume { .. }
+        | Command::PauseSchedule { .. }
+        | Command::ResumeSchedule { .. }
+        | Command::RemoveSchedule { .. }
         | Command::ControlBulk { .. }
         | Command::Choose(_)
         | Command::Tick => false,

@@ -6,8 +6,9 @@ use super::{
         read_plain_bulk,
     },
     checked, put_error_info, put_job_ref, put_list, put_new_bulk, put_new_job, put_queue_name,
-    put_queue_patch, put_until, read_compact, read_error_info, read_job_ref, read_new_bulk, read_new_job,
-    read_queue_name, read_queue_patch, read_until,
+    put_queue_patch, put_schedule_id, put_schedule_spec, put_until, read_compact, read_error_info,
+    read_job_ref, read_new_bulk, read_new_job, read_queue_name, read_queue_patch, read_schedule_id,
+    read_schedule_spec, read_until,
 };
 use crate::{Command, LeaseRef, Outcome, Settlement};
 use bytes::Bytes;
@@ -80,6 +81,27 @@ pub fn encode_command(command: &Command, out: &mut Vec<u8>) {
             put_plain_bulk(out, order);
         }
         Command::Tick => out.push(14),
+        Command::PutSchedule { id, spec } => {
+            out.push(20);
+            put_schedule_id(out, id);
+            put_schedule_spec(out, spec);
+        }
+        Command::PauseSchedule { id } => {
+            out.push(21);
+            put_schedule_id(out, id);
+        }
+        Command::ResumeSchedule { id } => {
+            out.push(22);
+            put_schedule_id(out, id);
+        }
+        Command::RunSchedule { id } => {
+            out.push(23);
+            put_schedule_id(out, id);
+        }
+        Command::RemoveSchedule { id } => {
+            out.push(24);
+            put_schedule_id(out, id);
+        }
         Command::Step { lease, name, result } => {
             out.push(30);
             put_lease_ref(out, lease);
@@ -138,6 +160,11 @@ pub fn read_command(reader: &mut Reader<'_>) -> Result<Command, Malformed> {
             12 => Command::Configure { queue: read_queue_name(r)?, patch: read_queue_patch(r)? },
             13 => Command::Bulk(Box::new(read_plain_bulk(r)?)),
             14 => Command::Tick,
+            20 => Command::PutSchedule { id: read_schedule_id(r)?, spec: Box::new(read_schedule_spec(r)?) },
+            21 => Command::PauseSchedule { id: read_schedule_id(r)? },
+            22 => Command::ResumeSchedule { id: read_schedule_id(r)? },
+            23 => Command::RunSchedule { id: read_schedule_id(r)? },
+            24 => Command::RemoveSchedule { id: read_schedule_id(r)? },
             30 => Command::Step {
                 lease: read_lease_ref(r)?,
                 name: read_compact(r, "step name")?,
