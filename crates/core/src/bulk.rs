@@ -25,8 +25,17 @@ impl Bulk {
     /// The states an action walks through. `waiting` comes last, so a job that becomes ready meanwhile is still met.
     pub(crate) fn stages(action: BulkAction) -> &'static [State] {
         match action {
-            BulkAction::Purge => &[State::Delayed, State::Retrying, State::Waiting],
-            BulkAction::Cancel => &[State::Active, State::Delayed, State::Retrying, State::Waiting],
+            BulkAction::Purge => {
+                &[State::Delayed, State::Retrying, State::WaitingChildren, State::Suspended, State::Waiting]
+            }
+            BulkAction::Cancel => &[
+                State::Active,
+                State::Delayed,
+                State::Retrying,
+                State::WaitingChildren,
+                State::Suspended,
+                State::Waiting,
+            ],
             BulkAction::Redrive => &[State::Dead],
             BulkAction::Remove => &[State::Completed, State::Dead, State::Cancelled, State::Expired],
         }

@@ -10,7 +10,7 @@ impl Shard {
     /// # Errors
     /// The first thing that does not fit.
     pub fn check(&self) -> Result<(), String> {
-        let mut counts = vec![[0u64; 9]; self.queues.len()];
+        let mut counts = vec![[0u64; State::COUNT]; self.queues.len()];
         let mut bytes = vec![0u64; self.queues.len()];
         let mut cold = vec![0u64; self.queues.len()];
         let mut waiting = vec![0u64; self.queues.len()];

@@ -16,11 +16,11 @@ pub(crate) struct Queue {
     /// Sorted by priority; a lane that was used stays.
     waiting: Vec<(Priority, Lane)>,
     /// By state as a number; `waiting` and `blocked` are unused.
-    others: [Lane; 9],
+    others: [Lane; State::COUNT],
     /// Waiting jobs whose bodies are on disk only. Not part of the state.
     pub(crate) cold_waiting: u64,
     /// By state as a number: when the timer of that final lane fires, zero for never. Not part of the state.
-    pub(crate) retention_timers: [Timestamp; 9],
+    pub(crate) retention_timers: [Timestamp; State::COUNT],
     /// In the list of records to write. Not part of the state.
     pub(crate) dirty: bool,
 }
@@ -48,7 +48,7 @@ impl Queue {
             waiting: Vec::new(),
             others: Default::default(),
             cold_waiting: 0,
-            retention_timers: [Timestamp::ZERO; 9],
+            retention_timers: [Timestamp::ZERO; State::COUNT],
             dirty: false,
         }
     }

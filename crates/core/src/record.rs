@@ -9,8 +9,8 @@
 //! q | index (4 bytes, big endian)      a queue
 //! ```
 //!
-//! Every value begins with the version of its layout. A new field means a new version that is written from then on;
-//! old versions are read for ever.
+//! Every value begins with the version of its layout; old versions are read for ever. A new field takes the next free tag in the
+//! list of tagged fields at the end of its value (see [`kit::codec::put_field`]): absent means the default.
 
 use crate::{
     bulk::Bulk,
@@ -24,11 +24,12 @@ use bytes::Bytes;
 use compact_str::CompactString;
 use kit::{
     Timestamp,
-    codec::{Malformed, Reader, put_bool, put_bytes, put_option, put_str, put_u64},
+    codec::{Malformed, Reader, end_fields, put_bool, put_bytes, put_option, put_str, put_u64},
 };
 use model::{LogLine, QueueCounts, codec::*};
 
-const VERSION: u8 = 1;
+/// Version 2 ends jobs, their two boxes, queues and counters with a list of tagged fields. Version 1 had none.
+const VERSION: u8 = 2;
 pub(crate) const META_KEY: &[u8] = b"m";
 
 /// The key of a job's body in the checkpoint store.
@@ -59,8 +60,21 @@ fn key(kind: u8, rest: &[u8]) -> Vec<u8> {
     key
 }
 
-fn version(reader: &mut Reader<'_>) -> Result<(), Malformed> {
-    if reader.u8("record version")? == VERSION { Ok(()) } else { Err(reader.malformed("record version")) }
+fn version(reader: &mut Reader<'_>) -> Result<u8, Malformed> {
+    match reader.u8("record version")? {
+        version @ 1..=VERSION => Ok(version),
+        _ => Err(reader.malformed("record version")),
+    }
+}
+
+/// The tagged fields at the end of a value, of which version 1 has none.
+fn fields(
+    reader: &mut Reader<'_>,
+    version: u8,
+    what: &'static str,
+    read: impl FnMut(u8, &mut Reader<'_>) -> Result<bool, Malformed>,
+) -> Result<(), Malformed> {
+    if version == 1 { Ok(()) } else { reader.fields(what, read) }
 }
 
 fn put_opaque(out: &mut Vec<u8>, bytes: &Bytes) {
@@ -99,12 +113,13 @@ pub(crate) fn job(job: &Job) -> Vec<u8> {
     put_state(&mut out, job.state);
     put_option(&mut out, job.asked.as_deref(), put_asked);
     put_option(&mut out, job.run.as_deref(), put_run);
+    end_fields(&mut out);
     out
 }
 
 pub(crate) fn read_job(bytes: &[u8]) -> Result<Job, Malformed> {
     let reader = &mut Reader::new(bytes);
-    version(reader)?;
+    let version = version(reader)?;
     let sequence = reader.u64("sequence")?;
     let created_at = read_timestamp(reader)?;
     let position = reader.u64("position")?;
@@ -126,9 +141,10 @@ pub(crate) fn read_job(bytes: &[u8]) -> Result<Job, Malformed> {
         priority: read_priority(reader)?,
         state: read_state(reader)?,
         stored: Stored { dirty: false, record: true, body: true },
-        asked: reader.option("asked", read_asked)?.map(Box::new),
-        run: reader.option("run", |reader| read_run(reader, (created_at, position)))?.map(Box::new),
+        asked: reader.option("asked", |reader| read_asked(reader, version))?.map(Box::new),
+        run: reader.option("run", |reader| read_run(reader, (created_at, position), version))?.map(Box::new),
     };
+    fields(reader, version, "job field", |_, _| Ok(false))?;
     reader.finish("job")?;
     Ok(job)
 }
@@ -158,10 +174,11 @@ fn put_asked(out: &mut Vec<u8>, asked: &Asked) {
         put_text(out, key);
         put_text(out, value);
     }
+    end_fields(out);
 }
 
-fn read_asked(reader: &mut Reader<'_>) -> Result<Asked, Malformed> {
-    Ok(Asked {
+fn read_asked(reader: &mut Reader<'_>, version: u8) -> Result<Asked, Malformed> {
+    let asked = Asked {
         pusher: read_actor(reader)?,
         id: reader.option("id", read_job_id)?,
         content_type: read_text(reader)?,
@@ -171,7 +188,9 @@ fn read_asked(reader: &mut Reader<'_>) -> Result<Asked, Malformed> {
         unique_until: read_timestamp(reader)?,
         tags: reader.list("tags", read_text)?,
         meta: reader.list("meta", |reader| Ok((read_text(reader)?, read_text(reader)?)))?,
-    })
+    };
+    fields(reader, version, "option of a job", |_, _| Ok(false))?;
+    Ok(asked)
 }
 
 fn put_run(out: &mut Vec<u8>, run: &Run) {
@@ -205,10 +224,11 @@ fn put_run(out: &mut Vec<u8>, run: &Run) {
         }
     });
     history.put(out);
+    end_fields(out);
 }
 
-fn read_run(reader: &mut Reader<'_>, base: (Timestamp, u64)) -> Result<Run, Malformed> {
-    Ok(Run {
+fn read_run(reader: &mut Reader<'_>, base: (Timestamp, u64), version: u8) -> Result<Run, Malformed> {
+    let run = Run {
         worker: read_actor(reader)?,
         token: reader.u64("token")?,
         lease_until: read_timestamp(reader)?,
@@ -220,7 +240,9 @@ fn read_run(reader: &mut Reader<'_>, base: (Timestamp, u64)) -> Result<Run, Malf
         error: reader.option("error", read_error_info)?.map(Box::new),
         log: reader.option("log", read_log)?.map(Box::new),
         history: History::read(reader, base)?,
-    })
+    };
+    fields(reader, version, "field of a run", |_, _| Ok(false))?;
+    Ok(run)
 }
 
 fn read_log(reader: &mut Reader<'_>) -> Result<Log, Malformed> {
@@ -240,13 +262,14 @@ pub(crate) fn queue(queue: &Queue) -> Vec<u8> {
     for total in [pushed, started, completed, failed, dead] {
         put_u64(&mut out, total);
     }
+    end_fields(&mut out);
     out
 }
 
 /// A queue without its jobs.
 pub(crate) fn read_queue(bytes: &[u8]) -> Result<Queue, Malformed> {
     let reader = &mut Reader::new(bytes);
-    version(reader)?;
+    let version = version(reader)?;
     let mut queue = Queue::new(read_queue_name(reader)?);
     queue.paused = reader.bool("paused")?;
     queue.settings = read_queue_settings(reader)?;
@@ -258,6 +281,7 @@ pub(crate) fn read_queue(bytes: &[u8]) -> Result<Queue, Malformed> {
         failed: reader.u64("total")?,
         dead: reader.u64("total")?,
     };
+    fields(reader, version, "queue field", |_, _| Ok(false))?;
     reader.finish("queue")?;
     Ok(queue)
 }
@@ -310,12 +334,13 @@ pub(crate) fn bulk(bulk: &Bulk) -> Vec<u8> {
     put_u64(&mut out, *examined);
     put_u64(&mut out, *changed);
     put_bool(&mut out, *finished);
+    end_fields(&mut out);
     out
 }
 
 pub(crate) fn read_bulk(bytes: &[u8]) -> Result<Bulk, Malformed> {
     let reader = &mut Reader::new(bytes);
-    version(reader)?;
+    let version = version(reader)?;
     let bulk = Bulk {
         id: reader.u64("id")?,
         queue: reader.u32("queue")?,
@@ -330,6 +355,7 @@ pub(crate) fn read_bulk(bytes: &[u8]) -> Result<Bulk, Malformed> {
         changed: reader.u64("changed")?,
         finished: reader.bool("finished")?,
     };
+    fields(reader, version, "field of a bulk operation", |_, _| Ok(false))?;
     reader.finish("bulk operation")?;
     Ok(bulk)
 }
@@ -343,12 +369,13 @@ pub(crate) fn meta(shard: u16, counters: &Counters) -> Vec<u8> {
     for number in [sequence, order, token, bulk] {
         put_u64(&mut out, *number);
     }
+    end_fields(&mut out);
     out
 }
 
 pub(crate) fn read_meta(bytes: &[u8]) -> Result<(u16, Counters), Malformed> {
     let reader = &mut Reader::new(bytes);
-    version(reader)?;
+    let version = version(reader)?;
     let shard = read_u16(reader)?;
     let counters = Counters {
         position: reader.u64("position")?,
@@ -358,6 +385,7 @@ pub(crate) fn read_meta(bytes: &[u8]) -> Result<(u16, Counters), Malformed> {
         token: reader.u64("token")?,
         bulk: reader.u64("bulk")?,
     };
+    fields(reader, version, "counter", |_, _| Ok(false))?;
     reader.finish("counters")?;
     Ok((shard, counters))
 }

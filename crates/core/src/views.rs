@@ -54,6 +54,10 @@ pub enum Reason {
         /// The attempt fails here.
         timeout_at: Timestamp,
     },
+    /// Its children, or the members of its join, have not ended.
+    WaitsForChildren,
+    /// It is suspended until a signal comes, or until then.
+    WaitsForSignal(Timestamp),
     /// It is final.
     Final,
 }
@@ -136,7 +140,9 @@ impl Shard {
         let asked = job.asked.as_deref();
         let run = job.run.as_deref();
         let due_at = match job.state {
-            State::Delayed | State::Retrying | State::Active => some_time(job.due),
+            State::Delayed | State::Retrying | State::Active | State::WaitingChildren | State::Suspended => {
+                some_time(job.due)
+            }
             _ => None,
         };
         JobView {
@@ -224,6 +230,8 @@ impl Shard {
             }
             State::Delayed => reasons.push(Reason::DelayedUntil(job.due)),
             State::Retrying => reasons.push(Reason::RetryAt(job.due)),
+            State::WaitingChildren => reasons.push(Reason::WaitsForChildren),
+            State::Suspended => reasons.push(Reason::WaitsForSignal(job.due)),
             State::Active => {
                 let run = job.run.as_deref();
                 reasons.push(Reason::Running {
@@ -275,6 +283,8 @@ impl Shard {
                         job.attempt, job.attempts
                     )
                 }
+                Reason::WaitsForChildren => "it waits for other jobs to end".to_string(),
+                Reason::WaitsForSignal(until) => format!("it waits for a signal, until {until}"),
                 Reason::Final => match job.run.as_ref().and_then(|run| run.error.as_ref()) {
                     Some(error) if job.state != State::Completed => {
                         format!("it ended {} after {} attempts: {}", job.state, job.attempt, error.message)

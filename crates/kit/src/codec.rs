@@ -41,6 +41,20 @@ pub fn put_option<T: ?Sized>(out: &mut Vec<u8>, value: Option<&T>, put: impl FnO
     }
 }
 
+/// Appends one field that older bytes do not have: its tag, the length of what `put` writes, and that. Tags are 1 to 255 and rise
+/// within one value; [`end_fields`] closes the list, [`Reader::fields`] reads it.
+pub fn put_field(out: &mut Vec<u8>, tag: u8, put: impl FnOnce(&mut Vec<u8>)) {
+    let mut bytes = Vec::new();
+    put(&mut bytes);
+    out.push(tag);
+    put_bytes(out, &bytes);
+}
+
+/// Ends a list of [`put_field`]s.
+pub fn end_fields(out: &mut Vec<u8>) {
+    out.push(0);
+}
+
 /// Why bytes could not be read back, and where.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Malformed {
@@ -192,6 +206,47 @@ impl<'a> Reader<'a> {
         Ok(items)
     }
 
+    /// What [`put_field`] and [`end_fields`] wrote. `read` gets each tag with a reader of that field alone, and says whether it knows
+    /// the tag. An unknown tag is refused, so that a field of a newer version is never dropped silently.
+    ///
+    /// ```
+    /// use kit::codec::{Reader, end_fields, put_field, put_u64};
+    /// let mut bytes = Vec::new();
+    /// put_field(&mut bytes, 3, |out| put_u64(out, 7));
+    /// end_fields(&mut bytes);
+    /// let mut weight = 1;
+    /// Reader::new(&bytes).fields("group", |tag, field| {
+    ///     match tag {
+    ///         3 => weight = field.u64("weight")?,
+    ///         _ => return Ok(false),
+    ///     }
+    ///     Ok(true)
+    /// })?;
+    /// assert_eq!(weight, 7);
+    /// # Ok::<(), kit::codec::Malformed>(())
+    /// ```
+    pub fn fields(
+        &mut self,
+        what: &'static str,
+        mut read: impl FnMut(u8, &mut Reader<'a>) -> Result<bool, Malformed>,
+    ) -> Result<(), Malformed> {
+        let mut last = 0;
+        loop {
+            let start = self.at;
+            let tag = self.u8(what)?;
+            if tag == 0 {
+                return Ok(());
+            }
+            let length = self.bytes(what)?.len();
+            let mut field = Reader { input: &self.input[..self.at], at: self.at - length };
+            if tag <= last || !read(tag, &mut field)? {
+                return Err(Malformed { what, offset: start });
+            }
+            field.finish(what)?;
+            last = tag;
+        }
+    }
+
     /// Refuses bytes left over.
     pub fn finish(&self, what: &'static str) -> Result<(), Malformed> {
         if self.remaining() == 0 { Ok(()) } else { Err(self.malformed(what)) }
@@ -213,6 +268,26 @@ mod tests {
         }
         for bad in [&[0x80, 0x00][..], &[0x80], &[0xff; 10], &[0xff; 11]] {
             assert_eq!(Reader::new(bad).u64("n").map_err(|e| e.what), Err("n"), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn fields_that_are_unknown_repeated_or_longer_than_read_are_refused() {
+        let fields = |tags: &[u8]| {
+            let mut bytes = Vec::new();
+            tags.iter().for_each(|tag| put_field(&mut bytes, *tag, |out| put_u64(out, 5)));
+            end_fields(&mut bytes);
+            bytes
+        };
+        let read = |bytes: &[u8]| {
+            let mut reader = Reader::new(bytes);
+            reader.fields("f", |tag, field| Ok(tag < 4 && field.u64("n")? == 5))?;
+            reader.finish("f")
+        };
+        assert!(read(&fields(&[])).is_ok() && read(&fields(&[1, 3])).is_ok());
+        for bad in [&fields(&[4])[..], &fields(&[2, 2]), &fields(&[3, 1]), &[1, 2, 5, 5, 0], &[1, 1, 5], &[]]
+        {
+            assert!(read(bad).is_err(), "{bad:?}");
         }
     }
 

@@ -81,11 +81,17 @@ pub enum State {
     Cancelled = 7,
     /// Not started in time. Final.
     Expired = 8,
+    /// Until its children, or the members of its join, have ended.
+    WaitingChildren = 9,
+    /// It gave its worker back and waits to be called up: by a signal, or at a time-out.
+    Suspended = 10,
 }
 
 impl State {
-    /// Every state, in the order of a job's life.
-    pub const ALL: [State; 9] = [
+    /// How many states there are.
+    pub const COUNT: usize = 11;
+    /// Every state, by number.
+    pub const ALL: [State; State::COUNT] = [
         State::Waiting,
         State::Delayed,
         State::Blocked,
@@ -95,6 +101,8 @@ impl State {
         State::Dead,
         State::Cancelled,
         State::Expired,
+        State::WaitingChildren,
+        State::Suspended,
     ];
 
     /// The name used on every surface.
@@ -109,6 +117,8 @@ impl State {
             State::Dead => "dead",
             State::Cancelled => "cancelled",
             State::Expired => "expired",
+            State::WaitingChildren => "waiting-children",
+            State::Suspended => "suspended",
         }
     }
 
@@ -135,7 +145,8 @@ impl FromStr for State {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         Self::ALL.into_iter().find(|state| state.name() == text).ok_or(crate::BadName {
             what: "a state",
-            reason: "is one of waiting, delayed, blocked, active, retrying, completed, dead, cancelled, expired",
+            reason: "is one of waiting, delayed, blocked, active, retrying, completed, dead, cancelled, expired, \
+                     waiting-children, suspended",
         })
     }
 }

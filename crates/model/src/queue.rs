@@ -65,6 +65,53 @@ impl QueueSettings {
         keep_completed: Keep { age_ms: 24 * 3_600_000, count: 100_000 },
         keep_dead: Keep { age_ms: 14 * 24 * 3_600_000, count: 1_000_000 },
     };
+
+    /// Changes what the patch names.
+    pub fn apply(&mut self, patch: &QueuePatch) {
+        let QueuePatch {
+            attempts,
+            max_crashes,
+            timeout_ms,
+            lease_ms,
+            backoff,
+            capacity,
+            keep_completed,
+            keep_dead,
+        } = patch;
+        set(&mut self.attempts, attempts);
+        set(&mut self.max_crashes, max_crashes);
+        set(&mut self.timeout_ms, timeout_ms);
+        set(&mut self.lease_ms, lease_ms);
+        set(&mut self.backoff, backoff);
+        set(&mut self.capacity, capacity);
+        set(&mut self.keep_completed, keep_completed);
+        set(&mut self.keep_dead, keep_dead);
+    }
+
+    /// The patch that leads here from [`QueueSettings::DEFAULT`].
+    pub fn as_patch(&self) -> QueuePatch {
+        let default = &Self::DEFAULT;
+        QueuePatch {
+            attempts: differs(&self.attempts, &default.attempts),
+            max_crashes: differs(&self.max_crashes, &default.max_crashes),
+            timeout_ms: differs(&self.timeout_ms, &default.timeout_ms),
+            lease_ms: differs(&self.lease_ms, &default.lease_ms),
+            backoff: differs(&self.backoff, &default.backoff),
+            capacity: differs(&self.capacity, &default.capacity),
+            keep_completed: differs(&self.keep_completed, &default.keep_completed),
+            keep_dead: differs(&self.keep_dead, &default.keep_dead),
+        }
+    }
+}
+
+fn set<T: Clone>(setting: &mut T, value: &Option<T>) {
+    if let Some(value) = value {
+        setting.clone_from(value);
+    }
+}
+
+fn differs<T: Clone + PartialEq>(value: &T, default: &T) -> Option<T> {
+    (value != default).then(|| value.clone())
 }
 
 impl Default for QueueSettings {
@@ -98,7 +145,7 @@ pub struct QueuePatch {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct QueueCounts {
     /// Indexed by [`crate::State`] as a number.
-    pub by_state: [u64; 9],
+    pub by_state: [u64; crate::State::COUNT],
 }
 
 impl QueueCounts {

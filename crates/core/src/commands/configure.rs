@@ -10,37 +10,13 @@ impl Shard {
         }
         let index = self.ensure_queue(name);
         let queue = &mut self.queues[index as usize];
-        let QueuePatch {
-            attempts,
-            max_crashes,
-            timeout_ms,
-            lease_ms,
-            backoff,
-            capacity,
-            keep_completed,
-            keep_dead,
-        } = patch;
-        let settings = &mut queue.settings;
-        set(&mut settings.attempts, attempts);
-        set(&mut settings.max_crashes, max_crashes);
-        set(&mut settings.timeout_ms, timeout_ms);
-        set(&mut settings.lease_ms, lease_ms);
-        set(&mut settings.backoff, backoff);
-        set(&mut settings.capacity, capacity);
-        set(&mut settings.keep_completed, keep_completed);
-        set(&mut settings.keep_dead, keep_dead);
-        let settings = settings.clone();
+        queue.settings.apply(patch);
+        let settings = queue.settings.clone();
         for state in State::ALL.into_iter().filter(|state| state.is_final()) {
             self.schedule_retention(index, state);
         }
         self.touch_queue(index);
         Ok(Reply::Configured(settings))
-    }
-}
-
-fn set<T: Clone>(setting: &mut T, value: &Option<T>) {
-    if let Some(value) = value {
-        *setting = value.clone();
     }
 }
 

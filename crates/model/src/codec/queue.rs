@@ -34,30 +34,32 @@ pub fn read_capacity(reader: &mut Reader<'_>) -> Result<Capacity, Malformed> {
     })
 }
 
-/// All settings, in the order of the struct.
+/// A zero, then the patch that leads from the defaults to these settings.
+///
+/// The first form, which is still read, was all eight settings of its time in the order of the struct. It began with the attempts,
+/// which are never zero.
 pub fn put_queue_settings(out: &mut Vec<u8>, settings: &QueueSettings) {
-    put_u64(out, settings.attempts.into());
-    put_u64(out, settings.max_crashes.into());
-    put_u64(out, settings.timeout_ms);
-    put_u64(out, settings.lease_ms);
-    put_backoff(out, &settings.backoff);
-    put_capacity(out, &settings.capacity);
-    put_keep(out, &settings.keep_completed);
-    put_keep(out, &settings.keep_dead);
+    put_u64(out, 0);
+    put_queue_patch(out, &settings.as_patch());
 }
 
 /// What [`put_queue_settings`] wrote.
 pub fn read_queue_settings(reader: &mut Reader<'_>) -> Result<QueueSettings, Malformed> {
-    Ok(QueueSettings {
-        attempts: reader.u32("attempts")?,
-        max_crashes: reader.u32("crashes")?,
-        timeout_ms: reader.u64("timeout")?,
-        lease_ms: reader.u64("lease")?,
-        backoff: read_backoff(reader)?,
-        capacity: read_capacity(reader)?,
-        keep_completed: read_keep(reader)?,
-        keep_dead: read_keep(reader)?,
-    })
+    let attempts = reader.u32("attempts")?;
+    let mut settings = QueueSettings::DEFAULT;
+    if attempts == 0 {
+        settings.apply(&read_queue_patch(reader)?);
+        return Ok(settings);
+    }
+    settings.attempts = attempts;
+    settings.max_crashes = reader.u32("crashes")?;
+    settings.timeout_ms = reader.u64("timeout")?;
+    settings.lease_ms = reader.u64("lease")?;
+    settings.backoff = read_backoff(reader)?;
+    settings.capacity = read_capacity(reader)?;
+    settings.keep_completed = read_keep(reader)?;
+    settings.keep_dead = read_keep(reader)?;
+    Ok(settings)
 }
 
 /// One bit per change, lowest first in the order of the struct, then the changes.

@@ -144,6 +144,11 @@ fn write_reason(out: &mut Writer, reason: &Reason) {
             out.field("lease_until", lease_until);
             out.field("timeout_at", timeout_at);
         }
+        Reason::WaitsForChildren => out.field("kind", "waits_for_children"),
+        Reason::WaitsForSignal(until) => {
+            out.field("kind", "waits_for_signal");
+            out.field("at", until);
+        }
         Reason::Final => out.field("kind", "final"),
     }
 }
