@@ -40,7 +40,9 @@ mod record;
 mod restore;
 mod shard;
 mod split;
+mod throttle;
 mod transition;
+mod unique;
 mod views;
 
 pub use changes::Changes;

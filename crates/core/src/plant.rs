@@ -19,6 +19,10 @@ pub enum Bug {
     FireEarly,
     /// A repeated call is done again.
     ForgetIdempotency,
+    /// A debounced job's wait begins anew with every push.
+    DebounceForEver,
+    /// Who stands by for a unique key is not called when its holder ends.
+    ForgetWhoStandsBy,
 }
 
 thread_local! {

@@ -7,6 +7,7 @@
 //! m                                    the counters
 //! o | number (8 bytes, big endian)     a bulk operation
 //! q | index (4 bytes, big endian)      a queue
+//! u | queue (4 bytes, big endian), key a throttled unique key
 //! ```
 //!
 //! Every value begins with the version of its layout; old versions are read for ever. A new field takes the next free tag in the
@@ -19,12 +20,13 @@ use crate::{
     job::{Asked, Job, Log, Run, Stored},
     queue::{Queue, Totals},
     shard::Counters,
+    throttle::Throttle,
 };
 use bytes::Bytes;
 use compact_str::CompactString;
 use kit::{
     Timestamp,
-    codec::{Malformed, Reader, end_fields, put_bool, put_bytes, put_option, put_str, put_u64},
+    codec::{Malformed, Reader, end_fields, put_bool, put_bytes, put_field, put_option, put_str, put_u64},
 };
 use model::{LogLine, QueueCounts, codec::*};
 
@@ -51,6 +53,12 @@ pub(crate) fn call_key(name: &str) -> Vec<u8> {
 
 pub(crate) fn bulk_key(id: u64) -> Vec<u8> {
     key(b'o', &id.to_be_bytes())
+}
+
+pub(crate) fn throttle_key(queue: u32, name: &str) -> Vec<u8> {
+    let mut key = key(b'u', &queue.to_be_bytes());
+    key.extend_from_slice(name.as_bytes());
+    key
 }
 
 fn key(kind: u8, rest: &[u8]) -> Vec<u8> {
@@ -159,7 +167,19 @@ fn read_u32_le(reader: &mut Reader<'_>) -> Result<u32, Malformed> {
 }
 
 fn put_asked(out: &mut Vec<u8>, asked: &Asked) {
-    let Asked { pusher, id, content_type, backoff, expires_at, unique_key, unique_until, tags, meta } = asked;
+    let Asked {
+        pusher,
+        id,
+        content_type,
+        backoff,
+        expires_at,
+        unique_key,
+        unique_until,
+        unique_latest,
+        stands_by,
+        tags,
+        meta,
+    } = asked;
     put_actor(out, pusher);
     put_option(out, id.as_ref(), put_job_id);
     put_text(out, content_type);
@@ -174,11 +194,17 @@ fn put_asked(out: &mut Vec<u8>, asked: &Asked) {
         put_text(out, key);
         put_text(out, value);
     }
+    if *unique_latest != Timestamp::ZERO {
+        put_field(out, 25, |out| put_timestamp(out, *unique_latest));
+    }
+    if let Some(run_at) = stands_by {
+        put_field(out, 26, |out| put_timestamp(out, *run_at));
+    }
     end_fields(out);
 }
 
 fn read_asked(reader: &mut Reader<'_>, version: u8) -> Result<Asked, Malformed> {
-    let asked = Asked {
+    let mut asked = Asked {
         pusher: read_actor(reader)?,
         id: reader.option("id", read_job_id)?,
         content_type: read_text(reader)?,
@@ -186,10 +212,19 @@ fn read_asked(reader: &mut Reader<'_>, version: u8) -> Result<Asked, Malformed> 
         expires_at: reader.option("expiry", read_timestamp)?,
         unique_key: reader.option("unique key", read_text)?,
         unique_until: read_timestamp(reader)?,
+        unique_latest: Timestamp::ZERO,
+        stands_by: None,
         tags: reader.list("tags", read_text)?,
         meta: reader.list("meta", |reader| Ok((read_text(reader)?, read_text(reader)?)))?,
     };
-    fields(reader, version, "option of a job", |_, _| Ok(false))?;
+    fields(reader, version, "option of a job", |tag, field| {
+        match tag {
+            25 => asked.unique_latest = read_timestamp(field)?,
+            26 => asked.stands_by = Some(read_timestamp(field)?),
+            _ => return Ok(false),
+        }
+        Ok(true)
+    })?;
     Ok(asked)
 }
 
@@ -304,6 +339,31 @@ pub(crate) fn read_call(bytes: &[u8]) -> Result<Call, Malformed> {
     // A reply that cannot be read is found now, not when somebody asks for it.
     decode_reply(&mut Reader::new(&call.reply))?;
     Ok(call)
+}
+
+pub(crate) fn throttle(throttle: &Throttle) -> Vec<u8> {
+    let mut out = vec![VERSION];
+    let Throttle { until, sequence, id, gone } = throttle;
+    put_timestamp(&mut out, *until);
+    put_u64(&mut out, *sequence);
+    put_job_id(&mut out, id);
+    put_option(&mut out, gone.as_ref(), |out, state| put_state(out, *state));
+    end_fields(&mut out);
+    out
+}
+
+pub(crate) fn read_throttle(bytes: &[u8]) -> Result<Throttle, Malformed> {
+    let reader = &mut Reader::new(bytes);
+    let version = version(reader)?;
+    let throttle = Throttle {
+        until: read_timestamp(reader)?,
+        sequence: reader.u64("sequence")?,
+        id: read_job_id(reader)?,
+        gone: reader.option("last state", read_state)?,
+    };
+    fields(reader, version, "field of a throttle", |_, _| Ok(false))?;
+    reader.finish("throttle")?;
+    Ok(throttle)
 }
 
 pub(crate) fn bulk(bulk: &Bulk) -> Vec<u8> {

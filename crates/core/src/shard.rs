@@ -5,6 +5,8 @@ use crate::{
     job::{Job, Slab},
     queue::Queue,
     split::{SequenceIndex, SplitMap},
+    throttle::Throttles,
+    unique::Hold,
 };
 use compact_str::{CompactString, ToCompactString};
 use kit::{Timestamp, codec};
@@ -23,7 +25,8 @@ pub struct Shard {
     /// Jobs with an id that a client chose.
     pub(crate) by_given_id: SplitMap<(u32, JobId), u64>,
     /// Who holds a unique key.
-    pub(crate) unique: SplitMap<(u32, CompactString), u64>,
+    pub(crate) unique: SplitMap<(u32, CompactString), Hold>,
+    pub(crate) throttles: Throttles,
     pub(crate) queues: Vec<Queue>,
     pub(crate) queue_index: BTreeMap<QueueName, u32>,
     /// When something happens to a job by itself, with its sequence number.
@@ -95,6 +98,7 @@ impl Shard {
             by_sequence: SequenceIndex::new(),
             by_given_id: SplitMap::new(),
             unique: SplitMap::new(),
+            throttles: Throttles::new(),
             queues: Vec::new(),
             queue_index: BTreeMap::new(),
             timers: BTreeSet::new(),

@@ -5,8 +5,8 @@ use bytes::Bytes;
 use compact_str::CompactString;
 use kit::Timestamp;
 use model::{
-    Actor, BulkView, Cause, HistoryEntry, JobRef, JobView, LogLine, Priority, QueueName, QueueView, Reject,
-    State,
+    Actor, BulkView, Cause, HistoryEntry, JobId, JobRef, JobView, LogLine, Priority, QueueName, QueueView,
+    Reject, State,
 };
 
 /// Jobs that one listing looks at, at most; a filter that matches few gives short pages and a cursor to go on.
@@ -58,6 +58,11 @@ pub enum Reason {
     WaitsForChildren,
     /// It is suspended until a signal comes, or until then.
     WaitsForSignal(Timestamp),
+    /// It stands by until the holder of its unique key ends.
+    StandsBy {
+        /// Who holds the key.
+        holder: JobId,
+    },
     /// It is final.
     Final,
 }
@@ -228,6 +233,11 @@ impl Shard {
                 }
                 expected_at = (reasons == [Reason::NextInLine]).then_some(self.counters.time);
             }
+            State::Delayed if job.stands_by() => {
+                if let Some(holder) = self.holder_before(job) {
+                    reasons.push(Reason::StandsBy { holder: holder.id(self.id) });
+                }
+            }
             State::Delayed => reasons.push(Reason::DelayedUntil(job.due)),
             State::Retrying => reasons.push(Reason::RetryAt(job.due)),
             State::WaitingChildren => reasons.push(Reason::WaitsForChildren),
@@ -245,12 +255,19 @@ impl Shard {
         if matches!(job.state, State::Delayed | State::Retrying) {
             if queue.paused {
                 reasons.push(Reason::QueuePaused);
-            } else if !job.has_expired(job.due) {
+            } else if !job.stands_by() && !job.has_expired(job.due) {
                 expected_at = Some(job.due);
             }
         }
         let summary = self.summary(job, queue, &reasons);
         Some(Explanation { state: self.shown_state(job), summary, reasons, expected_at })
+    }
+
+    /// The job that one that stands by waits for.
+    fn holder_before(&self, job: &Job) -> Option<&Job> {
+        let key = job.asked.as_ref()?.unique_key.clone()?;
+        let hold = self.unique.get(&(job.queue, key))?;
+        self.slot_of(hold.holder).map(|slot| &self.jobs[slot])
     }
 
     fn ahead_of(&self, queue: &Queue, job: &Job) -> u64 {
@@ -282,6 +299,9 @@ impl Shard {
                         "worker {worker} runs attempt {} of {}, leased until {lease_until}",
                         job.attempt, job.attempts
                     )
+                }
+                Reason::StandsBy { holder } => {
+                    format!("it stands by until job {holder} ends, which holds its unique key")
                 }
                 Reason::WaitsForChildren => "it waits for other jobs to end".to_string(),
                 Reason::WaitsForSignal(until) => format!("it waits for a signal, until {until}"),

@@ -89,11 +89,7 @@ pub fn backoff(random: &mut Random) -> Backoff {
 }
 
 fn unique(random: &mut Random) -> Unique {
-    Unique {
-        key: text(random),
-        ttl_ms: number(random),
-        on_conflict: on_conflict(random),
-    }
+    Unique { key: text(random), ttl_ms: number(random), on_conflict: on_conflict(random) }
 }
 
 fn on_conflict(random: &mut Random) -> OnConflict {

@@ -62,6 +62,8 @@ pub const REJECT_WORDS: &[&str] = &[
     "only a delayed or retrying job can be promoted",
     "only a final job can be redriven",
     "cancel a running job before removing it",
+    "throttled unique keys",
+    "it stands by until the job that holds its unique key ends",
 ];
 
 fn put_word(out: &mut Vec<u8>, word: &str) {
