@@ -417,7 +417,8 @@ mod tests {
             2s  cancel b                                -> cancelled
             2s  redrive b                               -> ! unique_conflict
             3s  push mail id=c unique=k conflict=keep_last expires=5s -> c delayed
-            3s  show c                                  -> delayed 0/5 due 8s
+            3s  show c                                  -> delayed 0/5
+            3s  next                                    -> 8s
             8s  tick
             8s  show c                                  -> expired 0/5
             9s  push mail id=d unique=k conflict=keep_last -> d delayed

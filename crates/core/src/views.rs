@@ -145,6 +145,8 @@ impl Shard {
         let asked = job.asked.as_deref();
         let run = job.run.as_deref();
         let due_at = match job.state {
+            // Its timer is that of its expiry.
+            State::Delayed if job.stands_by() => None,
             State::Delayed | State::Retrying | State::Active | State::WaitingChildren | State::Suspended => {
                 some_time(job.due)
             }
