@@ -195,6 +195,10 @@ impl Shard {
             });
         }
         let reply = self.command(command, work, context)?;
+        // A fetch that brought nothing changed nothing; made again, it may bring something.
+        if matches!(&reply, Reply::Fetched(jobs) if jobs.is_empty()) {
+            return Ok(reply);
+        }
         self.idempotency.remember(key.clone(), content, context.now, &reply);
         self.dirty.idempotency.push(key.clone());
         Ok(reply)

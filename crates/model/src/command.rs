@@ -205,6 +205,20 @@ pub enum OnConflict {
     KeepLast,
 }
 
+impl OnConflict {
+    /// The name used on every surface.
+    pub const fn name(self) -> &'static str {
+        match self {
+            OnConflict::Return => "return",
+            OnConflict::Reject => "reject",
+            OnConflict::Replace => "replace",
+            OnConflict::Debounce { .. } => "debounce",
+            OnConflict::Throttle => "throttle",
+            OnConflict::KeepLast => "keep_last_if_active",
+        }
+    }
+}
+
 /// A lease as its worker knows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LeaseRef {

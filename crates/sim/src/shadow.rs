@@ -111,7 +111,9 @@ impl Shadow {
             );
         }
         self.command(entry)?;
-        if let Ok(reply) = &entry.reply {
+        if let Ok(reply) = &entry.reply
+            && !matches!(reply, Reply::Fetched(jobs) if jobs.is_empty())
+        {
             self.keys.insert(key.clone(), Remembered { content, at: self.now, reply: reply.clone() });
         }
         Ok(())
