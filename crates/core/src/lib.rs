@@ -40,6 +40,8 @@ mod record;
 mod restore;
 mod shard;
 mod split;
+mod steps;
+mod suspend;
 mod throttle;
 mod transition;
 mod unique;

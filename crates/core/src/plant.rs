@@ -19,6 +19,14 @@ pub enum Bug {
     FireEarly,
     /// A repeated call is done again.
     ForgetIdempotency,
+    /// A step that is stored is stored again, with another result.
+    StoreStepAgain,
+    /// A signal that nobody waits for is dropped.
+    DropEarlySignal,
+    /// A signal stays after it was taken.
+    KeepTakenSignal,
+    /// A child that is removed does not wake its parent.
+    ForgetRemovedChild,
     /// A debounced job's wait begins anew with every push.
     DebounceForEver,
     /// Who stands by for a unique key is not called when its holder ends.

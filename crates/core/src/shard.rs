@@ -5,6 +5,7 @@ use crate::{
     job::{Job, Slab},
     queue::Queue,
     split::{SequenceIndex, SplitMap},
+    steps::Orphan,
     throttle::Throttles,
     unique::Hold,
 };
@@ -35,6 +36,10 @@ pub struct Shard {
     pub(crate) retention: BTreeSet<(Timestamp, u32, State)>,
     pub(crate) idempotency: Idempotency,
     pub(crate) bulks: BTreeMap<u64, Bulk>,
+    /// Bytes of the steps and signals of all jobs. Follows from them.
+    pub(crate) steps_bytes: u64,
+    /// Children whose ends their parents have not heard of; empty between commands.
+    pub(crate) orphans: Vec<Orphan>,
     pub(crate) dirty: Dirty,
 }
 
@@ -105,6 +110,8 @@ impl Shard {
             retention: BTreeSet::new(),
             idempotency: Idempotency::default(),
             bulks: BTreeMap::new(),
+            steps_bytes: 0,
+            orphans: Vec::new(),
             dirty: Dirty::default(),
         }
     }
@@ -129,10 +136,12 @@ impl Shard {
         let now = self.counters.time;
         let mut context = Context { position, now, actor: &envelope.actor, effects, ready: Vec::new() };
         let work = self.advance(&mut context);
+        self.wake_parents(&mut context);
         let reply = match &envelope.idempotency_key {
             None => self.command(&envelope.command, work, &mut context),
             Some(key) => self.once(key, &envelope.command, work, &mut context),
         };
+        self.wake_parents(&mut context);
         for (queue, jobs) in std::mem::take(&mut context.ready) {
             let queue = &self.queues[queue as usize];
             if !queue.paused {
@@ -164,6 +173,9 @@ impl Shard {
             Command::Configure { queue, patch } => self.configure(queue, patch),
             Command::Bulk { queue, action, filter } => self.start_bulk(queue, *action, filter),
             Command::Tick => self.tick(work, context),
+            Command::Step { lease, name, result } => self.store_step(lease, name, result, context),
+            Command::Signal { job, name, body } => self.signal(job, name, body, context),
+            Command::Restart { jobs } => self.restart(jobs, context),
         }
     }
 

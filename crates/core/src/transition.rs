@@ -63,8 +63,12 @@ impl Shard {
         self.record(slot, from, change.cause, change.error, context);
         let run = self.jobs[slot].run_mut();
         run.finished_at = if change.to.is_final() { context.now } else { Timestamp::ZERO };
+        if matches!(from, State::Suspended | State::WaitingChildren) {
+            self.stop_waiting(slot);
+        }
         if change.to.is_final() {
             self.release_unique(slot);
+            self.tell_parent(slot);
         }
         self.enter(slot);
         self.after_change(slot, Some(from), change.cause, context);
@@ -274,6 +278,10 @@ impl Shard {
     /// Removes every trace of a job.
     pub(crate) fn forget(&mut self, slot: u32) {
         self.leave(slot);
+        if !self.jobs[slot].state.is_final() {
+            self.tell_parent(slot);
+        }
+        self.forget_steps(slot);
         self.release_unique(slot);
         let job = &self.jobs[slot];
         let (sequence, queue) = (job.sequence, job.queue);

@@ -9,9 +9,9 @@ use crate::{
     throttle::Throttle,
     transition::Change,
 };
-use compact_str::CompactString;
+use compact_str::{CompactString, ToCompactString};
 use kit::Timestamp;
-use model::{Cause, ErrorInfo, NewJob, OnConflict, Pushed, State, Unique, limits};
+use model::{Cause, ErrorInfo, NewJob, OnConflict, Pushed, Reject, State, Unique, limits};
 
 /// Who has a unique key, by sequence number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -83,6 +83,11 @@ impl Shard {
         let until = self.jobs[holder].asked.as_ref()?.unique_until;
         let held = until == Timestamp::ZERO || until > now;
         held.then(|| (holder, hold.next.and_then(|next| self.slot_of(next))))
+    }
+
+    /// The refusal that names who holds a key.
+    pub(crate) fn conflict(&self, key: &CompactString, holder: u32) -> Reject {
+        Reject::UniqueConflict { key: key.clone(), holder: self.jobs[holder].id(self.id).to_compact_string() }
     }
 
     /// The job that holds a unique key now.
@@ -226,7 +231,7 @@ impl Shard {
             before.map_or(wanted, |before| wanted.min(before))
         };
         let given = fresh.asked.get_or_insert_default();
-        (given.id, given.pusher) = (asked.id, asked.pusher);
+        (given.id, given.pusher, given.parent) = (asked.id, asked.pusher, asked.parent);
         given.unique_latest = latest;
         given.stands_by = asked.stands_by.map(|_| run_at);
         (fresh.state, fresh.due) = fresh.begins(run_at, context.now);

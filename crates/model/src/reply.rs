@@ -1,4 +1,4 @@
-use crate::{BulkAction, Filter};
+use crate::{BulkAction, Filter, Step};
 use crate::{DispatchedJob, JobId, QueueName, QueueSettings, Reject, State};
 use kit::Timestamp;
 
@@ -21,6 +21,15 @@ pub enum Reply {
     Started(BulkView),
     /// To everything that has nothing to say.
     Done,
+    /// To a step: what the job had under that name already; `None` if it was stored now.
+    Step(Option<Step>),
+    /// To a signal.
+    Signalled {
+        /// The job's state now.
+        state: State,
+        /// True if the job does not wait for it yet: it is kept until the job does.
+        buffered: bool,
+    },
 }
 
 /// One pushed job.

@@ -1,20 +1,21 @@
 //! Values for tests: every variant of every type, from a seed. The same seed gives the same value for ever.
 
 use crate::{
-    Actor, BulkAction, BulkView, Capacity, Command, DispatchedJob, Envelope, ErrorInfo, Filter, JobId,
-    JobRef, Keep, LeaseRef, NewJob, OnConflict, OnFull, Outcome, Priority, Pushed, QueueName, QueuePatch,
-    QueueSettings, Reject, Renewed, Reply, Settled, Settlement, State, Unique,
+    Actor, BulkAction, BulkView, Capacity, ChildEnd, Command, DispatchedJob, Envelope, ErrorInfo, Filter,
+    JobId, JobRef, Keep, LeaseRef, NewJob, OnConflict, OnFull, Outcome, Priority, Pushed, QueueName,
+    QueuePatch, QueueSettings, Reject, Renewed, Reply, Settled, Settlement, State, Step, StepValue, Unique,
+    Until,
 };
 use bytes::Bytes;
 use compact_str::CompactString;
 use kit::{Backoff, Timestamp, random::Random};
 
 /// How many variants [`Command`] has, so that [`command`] with `0..COMMANDS` meets each.
-pub const COMMANDS: u64 = 15;
+pub const COMMANDS: u64 = 18;
 /// How many variants [`Reply`] has.
-pub const REPLIES: u64 = 8;
+pub const REPLIES: u64 = 10;
 /// How many variants [`Reject`] has.
-pub const REJECTS: u64 = 12;
+pub const REJECTS: u64 = 15;
 
 fn pick<T: Copy>(random: &mut Random, among: &[T]) -> T {
     among[random.below(among.len() as u64) as usize]
@@ -134,13 +135,42 @@ pub fn error_info(random: &mut Random) -> ErrorInfo {
 }
 
 fn outcome(random: &mut Random) -> Outcome {
-    match random.below(5) {
+    match random.below(6) {
         0 => Outcome::Done { result: maybe(random, bytes) },
         1 => Outcome::Retry { error: error_info(random), after_ms: maybe(random, number) },
         2 => Outcome::Fail { error: error_info(random) },
         3 => Outcome::Snooze { after_ms: number(random) },
-        _ => Outcome::Cancel { reason: text(random) },
+        4 => Outcome::Cancel { reason: text(random) },
+        _ => Outcome::Suspend { step: text(random), until: until(random) },
     }
+}
+
+fn until(random: &mut Random) -> Until {
+    match random.below(3) {
+        0 => Until::Time { after_ms: number(random) },
+        1 => Until::Signal { name: text(random), timeout_ms: number(random) },
+        _ => Until::Child { job: Box::new(new_job(random)) },
+    }
+}
+
+/// A step of any kind.
+pub fn step(random: &mut Random) -> Step {
+    let value = match random.below(5) {
+        0 => StepValue::Result(bytes(random)),
+        1 => StepValue::Slept { until: time(random) },
+        2 => StepValue::Signal(bytes(random)),
+        3 => StepValue::TimedOut,
+        _ => StepValue::Child {
+            queue: queue_name(random),
+            id: job_id(random),
+            end: maybe(random, |r| ChildEnd {
+                state: maybe(r, |r| pick(r, &State::ALL)),
+                result: maybe(r, bytes),
+                error: maybe(r, error_info),
+            }),
+        },
+    };
+    Step { name: text(random), at: time(random), attempt: small(random), value }
 }
 
 fn settlement(random: &mut Random) -> Settlement {
@@ -223,7 +253,10 @@ pub fn command(random: &mut Random, variant: u64) -> Command {
         13 => {
             Command::Bulk { queue: queue_name(random), action: bulk_action(random), filter: filter(random) }
         }
-        _ => Command::Tick,
+        14 => Command::Tick,
+        15 => Command::Step { lease: lease_ref(random), name: text(random), result: bytes(random) },
+        16 => Command::Signal { job: job_ref(random), name: text(random), body: bytes(random) },
+        _ => Command::Restart { jobs: several(random, job_ref) },
     }
 }
 
@@ -259,6 +292,7 @@ fn dispatched_job(random: &mut Random) -> DispatchedJob {
         created_at: time(random),
         tags: several(random, text),
         meta: several(random, meta),
+        steps: 0,
     }
 }
 
@@ -277,7 +311,10 @@ pub fn reject(random: &mut Random, variant: u64) -> Reject {
         8 => Reject::Cancelled { id },
         9 => Reject::WrongState { id, state: pick(random, &State::ALL), wanted: "value" },
         10 => Reject::UniqueConflict { key: text(random), holder: id },
-        _ => Reject::IdempotencyConflict { key: id },
+        11 => Reject::IdempotencyConflict { key: id },
+        12 => Reject::StepsFull { id, limit: number(random), unit: "steps" },
+        13 => Reject::SignalsFull { id, limit: number(random), unit: "signals" },
+        _ => Reject::ChildExists { id },
     }
 }
 
@@ -311,6 +348,8 @@ pub fn reply(random: &mut Random, variant: u64) -> Reply {
             changed: number(random),
             finished: random.chance(1, 2),
         }),
-        _ => Reply::Done,
+        7 => Reply::Done,
+        8 => Reply::Step(maybe(random, step)),
+        _ => Reply::Signalled { state: pick(random, &State::ALL), buffered: random.chance(1, 2) },
     }
 }

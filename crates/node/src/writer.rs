@@ -171,10 +171,14 @@ fn is_new_work(command: &Command) -> bool {
         | Command::Log { .. }
         | Command::Redrive { .. }
         | Command::Configure { .. }
+        | Command::Signal { .. }
+        | Command::Restart { .. }
         | Command::Bulk { action: BulkAction::Redrive, .. } => true,
         Command::Fetch { .. }
         | Command::Renew { .. }
         | Command::Settle { .. }
+        // What was done must not be done again.
+        | Command::Step { .. }
         | Command::Cancel { .. }
         | Command::Promote { .. }
         | Command::Remove { .. }

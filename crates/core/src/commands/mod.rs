@@ -13,5 +13,8 @@ mod push;
 mod redrive;
 mod remove;
 mod renew;
+mod restart;
 mod settle;
+mod signal;
+mod step;
 mod tick;

@@ -4,7 +4,7 @@ use crate::{
     transition::Change,
     unique::{Meeting, start_of},
 };
-use compact_str::{CompactString, ToCompactString, format_compact};
+use compact_str::{CompactString, format_compact};
 use kit::Timestamp;
 use model::{
     Cause, ErrorInfo, JobId, JobRef, NewJob, OnConflict, OnFull, Pushed, QueueName, Reject, State, Unique,
@@ -115,8 +115,7 @@ impl Shard {
         let instead_of = |slot: u32| self.added_instead(slot, bytes);
         let (added, is_new, here) = match (plan.unique.get(&name).copied(), meeting) {
             (_, Meeting::Conflict(slot)) => {
-                let holder = self.jobs[slot].id(self.id).to_compact_string();
-                return Err(Reject::UniqueConflict { key: name.1, holder });
+                return Err(self.conflict(&name.1, slot));
             }
             (_, Meeting::Found(_) | Meeting::Forgotten(_)) => return Ok((Added::default(), false)),
             (None, Meeting::Free) => (whole, true, InBatch { bytes, stands_by: false }),
@@ -225,6 +224,24 @@ impl Shard {
         Ok(())
     }
 
+    /// Whether a push of this job alone would be answered with an existing one.
+    pub(crate) fn would_be_answered(&self, job: &NewJob, now: Timestamp) -> Result<bool, Reject> {
+        check_job(job)?;
+        if let Some(id) = &job.id
+            && self.find(&JobRef { queue: Some(job.queue.clone()), id: id.clone() }).is_some()
+        {
+            return Ok(true);
+        }
+        let Some((unique, queue)) = job.unique.as_ref().zip(self.queue_index.get(&job.queue)) else {
+            return Ok(false);
+        };
+        match self.meet(*queue, unique, None, now) {
+            Meeting::Conflict(slot) => Err(self.conflict(&unique.key, slot)),
+            Meeting::Found(_) | Meeting::Forgotten(_) | Meeting::Renew(_) => Ok(true),
+            Meeting::Free | Meeting::Replace(_) | Meeting::StandBy => Ok(false),
+        }
+    }
+
     fn push_one(&mut self, queue: u32, new: &NewJob, context: &mut Context<'_>) -> Pushed {
         if let Some(id) = &new.id
             && let Some(slot) = self.find(&JobRef { queue: Some(new.queue.clone()), id: id.clone() })
@@ -284,6 +301,7 @@ impl Shard {
             stands_by: None,
             tags: new.tags.clone(),
             meta: new.meta.clone(),
+            parent: None,
         };
         let mut job = Job {
             sequence,

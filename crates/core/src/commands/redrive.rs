@@ -2,7 +2,7 @@ use crate::{
     shard::{Context, Shard},
     transition::Change,
 };
-use compact_str::{CompactString, ToCompactString};
+use compact_str::CompactString;
 use model::{Cause, JobRef, Reject, Reply, State};
 use std::collections::BTreeMap;
 
@@ -18,8 +18,7 @@ impl Shard {
             let Some(key) = self.key_of(*slot) else { continue };
             let holder = keys.insert(key.clone(), *slot).or(self.unique_holder(key.0, &key.1, context.now));
             if let Some(holder) = holder {
-                let holder = self.jobs[holder].id(self.id).to_compact_string();
-                return Err(Reject::UniqueConflict { key: key.1, holder });
+                return Err(self.conflict(&key.1, holder));
             }
         }
         for slot in slots {

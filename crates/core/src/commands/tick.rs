@@ -3,7 +3,7 @@ use crate::{
     transition::Change,
 };
 use kit::Timestamp;
-use model::{Actor, Cause, ErrorInfo, Priority, Reject, Reply, State, limits};
+use model::{Actor, Cause, ErrorInfo, Priority, Reject, Reply, Revocation, State, limits};
 
 /// Idempotency keys forgotten by one command at most.
 const EXPIRED_KEYS_MAX: usize = 16;
@@ -72,19 +72,18 @@ impl Shard {
                 self.wait(slot, Change::new(State::Waiting, Cause::Due), context)
             }
             // Nobody called it up in time.
-            State::WaitingChildren | State::Suspended => {
-                self.wait(slot, Change::new(State::Waiting, Cause::Due), context)
-            }
+            State::Suspended => self.time_out(slot, context),
+            State::WaitingChildren => self.wait(slot, Change::new(State::Waiting, Cause::Due), context),
             // A lease renewed up to the timeout was held by a live worker; one that ended before was lost, however late that is seen.
             State::Active if job.run.as_ref().is_some_and(|run| run.timeout_at <= run.lease_until) => {
                 let message = format!("the attempt ran longer than {} ms", job.timeout_ms);
                 let error =
                     ErrorInfo { kind: "timeout".into(), message: message.into(), ..ErrorInfo::default() };
-                self.revoke(slot, context);
+                self.revoke(slot, Revocation::Timeout, context);
                 self.fail_attempt(slot, Cause::Timeout, error, None, context);
             }
             State::Active => {
-                self.revoke(slot, context);
+                self.revoke(slot, Revocation::LeaseLost, context);
                 self.crash(slot, context);
             }
             State::Waiting

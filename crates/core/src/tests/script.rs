@@ -17,7 +17,7 @@ use kit::{Backoff, Timestamp};
 use model::{
     Actor, BulkAction, BulkView, Capacity, Command, DispatchedJob, Effect, Envelope, ErrorInfo, Filter,
     JobId, JobRef, Keep, LeaseRef, NewJob, OnConflict, OnFull, Outcome, Priority, Pushed, QueueName,
-    QueuePatch, Reject, Reply, Settlement, State, Unique,
+    QueuePatch, Reject, Reply, Settlement, State, StepValue, Unique, Until,
 };
 use std::collections::BTreeMap;
 
@@ -209,6 +209,9 @@ impl Script {
         save(&mut self.shard, &mut self.store);
         let bodies = self.store.keys().filter(|key| key[0] == Restore::BODY_PREFIX).count();
         assert_eq!(bodies, self.shard.jobs.len(), "the store has the body of every job and of no other");
+        let steps = self.store.keys().filter(|key| key[0] == b'e').count();
+        let held: u32 = self.shard.jobs.iter().map(|(_, job)| job.step_count()).sum();
+        assert_eq!(steps, held as usize, "the store has every step and no other");
         self.heard = effects.list;
         self.log.push((at, envelope));
         reply
@@ -255,7 +258,9 @@ impl Script {
                 leases: vec![self.lease(&words)],
                 lease_ms: words.span("lease").unwrap_or(0),
             },
-            "done" | "retry" | "fail" | "snooze" | "giveup" => self.settle(verb, rest),
+            "done" | "retry" | "fail" | "snooze" | "giveup" | "sleep" | "wait-signal" | "wait-child" => {
+                self.settle(verb, rest)
+            }
             "cancel" => Command::Cancel { job: self.job(words.plain[0]), reason: "wrong".into() },
             "progress" => Command::Progress {
                 lease: self.lease(&words),
@@ -288,6 +293,17 @@ impl Script {
                 },
             },
             "tick" => Command::Tick,
+            "step" => Command::Step {
+                lease: self.lease(&words),
+                name: words.plain[2].into(),
+                result: Bytes::copy_from_slice(words.plain[3].as_bytes()),
+            },
+            "signal" => Command::Signal {
+                job: self.job(words.plain[0]),
+                name: words.plain[1].into(),
+                body: Bytes::copy_from_slice(words.plain[2].as_bytes()),
+            },
+            "restart" => Command::Restart { jobs: jobs() },
             other => panic!("no command {other}"),
         }
     }
@@ -295,6 +311,8 @@ impl Script {
     fn settle(&mut self, verb: &str, rest: &str) -> Command {
         let (rest, push) = rest.split_once(" push ").unwrap_or((rest, ""));
         let push = self.new_jobs(push);
+        let (rest, child) = rest.split_once(" child ").unwrap_or((rest, ""));
+        let child = self.new_jobs(child).pop();
         let words = Words::of(rest);
         let kind = words.plain.get(2).copied().unwrap_or_default();
         let after_ms = words.span("after");
@@ -305,6 +323,14 @@ impl Script {
             "retry" => Outcome::Retry { error: error(kind), after_ms },
             "fail" => Outcome::Fail { error: error(kind) },
             "snooze" => Outcome::Snooze { after_ms: after_ms.unwrap_or(0) },
+            "sleep" | "wait-signal" | "wait-child" => Outcome::Suspend {
+                step: kind.into(),
+                until: match (verb, child) {
+                    ("sleep", _) => Until::Time { after_ms: after_ms.unwrap_or(0) },
+                    (_, Some(child)) => Until::Child { job: Box::new(child) },
+                    _ => Until::Signal { name: words.plain[3].into(), timeout_ms: after_ms.unwrap_or(0) },
+                },
+            },
             _ => Outcome::Cancel { reason: kind.into() },
         };
         Command::Settle { settlements: vec![Settlement { lease: self.lease(&words), outcome, push }] }
@@ -354,6 +380,11 @@ impl Script {
             Reply::Configured(_) => "configured".into(),
             Reply::Started(view) => bulk(view),
             Reply::Done => "ok".into(),
+            Reply::Step(None) => "stored".into(),
+            Reply::Step(Some(had)) => format!("had {}", step_value(&had.value)),
+            Reply::Signalled { state, buffered } => {
+                format!("{state}{}", if *buffered { ", kept" } else { "" })
+            }
         }
     }
 
@@ -369,7 +400,12 @@ impl Script {
     }
 
     fn dispatched(&self, job: &DispatchedJob) -> String {
-        format!("{} {}/{} t{}", self.id(&job.id), job.attempt, job.attempts, job.lease_token)
+        let steps = match job.steps {
+            0 => String::new(),
+            1 => ", 1 step".to_string(),
+            many => format!(", {many} steps"),
+        };
+        format!("{} {}/{} t{}{steps}", self.id(&job.id), job.attempt, job.attempts, job.lease_token)
     }
 
     /// The verbs that only look.
@@ -426,6 +462,17 @@ impl Script {
                 let jobs = self.shard.upcoming(&name(first), 100)?;
                 jobs.iter().map(|job| self.id(&job.id)).collect::<Vec<_>>().join(" ")
             }
+            "steps" => self.shard.job_steps(&self.job(first)).map_or("gone".into(), |steps| {
+                join(steps.iter().map(|step| {
+                    let kind = match &step.value {
+                        StepValue::Child { id, .. } => format!("child {} ", self.id(id)),
+                        StepValue::TimedOut => String::new(),
+                        other => format!("{} ", other.kind()),
+                    };
+                    let value = step_value(&step.value);
+                    format!("{}: {kind}{value} ({}, {})", step.name, since(step.at), step.attempt)
+                }))
+            }),
             "body" => {
                 let body = self.shard.job(&self.job(first))?.body.unwrap_or_default();
                 String::from_utf8_lossy(&body).into_owned()
@@ -438,8 +485,8 @@ impl Script {
             "next" => self.shard.next_due().map_or("never".into(), since),
             "heard" => join(self.heard.iter().filter_map(|effect| match effect {
                 Effect::Available { queue, jobs } => Some(format!("{jobs} in {queue}")),
-                Effect::Revoked { worker, id, lease_token, .. } => {
-                    Some(format!("{worker} lost {} t{lease_token}", self.id(id)))
+                Effect::Revoked { worker, id, lease_token, why, .. } => {
+                    Some(format!("{worker} lost {} t{lease_token} {}", self.id(id), why.name()))
                 }
                 Effect::Changed { .. } => None,
             })),
@@ -467,6 +514,22 @@ impl Script {
     }
 }
 
+fn step_value(value: &StepValue) -> String {
+    match value {
+        StepValue::Result(value) | StepValue::Signal(value) => String::from_utf8_lossy(value).into_owned(),
+        StepValue::Slept { until } => format!("until {}", since(*until)),
+        StepValue::TimedOut => "timeout".into(),
+        StepValue::Child { end: None, .. } => "live".into(),
+        StepValue::Child { end: Some(end), .. } => {
+            let state = end.state.map_or("removed", State::name);
+            let result =
+                end.result.as_deref().map_or(String::new(), |r| format!(" {}", String::from_utf8_lossy(r)));
+            let error = end.error.as_ref().map_or(String::new(), |error| format!(" {}", error.kind));
+            format!("{state}{result}{error}")
+        }
+    }
+}
+
 fn join(parts: impl Iterator<Item = String>) -> String {
     parts.collect::<Vec<_>>().join(", ")
 }
@@ -475,6 +538,8 @@ fn refusal(reject: &Reject) -> String {
     match reject {
         Reject::Invalid { field, .. } => format!("! invalid {field}"),
         Reject::TooMany { limit, .. } => format!("! too_many {limit}"),
+        Reject::StepsFull { limit, .. } => format!("! steps_full {limit}"),
+        Reject::SignalsFull { limit, .. } => format!("! signals_full {limit}"),
         Reject::WrongState { state, .. } => format!("! wrong_state {state}"),
         other => format!("! {}", other.code()),
     }

@@ -62,6 +62,15 @@ pub const REJECT_WORDS: &[&str] = &[
     "only a delayed or retrying job can be promoted",
     "only a final job can be redriven",
     "cancel a running job before removing it",
+    "step",
+    "signal",
+    "steps",
+    "bytes of steps",
+    "bytes of steps in this pond",
+    "signals",
+    "bytes of signals",
+    "only a job that is not final can be signalled",
+    "only a final job can be restarted",
     "throttled unique keys",
     "it stands by until the job that holds its unique key ends",
 ];
@@ -137,6 +146,22 @@ pub fn put_reject(out: &mut Vec<u8>, reject: &Reject) {
             out.push(11);
             put_str(out, key);
         }
+        Reject::StepsFull { id, limit, unit } => {
+            out.push(24);
+            put_str(out, id);
+            put_u64(out, *limit);
+            put_word(out, unit);
+        }
+        Reject::SignalsFull { id, limit, unit } => {
+            out.push(25);
+            put_str(out, id);
+            put_u64(out, *limit);
+            put_word(out, unit);
+        }
+        Reject::ChildExists { id } => {
+            out.push(26);
+            put_str(out, id);
+        }
     }
 }
 
@@ -165,6 +190,17 @@ pub fn read_reject(reader: &mut Reader<'_>) -> Result<Reject, Malformed> {
                 holder: read_compact(r, "job id")?,
             },
             11 => Reject::IdempotencyConflict { key: read_compact(r, "idempotency key")? },
+            24 => Reject::StepsFull {
+                id: read_compact(r, "job id")?,
+                limit: r.u64("limit")?,
+                unit: read_word(r)?,
+            },
+            25 => Reject::SignalsFull {
+                id: read_compact(r, "job id")?,
+                limit: r.u64("limit")?,
+                unit: read_word(r)?,
+            },
+            26 => Reject::ChildExists { id: read_compact(r, "job id")? },
             _ => return Ok(None),
         }))
     })

@@ -72,6 +72,8 @@ kinds! {
         "Wait for that job to end, or push with another `on_conflict`: `return`, `replace`, `keep_last_if_active`."
     IDEMPOTENCY_CONFLICT "idempotency_conflict" 409 "The idempotency key was used for another call"
         "Use a new key for new content; a key is remembered for 24 hours."
+    CHILD_EXISTS "child_exists" 409 "The child of a step exists already"
+        "A child is a new job, so that exactly one parent waits for it. Leave out its id and its unique key."
     BODY_TOO_LARGE "body_too_large" 413 "The body is too large"
         "Split the batch, or keep the payload elsewhere and push a reference to it."
     UNSUPPORTED_ENCODING "unsupported_encoding" 415 "The body is encoded"
@@ -82,6 +84,10 @@ kinds! {
         "Push again after `Retry-After`, add workers, or raise the queue's capacity."
     POND_FULL "pond_full" 429 "The pond is full"
         "Let workers drain it, purge what is not needed, or shorten retention."
+    STEPS_FULL "steps_full" 429 "The job holds as many steps as it may"
+        "Store less in each step, or keep results elsewhere and store references, or split the work into child jobs."
+    SIGNALS_FULL "signals_full" 429 "The job keeps as many signals as it may"
+        "Signal it again when it has taken some."
     OVERLOADED "overloaded" 503 "Too many calls are waiting"
         "Call again after `Retry-After`. Nothing was changed."
     STOPPING "stopping" 503 "The server is stopping"
@@ -214,6 +220,9 @@ impl From<&Reject> for Problem {
             Reject::WrongState { .. } => &WRONG_STATE,
             Reject::UniqueConflict { .. } => &UNIQUE_CONFLICT,
             Reject::IdempotencyConflict { .. } => &IDEMPOTENCY_CONFLICT,
+            Reject::StepsFull { .. } => &STEPS_FULL,
+            Reject::SignalsFull { .. } => &SIGNALS_FULL,
+            Reject::ChildExists { .. } => &CHILD_EXISTS,
         };
         let mut problem = Problem::new(kind, reject.to_string());
         problem.retry_after_ms = reject.retry_after_ms();
@@ -224,12 +233,15 @@ impl From<&Reject> for Problem {
             Reject::TooMany { limit, .. }
             | Reject::BodyTooLarge { limit, .. }
             | Reject::QueueFull { limit, .. }
-            | Reject::PondFull { limit } => problem.with("limit", *limit),
+            | Reject::PondFull { limit }
+            | Reject::StepsFull { limit, .. }
+            | Reject::SignalsFull { limit, .. } => problem.with("limit", *limit),
             Reject::UnknownQueue { .. }
             | Reject::UnknownJob { .. }
             | Reject::StaleLease { .. }
             | Reject::Cancelled { .. }
-            | Reject::IdempotencyConflict { .. } => problem,
+            | Reject::IdempotencyConflict { .. }
+            | Reject::ChildExists { .. } => problem,
         }
     }
 }
