@@ -70,6 +70,9 @@ impl Shard {
             self.release_unique(slot);
             self.tell_parent(slot);
         }
+        if change.to.is_final() != from.is_final() {
+            self.note_schedule(slot, !change.to.is_final());
+        }
         self.enter(slot);
         self.after_change(slot, Some(from), change.cause, context);
         if change.to.is_final() {
@@ -283,6 +286,7 @@ impl Shard {
         }
         self.forget_steps(slot);
         self.release_unique(slot);
+        self.note_schedule(slot, false);
         let job = &self.jobs[slot];
         let (sequence, queue) = (job.sequence, job.queue);
         if let Some(key) = job.asked.as_ref().and_then(|asked| asked.unique_key.as_ref()) {

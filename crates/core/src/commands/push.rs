@@ -7,8 +7,8 @@ use crate::{
 use compact_str::{CompactString, format_compact};
 use kit::Timestamp;
 use model::{
-    Cause, ErrorInfo, JobId, JobRef, NewJob, OnConflict, OnFull, Pushed, QueueName, Reject, State, Unique,
-    limits,
+    Cause, ErrorInfo, JobId, JobRef, NewJob, OnConflict, OnFull, Pushed, QueueName, Reject, ScheduleId,
+    State, Unique, limits,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -43,6 +43,16 @@ struct InBatch {
 impl Shard {
     /// Adds jobs, all or none.
     pub(crate) fn push(&mut self, jobs: &[NewJob], context: &mut Context<'_>) -> Result<Vec<Pushed>, Reject> {
+        jobs.iter().try_for_each(check_id)?;
+        self.push_own(jobs, context)
+    }
+
+    /// Adds jobs that the shard itself has named, all or none.
+    pub(crate) fn push_own(
+        &mut self,
+        jobs: &[NewJob],
+        context: &mut Context<'_>,
+    ) -> Result<Vec<Pushed>, Reject> {
         let mut plan = Plan::default();
         self.check_push(jobs, &mut plan, context.now)?;
         Ok(self.push_checked(jobs, context))
@@ -213,6 +223,7 @@ impl Shard {
         }
         let mut plan = Plan { ending, ..Plan::default() };
         for job in jobs {
+            check_id(job)?;
             check_job(job)?;
             self.added_by(job, &mut plan, now)?;
         }
@@ -268,11 +279,12 @@ impl Shard {
         if let Some(unique) = &new.unique {
             self.claim(&mut job, unique, new, context.now);
         }
+        let (sequence, id, state) = (job.sequence, job.id(self.id), job.state);
+        let slot = self.admit(job, context);
         if let Some(given) = &new.id {
-            self.by_given_id.insert((queue, given.clone()), job.sequence);
+            self.by_given_id.insert((queue, given.clone()), sequence);
+            self.note_schedule(slot, true);
         }
-        let (id, state) = (job.id(self.id), job.state);
-        self.admit(job, context);
         Pushed { id, state, deduplicated: false, forgotten: false }
     }
 
@@ -377,6 +389,17 @@ impl Plan {
         }
         self.queues_new += usize::from(!shard.queue_index.contains_key(name));
         self.added.insert(name.clone(), more);
+    }
+}
+
+/// Refuses an id that only a schedule may give: a slot would take the job for its own.
+fn check_id(job: &NewJob) -> Result<(), Reject> {
+    match job.id.as_ref().and_then(ScheduleId::of_job) {
+        Some(_) => Err(Reject::Invalid {
+            field: "id",
+            reason: "begins with `schedule:`, as only the jobs of schedules do".into(),
+        }),
+        None => Ok(()),
     }
 }
 
