@@ -6,7 +6,7 @@ use crate::{
     invariants::{
         acked::{self, Crash},
         bulk::{self, Moment},
-        drain, fail_stop, phantom, replay,
+        drain, fail_stop, phantom, replay, unique,
     },
     pond::{Machine, Pond},
     shadow::Shadow,
@@ -626,7 +626,11 @@ impl Genesis {
         if let Some(before) = before {
             self.shadow.sweep(&before, &Moment::after(&self.shard), self.shard.time())?;
         }
-        self.shadow.follow(&entry)
+        self.shadow.follow(&entry)?;
+        self.shadow
+            .debounced
+            .iter()
+            .try_for_each(|(job, latest)| unique::waits_no_longer(&self.shard, job, *latest))
     }
 }
 

@@ -29,10 +29,11 @@ impl Shard {
                 self.forget(slot);
                 Outcome::Changed
             }
-            BulkAction::Redrive => {
-                self.redrive_slot(slot, &mut named);
-                Outcome::Changed
-            }
+            // Another job may have its unique key.
+            BulkAction::Redrive => match self.redrive_slot(slot, &mut named) {
+                true => Outcome::Changed,
+                false => Outcome::Skipped,
+            },
             BulkAction::Cancel => {
                 let reason = match bulk.reason.as_str() {
                     "" => "cancelled in bulk".into(),
@@ -41,6 +42,7 @@ impl Shard {
                 self.cancel_slot(slot, &reason, &mut named);
                 Outcome::Changed
             }
+            BulkAction::Promote if self.stands_by(slot) => Outcome::Skipped,
             BulkAction::Promote => {
                 self.promote_slot(slot, &mut named);
                 Outcome::Changed
@@ -94,8 +96,14 @@ impl Shard {
         Outcome::Changed
     }
 
+    /// Whether a job waits until another one of its unique key has ended.
+    fn stands_by(&self, slot: u32) -> bool {
+        self.jobs[slot].asked.as_ref().is_some_and(|asked| asked.stands_by.is_some())
+    }
+
     /// Moves a job to the end of its line in another queue, unless that is full or has another job of the same given id or
-    /// unique key, or the job is a child that its parent waits for.
+    /// unique key, or the job is a child, or stands
+    /// by for its unique key.
     fn move_to(&mut self, slot: u32, to: u32, context: &mut Context<'_>) -> Outcome {
         let job = &self.jobs[slot];
         let (from, sequence, live) = (job.queue, job.sequence, !job.state.is_final());
@@ -109,6 +117,7 @@ impl Shard {
         // Its parent knows it by its queue and its id.
         let child = asked.is_some_and(|asked| asked.parent.is_some());
         if child
+            || self.stands_by(slot)
             || live && full
             || id.as_ref().is_some_and(|id| self.by_given_id.get(&(to, id.clone())).is_some())
             || key.as_ref().is_some_and(|key| self.unique_holder(to, key, context.now).is_some())
@@ -116,7 +125,7 @@ impl Shard {
             return Outcome::Skipped;
         }
         if let Some(key) = key {
-            self.unique.remove(&(from, key.clone()));
+            self.release_unique(slot);
             self.take_unique(to, &key, sequence);
         }
         if let Some(id) = id {

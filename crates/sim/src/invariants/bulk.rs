@@ -1,4 +1,4 @@
-//! I12: an operation changes only what its filter means, reaches all of it, counts right, and ends.
+//! I13: an operation changes only what its filter means, reaches all of it, counts right, and ends.
 //!
 //! Only the swept queue is looked at: there nothing but named calls, timers and operations changes a job, so what changes in a
 //! tick, a fetch or a choice beyond what timers do was done by an operation.
@@ -120,11 +120,11 @@ impl Operations {
         let alone = before.alone();
         if alone && done != counted {
             let bulks: Vec<_> = before.running().collect();
-            return broken("I12", format!("{done} jobs changed, {counted} were counted: {bulks:?}"));
+            return broken("I13", format!("{done} jobs changed, {counted} were counted: {bulks:?}"));
         }
         for bulk in &after.bulks {
             if bulk.changed + bulk.skipped > bulk.examined {
-                return broken("I12", format!("more was done than was looked at: {bulk:?}"));
+                return broken("I13", format!("more was done than was looked at: {bulk:?}"));
             }
             if bulk.status == BulkStatus::Finished
                 && before.running().any(|earlier| earlier.id == bulk.id)
@@ -147,7 +147,7 @@ impl Operations {
             return Ok(());
         }
         let bulks: Vec<_> = before.running().collect();
-        broken("I12", format!("nobody meant to {kind} {:?}, pushed at {}: {bulks:?}", seen.job, seen.pushed))
+        broken("I13", format!("nobody meant to {kind} {:?}, pushed at {}: {bulks:?}", seen.job, seen.pushed))
     }
 
     /// An operation that has ended left nothing that it meant and that stood there all the time.
@@ -162,7 +162,7 @@ impl Operations {
         });
         match left {
             Some(seen) if bulk.skipped == 0 => {
-                broken("I12", format!("{bulk:?} has ended and left {:?}", seen.job))
+                broken("I13", format!("{bulk:?} has ended and left {:?}", seen.job))
             }
             _ => Ok(()),
         }
@@ -172,7 +172,7 @@ impl Operations {
 /// No operation is under way any more.
 pub(crate) fn ended(shard: &Shard) -> Check {
     match shard.bulks().into_iter().find(|bulk| !bulk.status.is_over()) {
-        Some(bulk) => broken("I12", format!("an operation never ended: {bulk:?}")),
+        Some(bulk) => broken("I13", format!("an operation never ended: {bulk:?}")),
         None => Ok(()),
     }
 }
