@@ -6,8 +6,8 @@ use crate::{
 };
 use kit::Durability;
 use model::{
-    Actor, Command, DispatchedJob, Effect, Envelope, HistoryEntry, JobRef, JobView, LogLine, QueueName,
-    QueueView, Reply,
+    Actor, BulkView, Command, DispatchedJob, Effect, Envelope, HistoryEntry, JobRef, JobView, LogLine,
+    QueueName, QueueView, Reply,
 };
 use std::{sync::Arc, time::Duration};
 use tokio::{sync::broadcast, time::timeout};
@@ -95,6 +95,12 @@ impl Backend {
     pub(crate) async fn queue(&self, name: QueueName) -> Result<Option<QueueView>, Error> {
         match self {
             Self::Node(handle) => Ok(handle.read(move |shard| shard.queue(&name)).await?),
+        }
+    }
+
+    pub(crate) async fn operations(&self) -> Result<Vec<BulkView>, Error> {
+        match self {
+            Self::Node(handle) => Ok(handle.read(|shard| shard.bulks()).await?),
         }
     }
 

@@ -37,8 +37,8 @@ pub use error::Error;
 pub use job::Job;
 pub use kit::{Backoff, Durability, Timestamp};
 pub use model::{
-    BulkView, Filter, HistoryEntry, JobId, JobView, LogLine, NewJob, OnConflict, Priority, QueuePatch,
-    QueueView, Reject, State,
+    BodyTest, BulkAction, BulkControl, BulkStatus, BulkView, Compare, Filter, HistoryEntry, JobId, JobView,
+    LogLine, NewJob, OnConflict, Priority, QueuePatch, QueueView, Reject, State,
 };
 pub use outcome::{IntoOutcome, Outcome};
 pub use pond::{Explanation, Pond};

@@ -4,6 +4,7 @@
 //! go to standard output, everything about the way there to standard error.
 
 mod bench;
+mod bulk;
 mod config;
 mod dead;
 mod demo;
@@ -12,6 +13,7 @@ mod fetch;
 mod import;
 mod job;
 mod jobs;
+mod operations;
 mod options;
 mod print;
 mod push;
@@ -78,6 +80,8 @@ enum Command {
     Pause(queues::Pause),
     Resume(queues::Resume),
     Purge(queues::Purge),
+    Bulk(bulk::Bulk),
+    Operations(operations::Operations),
     Stats(stats::StatsCommand),
     Top(top::Top),
     Bench(bench::Bench),
@@ -135,6 +139,8 @@ fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
             Command::Pause(command) => command.run(context).await,
             Command::Resume(command) => command.run(context).await,
             Command::Purge(command) => command.run(context).await,
+            Command::Bulk(command) => command.run(context).await,
+            Command::Operations(command) => command.run(context).await,
             Command::Stats(command) => command.run(context).await,
             Command::Top(command) => command.run(context).await,
             Command::Bench(command) => command.run(context).await,

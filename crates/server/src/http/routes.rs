@@ -91,6 +91,9 @@ fn table() -> Vec<(Route, MethodRouter<App>)> {
 
         (route("GET", "/v1/operations", "bulk operations"), get(operations::list)),
         (route("GET", "/v1/operations/{id}", "one bulk operation"), get(operations::show)),
+        (route("POST", "/v1/operations/{id}/pause", "let a bulk operation stand still"), post(operations::pause)),
+        (route("POST", "/v1/operations/{id}/resume", "let it go on"), post(operations::resume)),
+        (route("POST", "/v1/operations/{id}/cancel", "end it; what it changed stays changed"), post(operations::stop)),
 
         (route("GET", "/v1/queues", "all queues").query(PAGE), get(queues::list)),
         (route("GET", QUEUE, "one queue: counts, totals, rates, settings"), get(queues::show)),
@@ -104,6 +107,7 @@ fn table() -> Vec<(Route, MethodRouter<App>)> {
         (route("POST", "/v1/queues/{queue}/redrive", "give dead jobs another life").takes("Bulk").answers(202), post(operations::redrive)),
         (route("POST", "/v1/queues/{queue}/remove", "forget final jobs").takes("Bulk").answers(202), post(operations::remove)),
         (route("POST", "/v1/queues/{queue}/cancel", "cancel live jobs").takes("Bulk").answers(202), post(operations::cancel)),
+        (route("POST", "/v1/queues/{queue}/operations", "start a bulk operation: purge, redrive, remove, cancel, promote, retag, reprioritise or move").takes("Bulk").answers(202), post(operations::begin)),
 
         (route("GET", "/v1/queues/{queue}/jobs/{id}", "one job, with body and result"), get(jobs::show)),
         (route("DELETE", "/v1/queues/{queue}/jobs/{id}", "forget a job that is not active"), delete(jobs::remove)),
