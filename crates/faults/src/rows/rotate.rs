@@ -15,7 +15,7 @@ use std::{
 };
 
 /// A change of keys is killed between these many milliseconds after its start.
-const ROTATE_MS: std::ops::Range<u64> = 1..120;
+const ROTATE_MS: std::ops::Range<u64> = 1..250;
 
 /// K1. Each cycle has a new key above the ones before. A change of keys that was killed leaves a directory that opens with all of
 /// them; one that came to its end needs only the newest.
