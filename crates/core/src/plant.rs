@@ -17,6 +17,12 @@ pub enum Bug {
     HashOrder,
     /// Timers fire a second early.
     FireEarly,
+    /// Slots fire a second early.
+    FireSlotEarly,
+    /// Every fifth slot makes two jobs.
+    FireSlotTwice,
+    /// Every seventh slot makes none.
+    MissSlot,
     /// A repeated call is done again.
     ForgetIdempotency,
     /// A step that is stored is stored again, with another result.
@@ -27,6 +33,10 @@ pub enum Bug {
     KeepTakenSignal,
     /// A child that is removed does not wake its parent.
     ForgetRemovedChild,
+    /// A debounced job's wait begins anew with every push.
+    DebounceForEver,
+    /// Who stands by for a unique key is not called when its holder ends.
+    ForgetWhoStandsBy,
 }
 
 thread_local! {

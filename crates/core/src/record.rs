@@ -8,6 +8,10 @@
 //! m                                    the counters
 //! o | number (8 bytes, big endian)     a bulk operation
 //! q | index (4 bytes, big endian)      a queue
+//! s | = | schedule id                  what a schedule is
+//! s | + | schedule id                  how far it has come
+//! s | / | hash (16 bytes, big endian)  the rules of a time zone
+//! u | queue (4 bytes, big endian), key a throttled unique key
 //! ```
 //!
 //! Every value begins with the version of its layout; old versions are read for ever. A new field takes the next free tag in the
@@ -19,8 +23,10 @@ use crate::{
     idempotency::Call,
     job::{Asked, Job, Log, Run, Stored},
     queue::{Queue, Totals},
+    schedule::{Course, rules_of},
     shard::Counters,
     steps::{Parent, Signal, Steps, Wait},
+    throttle::Throttle,
 };
 use bytes::Bytes;
 use compact_str::CompactString;
@@ -28,7 +34,7 @@ use kit::{
     Timestamp,
     codec::{Malformed, Reader, end_fields, put_bool, put_bytes, put_field, put_option, put_str, put_u64},
 };
-use model::{LogLine, QueueCounts, Step, codec::*};
+use model::{LogLine, QueueCounts, ScheduleId, ScheduleSpec, Step, When, codec::*};
 
 /// Version 2 ends jobs, their two boxes, queues and counters with a list of tagged fields. Version 1 had none.
 const VERSION: u8 = 2;
@@ -53,6 +59,23 @@ pub(crate) fn call_key(name: &str) -> Vec<u8> {
 
 pub(crate) fn bulk_key(id: u64) -> Vec<u8> {
     key(b'o', &id.to_be_bytes())
+}
+
+pub(crate) fn schedule_key(id: &ScheduleId) -> Vec<u8> {
+    [b"s=", id.as_str().as_bytes()].concat()
+}
+
+pub(crate) fn course_key(id: &ScheduleId) -> Vec<u8> {
+    [b"s+", id.as_str().as_bytes()].concat()
+}
+
+pub(crate) fn zone_key(hash: u128) -> Vec<u8> {
+    [&b"s/"[..], &hash.to_be_bytes()].concat()
+}
+pub(crate) fn throttle_key(queue: u32, name: &str) -> Vec<u8> {
+    let mut key = key(b'u', &queue.to_be_bytes());
+    key.extend_from_slice(name.as_bytes());
+    key
 }
 
 pub(crate) fn step_key(sequence: u64, number: u64) -> Vec<u8> {
@@ -167,8 +190,20 @@ fn read_u32_le(reader: &mut Reader<'_>) -> Result<u32, Malformed> {
 }
 
 fn put_asked(out: &mut Vec<u8>, asked: &Asked) {
-    let Asked { pusher, id, content_type, backoff, expires_at, unique_key, unique_until, tags, meta, parent } =
-        asked;
+    let Asked {
+        pusher,
+        id,
+        content_type,
+        backoff,
+        expires_at,
+        unique_key,
+        unique_until,
+        unique_latest,
+        stands_by,
+        tags,
+        meta,
+        parent,
+    } = asked;
     put_actor(out, pusher);
     put_option(out, id.as_ref(), put_job_id);
     put_text(out, content_type);
@@ -189,6 +224,12 @@ fn put_asked(out: &mut Vec<u8>, asked: &Asked) {
             put_text(out, &parent.step);
         });
     }
+    if *unique_latest != Timestamp::ZERO {
+        put_field(out, 25, |out| put_timestamp(out, *unique_latest));
+    }
+    if let Some(run_at) = stands_by {
+        put_field(out, 26, |out| put_timestamp(out, *run_at));
+    }
     end_fields(out);
 }
 
@@ -201,6 +242,8 @@ fn read_asked(reader: &mut Reader<'_>, version: u8) -> Result<Asked, Malformed> 
         expires_at: reader.option("expiry", read_timestamp)?,
         unique_key: reader.option("unique key", read_text)?,
         unique_until: read_timestamp(reader)?,
+        unique_latest: Timestamp::ZERO,
+        stands_by: None,
         tags: reader.list("tags", read_text)?,
         meta: reader.list("meta", |reader| Ok((read_text(reader)?, read_text(reader)?)))?,
         parent: None,
@@ -211,6 +254,8 @@ fn read_asked(reader: &mut Reader<'_>, version: u8) -> Result<Asked, Malformed> 
                 let parent = Parent { sequence: field.u64("parent")?, step: read_text(field)? };
                 asked.parent = Some(Box::new(parent));
             }
+            25 => asked.unique_latest = read_timestamp(field)?,
+            26 => asked.stands_by = Some(read_timestamp(field)?),
             _ => return Ok(false),
         }
         Ok(true)
@@ -397,6 +442,31 @@ pub(crate) fn read_call(bytes: &[u8]) -> Result<Call, Malformed> {
     Ok(call)
 }
 
+pub(crate) fn throttle(throttle: &Throttle) -> Vec<u8> {
+    let mut out = vec![VERSION];
+    let Throttle { until, sequence, id, gone } = throttle;
+    put_timestamp(&mut out, *until);
+    put_u64(&mut out, *sequence);
+    put_job_id(&mut out, id);
+    put_option(&mut out, gone.as_ref(), |out, state| put_state(out, *state));
+    end_fields(&mut out);
+    out
+}
+
+pub(crate) fn read_throttle(bytes: &[u8]) -> Result<Throttle, Malformed> {
+    let reader = &mut Reader::new(bytes);
+    let version = version(reader)?;
+    let throttle = Throttle {
+        until: read_timestamp(reader)?,
+        sequence: reader.u64("sequence")?,
+        id: read_job_id(reader)?,
+        gone: reader.option("last state", read_state)?,
+    };
+    fields(reader, version, "field of a throttle", |_, _| Ok(false))?;
+    reader.finish("throttle")?;
+    Ok(throttle)
+}
+
 pub(crate) fn bulk(bulk: &Bulk) -> Vec<u8> {
     let mut out = vec![VERSION];
     let Bulk {
@@ -479,4 +549,105 @@ pub(crate) fn read_meta(bytes: &[u8]) -> Result<(u16, Counters), Malformed> {
     fields(reader, version, "counter", |_, _| Ok(false))?;
     reader.finish("counters")?;
     Ok((shard, counters))
+}
+
+/// What a schedule is, with the hash of its zone's rules in their place.
+pub(crate) fn schedule(spec: &ScheduleSpec) -> Vec<u8> {
+    let mut out = vec![VERSION];
+    let hash = rules_of(spec).map(|(hash, _)| hash);
+    let mut spec = spec.clone();
+    if let When::Cron { rules, .. } = &mut spec.when {
+        *rules = Bytes::new();
+    }
+    put_schedule_spec(&mut out, &spec);
+    put_option(&mut out, hash.as_ref(), |out, hash| out.extend_from_slice(&hash.to_be_bytes()));
+    end_fields(&mut out);
+    out
+}
+
+/// A schedule without the rules of its zone, and their hash.
+pub(crate) fn read_schedule(bytes: &[u8]) -> Result<(ScheduleSpec, Option<u128>), Malformed> {
+    let reader = &mut Reader::new(bytes);
+    let version = version(reader)?;
+    let spec = read_schedule_spec(reader)?;
+    let hash = reader.option("rules", |reader| {
+        let bytes = reader.take(16, "rules")?;
+        Ok(bytes.iter().fold(0, |hash, byte| hash << 8 | u128::from(*byte)))
+    })?;
+    fields(reader, version, "field of a schedule", |_, _| Ok(false))?;
+    reader.finish("schedule")?;
+    Ok((spec, hash))
+}
+
+pub(crate) fn course(course: &Course) -> Vec<u8> {
+    let mut out = vec![VERSION];
+    let Course {
+        created_at,
+        updated_at,
+        paused,
+        cursor,
+        owed_until,
+        fired,
+        skipped,
+        missed,
+        refused,
+        queued,
+        live,
+        firings,
+    } = course;
+    for at in [created_at, updated_at, cursor, owed_until] {
+        put_timestamp(&mut out, *at);
+    }
+    put_bool(&mut out, *paused);
+    for count in [fired, skipped, missed, refused] {
+        put_u64(&mut out, *count);
+    }
+    put_u64(&mut out, queued.len() as u64);
+    queued.iter().for_each(|slot| put_timestamp(&mut out, *slot));
+    put_u64(&mut out, live.len() as u64);
+    live.iter().for_each(|sequence| put_u64(&mut out, *sequence));
+    put_u64(&mut out, firings.len() as u64);
+    firings.iter().for_each(|firing| put_firing(&mut out, firing));
+    end_fields(&mut out);
+    out
+}
+
+pub(crate) fn read_course(bytes: &[u8]) -> Result<Course, Malformed> {
+    let reader = &mut Reader::new(bytes);
+    let version = version(reader)?;
+    let created_at = read_timestamp(reader)?;
+    let updated_at = read_timestamp(reader)?;
+    let course = Course {
+        created_at,
+        updated_at,
+        cursor: read_timestamp(reader)?,
+        owed_until: read_timestamp(reader)?,
+        paused: reader.bool("paused")?,
+        fired: reader.u64("fired")?,
+        skipped: reader.u64("skipped")?,
+        missed: reader.u64("missed")?,
+        refused: reader.u64("refused")?,
+        queued: reader.list("queued slots", read_timestamp)?.into(),
+        live: reader.list("live jobs", |reader| reader.u64("live job"))?.into_iter().collect(),
+        firings: reader.list("firings", read_firing)?.into(),
+    };
+    fields(reader, version, "field of a course", |_, _| Ok(false))?;
+    reader.finish("course")?;
+    Ok(course)
+}
+
+pub(crate) fn zone(rules: &Bytes) -> Vec<u8> {
+    let mut out = vec![VERSION];
+    put_opaque(&mut out, rules);
+    end_fields(&mut out);
+    out
+}
+
+pub(crate) fn read_zone(bytes: &[u8]) -> Result<Bytes, Malformed> {
+    let reader = &mut Reader::new(bytes);
+    let version = version(reader)?;
+    let rules = read_opaque(reader)?;
+    fields(reader, version, "field of a zone", |_, _| Ok(false))?;
+    reader.finish("zone")?;
+    Ok(rules)
 }

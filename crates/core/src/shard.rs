@@ -4,8 +4,11 @@ use crate::{
     idempotency::Idempotency,
     job::{Job, Slab},
     queue::Queue,
+    schedule::Schedules,
     split::{SequenceIndex, SplitMap},
     steps::Orphan,
+    throttle::Throttles,
+    unique::Hold,
 };
 use compact_str::{CompactString, ToCompactString};
 use kit::{Timestamp, codec};
@@ -24,7 +27,8 @@ pub struct Shard {
     /// Jobs with an id that a client chose.
     pub(crate) by_given_id: SplitMap<(u32, JobId), u64>,
     /// Who holds a unique key.
-    pub(crate) unique: SplitMap<(u32, CompactString), u64>,
+    pub(crate) unique: SplitMap<(u32, CompactString), Hold>,
+    pub(crate) throttles: Throttles,
     pub(crate) queues: Vec<Queue>,
     pub(crate) queue_index: BTreeMap<QueueName, u32>,
     /// When something happens to a job by itself, with its sequence number.
@@ -33,6 +37,7 @@ pub struct Shard {
     pub(crate) retention: BTreeSet<(Timestamp, u32, State)>,
     pub(crate) idempotency: Idempotency,
     pub(crate) bulks: BTreeMap<u64, Bulk>,
+    pub(crate) schedules: Schedules,
     /// Bytes of the steps and signals of all jobs. Follows from them.
     pub(crate) steps_bytes: u64,
     /// Children whose ends their parents have not heard of; empty between commands.
@@ -100,12 +105,14 @@ impl Shard {
             by_sequence: SequenceIndex::new(),
             by_given_id: SplitMap::new(),
             unique: SplitMap::new(),
+            throttles: Throttles::new(),
             queues: Vec::new(),
             queue_index: BTreeMap::new(),
             timers: BTreeSet::new(),
             retention: BTreeSet::new(),
             idempotency: Idempotency::default(),
             bulks: BTreeMap::new(),
+            schedules: Schedules::default(),
             steps_bytes: 0,
             orphans: Vec::new(),
             dirty: Dirty::default(),
@@ -169,6 +176,11 @@ impl Shard {
             Command::Configure { queue, patch } => self.configure(queue, patch),
             Command::Bulk { queue, action, filter } => self.start_bulk(queue, *action, filter),
             Command::Tick => self.tick(work, context),
+            Command::PutSchedule { id, spec } => self.put_schedule(id, spec, context),
+            Command::PauseSchedule { id } => self.pause_schedule(id),
+            Command::ResumeSchedule { id } => self.resume_schedule(id, context),
+            Command::RunSchedule { id } => self.run_schedule(id, context),
+            Command::RemoveSchedule { id } => self.remove_schedule(id),
             Command::Step { lease, name, result } => self.store_step(lease, name, result, context),
             Command::Signal { job, name, body } => self.signal(job, name, body, context),
             Command::Restart { jobs } => self.restart(jobs, context),
@@ -203,6 +215,10 @@ impl Shard {
             });
         }
         let reply = self.command(command, work, context)?;
+        // A fetch that brought nothing changed nothing; made again, it may bring something.
+        if matches!(&reply, Reply::Fetched(jobs) if jobs.is_empty()) {
+            return Ok(reply);
+        }
         self.idempotency.remember(key.clone(), content, context.now, &reply);
         self.dirty.idempotency.push(key.clone());
         Ok(reply)
@@ -225,7 +241,8 @@ impl Shard {
         }
         let timer = self.timers.first().map(|(due, _)| *due);
         let retention = self.retention.first().map(|(due, ..)| *due);
-        [timer, retention].into_iter().flatten().min()
+        let slot = self.schedules.first().map(|(due, _)| *due);
+        [timer, retention, slot].into_iter().flatten().min()
     }
 
     /// Whether a fetch from these queues would hand out a job now.

@@ -179,6 +179,11 @@ fn name(command: &Command) -> &'static str {
         Command::Configure { .. } => "configure",
         Command::Bulk { .. } => "bulk",
         Command::Tick => "tick",
+        Command::PutSchedule { .. } => "put_schedule",
+        Command::PauseSchedule { .. } => "pause_schedule",
+        Command::ResumeSchedule { .. } => "resume_schedule",
+        Command::RunSchedule { .. } => "run_schedule",
+        Command::RemoveSchedule { .. } => "remove_schedule",
         Command::Step { .. } => "step",
         Command::Signal { .. } => "signal",
         Command::Restart { .. } => "restart",
@@ -267,6 +272,18 @@ fn every_field_of_a_suspension_has_its_place() {
         put_outcome(&mut bytes, &outcome);
         assert_eq!(bytes, expected);
         assert_eq!(read_outcome(&mut Reader::new(&bytes)), Ok(outcome));
+    }
+}
+
+#[test]
+fn every_conflict_rule_has_its_number() {
+    use crate::OnConflict::*;
+    let rules = [Return, Reject, Replace, Debounce { max_wait_ms: 9 }, Throttle, KeepLast];
+    let bytes: [&[u8]; 6] = [b"\x00", b"\x01", b"\x02", b"\x03\x09", b"\x04", b"\x05"];
+    for (rule, wanted) in rules.into_iter().zip(bytes) {
+        let mut written = Vec::new();
+        put_on_conflict(&mut written, rule);
+        assert_eq!(written, wanted);
     }
 }
 
