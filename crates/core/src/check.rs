@@ -69,6 +69,7 @@ impl Shard {
                 }
             }
         }
+        self.check_flow()?;
         for (index, queue) in self.queues.iter().enumerate() {
             if queue.counts.by_state != counts[index] {
                 return Err(format!(

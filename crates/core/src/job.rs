@@ -1,7 +1,7 @@
 use bytes::Bytes;
 use compact_str::CompactString;
 use kit::{Backoff, Timestamp};
-use model::{Actor, ErrorInfo, JobId, LogLine, Priority, State};
+use model::{Actor, ErrorInfo, JobId, LogLine, Priority, Route, State};
 use std::collections::VecDeque;
 
 /// A job as the shard holds it: what every job has, and two boxes for what many have not. About a hundred bytes.
@@ -21,6 +21,8 @@ pub(crate) struct Job {
     pub(crate) body_len: u32,
     pub(crate) body_crc: u32,
     pub(crate) queue: u32,
+    /// The line of those with the same route; see [`crate::flow`].
+    pub(crate) line: u32,
     /// Attempts started, less the snoozed ones.
     pub(crate) attempt: u32,
     pub(crate) timeout_ms: u32,
@@ -60,6 +62,9 @@ pub(crate) struct Asked {
     pub(crate) unique_until: Timestamp,
     pub(crate) tags: Vec<CompactString>,
     pub(crate) meta: Vec<(CompactString, CompactString)>,
+    pub(crate) route: Option<Box<Route>>,
+    /// Its place among waiting jobs of its priority, where something else than arrival decides; else zero.
+    pub(crate) rank: u64,
 }
 
 /// What happened to a job.
@@ -77,6 +82,10 @@ pub(crate) struct Run {
     pub(crate) error: Option<Box<ErrorInfo>>,
     pub(crate) log: Option<Box<Log>>,
     pub(crate) history: crate::history::History,
+    /// It has begun and holds its ordering key until it is final.
+    pub(crate) holds_order: bool,
+    /// It failed in a queue that budgets its retries.
+    pub(crate) budgeted: bool,
 }
 
 /// The lines a job's handlers wrote, bounded by count and bytes.

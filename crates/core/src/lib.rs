@@ -29,6 +29,7 @@ mod bulk;
 mod changes;
 mod check;
 mod commands;
+mod flow;
 mod history;
 mod idempotency;
 mod job;
@@ -40,6 +41,7 @@ mod record;
 mod restore;
 mod shard;
 mod split;
+mod table;
 mod transition;
 mod views;
 
@@ -47,7 +49,7 @@ pub use changes::Changes;
 pub use record::body_key;
 pub use restore::{Restore, RestoreError};
 pub use shard::{Effects, Shard};
-pub use views::{Explanation, ListQuery, Page, Reason, ShardStats};
+pub use views::{Explanation, Limited, ListQuery, Page, Reason, ShardStats};
 
 #[cfg(test)]
 mod tests;

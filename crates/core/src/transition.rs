@@ -2,6 +2,7 @@
 //! command can forget one of them.
 
 use crate::{
+    flow::NO_LINE,
     job::Job,
     shard::{Context, Shard},
 };
@@ -41,6 +42,9 @@ impl Shard {
         let jobs = &self.jobs;
         self.by_sequence.insert(sequence, slot, |slot| jobs[slot].sequence);
         self.dirty.bodies_resident += length;
+        if self.jobs[slot].asked.as_ref().is_some_and(|asked| asked.route.is_some()) {
+            self.join_line(slot);
+        }
         let home = &mut self.queues[queue as usize];
         home.totals.pushed += 1;
         self.enter(slot);
@@ -52,6 +56,7 @@ impl Shard {
     pub(crate) fn transition(&mut self, slot: u32, change: Change, context: &mut Context<'_>) {
         let from = self.jobs[slot].state;
         self.leave(slot);
+        self.reclass(slot, from, change.to, change.cause);
         let job = &mut self.jobs[slot];
         job.state = change.to;
         job.due = change.due;
@@ -82,11 +87,42 @@ impl Shard {
         }
     }
 
+    /// Moves a job between lines where the change makes it unlike those it stood with.
+    fn reclass(&mut self, slot: u32, from: State, to: State, cause: Cause) {
+        let job = &mut self.jobs[slot];
+        if to.is_final() {
+            if let Some(run) = job.run.as_deref_mut().filter(|run| run.holds_order || run.budgeted) {
+                (run.holds_order, run.budgeted) = (false, false);
+            }
+            self.quit_line(slot);
+        } else if from.is_final() {
+            self.join_line(slot);
+        } else if to == State::Active && job.line != NO_LINE {
+            let ordered = job
+                .asked
+                .as_ref()
+                .is_some_and(|asked| asked.route.as_ref().is_some_and(|route| route.ordering_key.is_some()));
+            if ordered && !job.run_mut().holds_order {
+                job.run_mut().holds_order = true;
+                self.change_line(slot);
+            }
+        } else if matches!(cause, Cause::Fail | Cause::Timeout | Cause::LeaseLost)
+            && self.queues[job.queue as usize].settings.retry_budget != model::RetryBudget::default()
+            && !job.run_mut().budgeted
+        {
+            job.run_mut().budgeted = true;
+            self.change_line(slot);
+        }
+    }
+
     /// Puts a job into the indexes of its state.
     pub(crate) fn enter(&mut self, slot: u32) {
         self.counters.order += 1;
         let order = self.counters.order;
         self.jobs[slot].order = order;
+        if self.jobs[slot].state == State::Waiting {
+            self.assign_rank(slot);
+        }
         self.index(slot);
         self.touch(slot);
     }
@@ -112,10 +148,24 @@ impl Shard {
         if job.state.is_final() && was_empty {
             self.schedule_retention(job.queue, job.state);
         }
+        self.index_flow(slot, true);
+    }
+
+    /// Waiting jobs stand in lines where there are any, active ones hold slots of their limits.
+    fn index_flow(&mut self, slot: u32, enters: bool) {
+        let job = &self.jobs[slot];
+        let queue = &self.queues[job.queue as usize];
+        match job.state {
+            State::Waiting if queue.lineup.is_some() && enters => self.line_up(slot),
+            State::Waiting if queue.lineup.is_some() => self.line_out(slot),
+            State::Active if job.line != NO_LINE || !queue.gates.is_empty() => self.charge(slot, enters),
+            _ => {}
+        }
     }
 
     /// Takes a job out of the indexes of its state.
     pub(crate) fn leave(&mut self, slot: u32) {
+        self.index_flow(slot, false);
         let job = &self.jobs[slot];
         let queue = &mut self.queues[job.queue as usize];
         let found = queue.lane_mut(job.state, job.priority).remove(job.order);
@@ -143,9 +193,9 @@ impl Shard {
     }
 
     fn after_change(&mut self, slot: u32, from: Option<State>, cause: Cause, context: &mut Context<'_>) {
+        self.dirty.touch_queue(&mut self.queues, self.jobs[slot].queue);
         let job = &self.jobs[slot];
-        self.dirty.touch_queue(&mut self.queues, job.queue);
-        if job.state == State::Waiting {
+        if job.state == State::Waiting && self.may_start(slot) {
             context.tell_ready(job.queue);
         }
         if context.effects.want_changes {
@@ -182,6 +232,7 @@ impl Shard {
     /// Removes every trace of a job.
     pub(crate) fn forget(&mut self, slot: u32) {
         self.leave(slot);
+        self.quit_line(slot);
         self.release_unique(slot);
         let job = &self.jobs[slot];
         let (sequence, queue) = (job.sequence, job.queue);

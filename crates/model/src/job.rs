@@ -183,11 +183,13 @@ pub enum Cause {
     Replace = 12,
     /// A full queue dropped its oldest job.
     DropOldest = 13,
+    /// What its handler needs told it to come later.
+    RateLimited = 14,
 }
 
 impl Cause {
     /// Every cause, by number.
-    pub const ALL: [Cause; 14] = [
+    pub const ALL: [Cause; 15] = [
         Cause::Push,
         Cause::Fetch,
         Cause::Complete,
@@ -202,6 +204,7 @@ impl Cause {
         Cause::Expire,
         Cause::Replace,
         Cause::DropOldest,
+        Cause::RateLimited,
     ];
 
     /// The name used on every surface.
@@ -221,6 +224,7 @@ impl Cause {
             Cause::Expire => "expire",
             Cause::Replace => "replace",
             Cause::DropOldest => "drop_oldest",
+            Cause::RateLimited => "rate_limited",
         }
     }
 }

@@ -13,5 +13,7 @@ mod push;
 mod redrive;
 mod remove;
 mod renew;
+mod set_group;
+mod set_limit;
 mod settle;
 mod tick;

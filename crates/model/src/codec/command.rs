@@ -1,13 +1,13 @@
 //! Commands by tag.
 
 use super::{
-    checked, put_bulk_action, put_error_info, put_filter, put_job_ref, put_list, put_new_job, put_queue_name,
-    put_queue_patch, read_bulk_action, read_compact, read_error_info, read_filter, read_job_ref,
-    read_new_job, read_queue_name, read_queue_patch,
+    checked, put_bulk_action, put_error_info, put_filter, put_job_ref, put_limit, put_list, put_new_job,
+    put_queue_name, put_queue_patch, read_bulk_action, read_compact, read_error_info, read_filter,
+    read_job_ref, read_limit, read_new_job, read_queue_name, read_queue_patch,
 };
 use crate::{Command, LeaseRef, Outcome, Settlement};
 use bytes::Bytes;
-use kit::codec::{Malformed, Reader, put_bytes, put_option, put_str, put_u64};
+use kit::codec::{Malformed, Reader, put_bool, put_bytes, put_option, put_str, put_u64};
 
 /// Appends a command without its envelope. Equal commands, and only those, have equal bytes.
 pub fn encode_command(command: &Command, out: &mut Vec<u8>) {
@@ -78,6 +78,18 @@ pub fn encode_command(command: &Command, out: &mut Vec<u8>) {
             put_filter(out, filter);
         }
         Command::Tick => out.push(14),
+        Command::SetLimit { pattern, limit } => {
+            out.push(15);
+            put_str(out, pattern);
+            put_option(out, limit.as_ref(), put_limit);
+        }
+        Command::SetGroup { queue, group, weight, paused } => {
+            out.push(16);
+            put_queue_name(out, queue);
+            put_str(out, group);
+            put_option(out, weight.as_ref(), |out, weight| put_u64(out, (*weight).into()));
+            put_option(out, paused.as_ref(), |out, paused| put_bool(out, *paused));
+        }
     }
 }
 
@@ -111,6 +123,16 @@ pub fn read_command(reader: &mut Reader<'_>) -> Result<Command, Malformed> {
                 filter: read_filter(r)?,
             },
             14 => Command::Tick,
+            15 => Command::SetLimit {
+                pattern: read_compact(r, "limit pattern")?,
+                limit: r.option("limit", read_limit)?,
+            },
+            16 => Command::SetGroup {
+                queue: read_queue_name(r)?,
+                group: read_compact(r, "group")?,
+                weight: r.option("weight", |r| r.u32("weight"))?,
+                paused: r.option("paused", |r| r.bool("paused"))?,
+            },
             _ => return Ok(None),
         }))
     })
@@ -143,7 +165,7 @@ pub fn read_settlement(reader: &mut Reader<'_>) -> Result<Settlement, Malformed>
     })
 }
 
-/// 0 done (result), 1 retry (error, wait), 2 fail (error), 3 snooze (wait), 4 cancel (reason).
+/// 0 done (result), 1 retry (error, wait), 2 fail (error), 3 snooze (wait), 4 cancel (reason), 5 rate limited (key, wait).
 pub fn put_outcome(out: &mut Vec<u8>, outcome: &Outcome) {
     match outcome {
         Outcome::Done { result } => {
@@ -167,6 +189,11 @@ pub fn put_outcome(out: &mut Vec<u8>, outcome: &Outcome) {
             out.push(4);
             put_str(out, reason);
         }
+        Outcome::RateLimited { key, after_ms } => {
+            out.push(5);
+            put_option(out, key.as_deref(), put_str);
+            put_u64(out, *after_ms);
+        }
     }
 }
 
@@ -181,6 +208,10 @@ pub fn read_outcome(reader: &mut Reader<'_>) -> Result<Outcome, Malformed> {
             2 => Outcome::Fail { error: read_error_info(r)? },
             3 => Outcome::Snooze { after_ms: r.u64("wait")? },
             4 => Outcome::Cancel { reason: read_compact(r, "reason")? },
+            5 => Outcome::RateLimited {
+                key: r.option("limit key", |r| read_compact(r, "limit key"))?,
+                after_ms: r.u64("wait")?,
+            },
             _ => return Ok(None),
         }))
     })
