@@ -1,3 +1,4 @@
+use crate::steps::{Parent, Steps};
 use bytes::Bytes;
 use compact_str::CompactString;
 use kit::{Backoff, Timestamp};
@@ -65,6 +66,8 @@ pub(crate) struct Asked {
     pub(crate) route: Option<Box<Route>>,
     /// Its place among waiting jobs of its priority, where something else than arrival decides; else zero.
     pub(crate) rank: u64,
+    /// Whose step it is the child of.
+    pub(crate) parent: Option<Box<Parent>>,
 }
 
 /// What happened to a job.
@@ -86,6 +89,7 @@ pub(crate) struct Run {
     pub(crate) holds_order: bool,
     /// It failed in a queue that budgets its retries.
     pub(crate) budgeted: bool,
+    pub(crate) steps: Option<Box<Steps>>,
 }
 
 /// The lines a job's handlers wrote, bounded by count and bytes.
@@ -109,6 +113,12 @@ impl Job {
 
     pub(crate) fn token(&self) -> u64 {
         self.run.as_ref().map_or(0, |run| run.token)
+    }
+
+    /// How many steps it has.
+    pub(crate) fn step_count(&self) -> u32 {
+        let steps = self.run.as_ref().and_then(|run| run.steps.as_ref());
+        steps.map_or(0, |steps| steps.entries.len() as u32)
     }
 
     pub(crate) fn expires_at(&self) -> Option<Timestamp> {

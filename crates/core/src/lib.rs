@@ -29,6 +29,7 @@ mod bulk;
 mod changes;
 mod check;
 mod commands;
+mod firing;
 mod flow;
 mod history;
 mod idempotency;
@@ -39,8 +40,12 @@ pub mod plant;
 mod queue;
 mod record;
 mod restore;
+mod schedule;
 mod shard;
+mod slots;
 mod split;
+mod steps;
+mod suspend;
 mod table;
 mod transition;
 mod views;
@@ -49,6 +54,7 @@ pub use changes::Changes;
 pub use record::body_key;
 pub use restore::{Restore, RestoreError};
 pub use shard::{Effects, Shard};
+pub use slots::Slots;
 pub use views::{Explanation, Limited, ListQuery, Page, Reason, ShardStats};
 
 #[cfg(test)]

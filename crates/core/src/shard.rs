@@ -5,7 +5,9 @@ use crate::{
     idempotency::Idempotency,
     job::{Job, Slab},
     queue::Queue,
+    schedule::Schedules,
     split::{SequenceIndex, SplitMap},
+    steps::Orphan,
 };
 use compact_str::{CompactString, ToCompactString};
 use kit::{Timestamp, codec};
@@ -34,6 +36,11 @@ pub struct Shard {
     pub(crate) idempotency: Idempotency,
     pub(crate) bulks: BTreeMap<u64, Bulk>,
     pub(crate) flow: Flow,
+    pub(crate) schedules: Schedules,
+    /// Bytes of the steps and signals of all jobs. Follows from them.
+    pub(crate) steps_bytes: u64,
+    /// Children whose ends their parents have not heard of; empty between commands.
+    pub(crate) orphans: Vec<Orphan>,
     pub(crate) dirty: Dirty,
 }
 
@@ -104,6 +111,9 @@ impl Shard {
             idempotency: Idempotency::default(),
             bulks: BTreeMap::new(),
             flow: Flow::new(),
+            schedules: Schedules::default(),
+            steps_bytes: 0,
+            orphans: Vec::new(),
             dirty: Dirty::default(),
         }
     }
@@ -128,6 +138,7 @@ impl Shard {
         let now = self.counters.time;
         let mut context = Context { position, now, actor: &envelope.actor, effects, ready: Vec::new() };
         let work = self.advance(&mut context);
+        self.wake_parents(&mut context);
         let reply = match &envelope.idempotency_key {
             None => self.command(&envelope.command, work, &mut context),
             Some(key) => self.once(key, &envelope.command, work, &mut context),
@@ -138,6 +149,7 @@ impl Shard {
                 context.ready.push((queue, 1));
             }
         }
+        self.wake_parents(&mut context);
         for (queue, jobs) in std::mem::take(&mut context.ready) {
             let queue = &self.queues[queue as usize];
             if !queue.paused {
@@ -173,6 +185,14 @@ impl Shard {
             Command::SetGroup { queue, group, weight, paused } => {
                 self.set_group(queue, group, *weight, *paused)
             }
+            Command::PutSchedule { id, spec } => self.put_schedule(id, spec, context),
+            Command::PauseSchedule { id } => self.pause_schedule(id),
+            Command::ResumeSchedule { id } => self.resume_schedule(id, context),
+            Command::RunSchedule { id } => self.run_schedule(id, context),
+            Command::RemoveSchedule { id } => self.remove_schedule(id),
+            Command::Step { lease, name, result } => self.store_step(lease, name, result, context),
+            Command::Signal { job, name, body } => self.signal(job, name, body, context),
+            Command::Restart { jobs } => self.restart(jobs, context),
         }
     }
 
@@ -227,7 +247,8 @@ impl Shard {
         let timer = self.timers.first().map(|(due, _)| *due);
         let retention = self.retention.first().map(|(due, ..)| *due);
         let gate = self.flow.timers.first().map(|(due, _)| *due);
-        [timer, retention, gate].into_iter().flatten().min()
+        let slot = self.schedules.first().map(|(due, _)| *due);
+        [timer, retention, gate, slot].into_iter().flatten().min()
     }
 
     /// Whether a fetch from these queues would hand out a job now.

@@ -13,16 +13,23 @@ pub mod limits;
 mod queue;
 mod reject;
 mod reply;
+mod schedule;
+mod step;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 
 pub use command::{
     BulkAction, Command, Envelope, Filter, LeaseRef, NewJob, OnConflict, Outcome, Settlement, Unique,
 };
-pub use effect::Effect;
+pub use effect::{Effect, Revocation};
 pub use id::{Actor, BadName, JobId, JobRef, QueueName};
 pub use job::{Cause, DispatchedJob, ErrorInfo, HistoryEntry, JobView, LogLine, Priority, State};
 pub use limit::{Breaker, Bulkhead, Limit, LimitUse, Order, Rate, RetryBudget, Route};
 pub use queue::{Capacity, Keep, OnFull, QueueCounts, QueuePatch, QueueSettings, QueueView};
 pub use reject::Reject;
 pub use reply::{BulkView, Pushed, Renewed, Reply, Settled};
+pub use schedule::{
+    CatchUp, Firing, FiringResult, Overlap, ScheduleChange, ScheduleId, ScheduleSpec, ScheduleState,
+    ScheduleView, Scheduled, When,
+};
+pub use step::{Awaited, ChildEnd, Step, StepValue, Until};

@@ -12,6 +12,7 @@ mod error;
 mod keeper;
 mod options;
 mod recover;
+mod rewrite;
 mod shell;
 mod waiters;
 mod writer;
@@ -23,7 +24,8 @@ pub use error::OpenError;
 pub use keeper::Keeper;
 pub use options::Options;
 pub use recover::{Recovered, recover};
-pub use shell::Handle;
+pub use rewrite::rewrite;
+pub use shell::{Handle, Revoked};
 pub use waiters::Waiter;
 pub use writer::Writer;
 

@@ -365,7 +365,15 @@ impl Shadow {
                 job.not_before = now + *after_ms;
                 &[State::Delayed, State::Waiting]
             }
+            Outcome::RateLimited { .. } => {
+                job.attempt -= 1;
+                &[State::Waiting]
+            }
             Outcome::Cancel { .. } => &[State::Cancelled],
+            Outcome::Suspend { .. } => {
+                job.attempt -= 1;
+                &[State::Delayed, State::Waiting, State::Suspended, State::WaitingChildren]
+            }
         };
         job.ended = settled.state.is_final();
         if !expected.contains(&settled.state) {

@@ -7,8 +7,8 @@ use crate::{
 use compact_str::{CompactString, ToCompactString, format_compact};
 use kit::Timestamp;
 use model::{
-    Cause, ErrorInfo, JobId, JobRef, NewJob, OnConflict, OnFull, Pushed, QueueName, Reject, Route, State,
-    Unique, limits,
+    Cause, ErrorInfo, JobId, JobRef, NewJob, OnConflict, OnFull, Pushed, QueueName, Reject, Route,
+    ScheduleId, State, Unique, limits,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -27,6 +27,16 @@ struct Plan {
 impl Shard {
     /// Adds jobs, all or none.
     pub(crate) fn push(&mut self, jobs: &[NewJob], context: &mut Context<'_>) -> Result<Vec<Pushed>, Reject> {
+        jobs.iter().try_for_each(check_id)?;
+        self.push_own(jobs, context)
+    }
+
+    /// Adds jobs that the shard itself has named, all or none.
+    pub(crate) fn push_own(
+        &mut self,
+        jobs: &[NewJob],
+        context: &mut Context<'_>,
+    ) -> Result<Vec<Pushed>, Reject> {
         let mut plan = Plan::default();
         self.check_push(jobs, &mut plan, context.now)?;
         Ok(self.push_checked(jobs, context))
@@ -164,6 +174,7 @@ impl Shard {
         }
         let mut plan = Plan { ending, ..Plan::default() };
         for job in jobs {
+            check_id(job)?;
             check_job(job)?;
             self.is_duplicate(job, &mut plan, now)?;
         }
@@ -173,6 +184,12 @@ impl Shard {
             return Err(Reject::TooMany { what: "queues", limit: limits::QUEUES_MAX as u64 });
         }
         Ok(())
+    }
+
+    /// Whether a push of this job alone would be answered with an existing one.
+    pub(crate) fn would_be_answered(&self, job: &NewJob, now: Timestamp) -> Result<bool, Reject> {
+        check_job(job)?;
+        self.is_duplicate(job, &mut Plan::default(), now)
     }
 
     fn push_one(&mut self, queue: u32, new: &NewJob, context: &mut Context<'_>) -> Pushed {
@@ -203,8 +220,11 @@ impl Shard {
         }
         if let Some(given) = given {
             self.by_given_id.insert((queue, given), sequence);
+            let slot = self.admit(job, context);
+            self.note_schedule(slot, true);
+        } else {
+            self.admit(job, context);
         }
-        self.admit(job, context);
         Pushed { id, state, deduplicated: false }
     }
 
@@ -240,6 +260,7 @@ impl Shard {
             meta: new.meta.clone(),
             route: new.route.clone(),
             rank: 0,
+            parent: None,
         };
         Job {
             sequence: self.counters.sequence,
@@ -341,6 +362,16 @@ fn check_route(route: &Route) -> Result<(), Reject> {
         }
     }
     Ok(())
+}
+/// Refuses an id that only a schedule may give: a slot would take the job for its own.
+fn check_id(job: &NewJob) -> Result<(), Reject> {
+    match job.id.as_ref().and_then(ScheduleId::of_job) {
+        Some(_) => Err(Reject::Invalid {
+            field: "id",
+            reason: "begins with `schedule:`, as only the jobs of schedules do".into(),
+        }),
+        None => Ok(()),
+    }
 }
 
 /// Refuses what one job may not ask for.

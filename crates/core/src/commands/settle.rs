@@ -38,7 +38,11 @@ impl Shard {
             settlement.outcome,
             Outcome::Done { .. } | Outcome::Fail { .. } | Outcome::Cancel { .. }
         );
-        self.check_follow_up(&settlement.push, ends.then_some(slot), context.now)?;
+        if let Outcome::Suspend { step, until } = &settlement.outcome {
+            self.check_suspend(slot, step, until, &settlement.push, context.now)?;
+        } else {
+            self.check_follow_up(&settlement.push, ends.then_some(slot), context.now)?;
+        }
         let state = match &settlement.outcome {
             Outcome::Done { result } => self.complete(slot, result.as_ref(), context),
             Outcome::Retry { error, after_ms } => {
@@ -58,6 +62,7 @@ impl Shard {
                 self.transition(slot, Change::new(State::Cancelled, Cause::Cancel).error(error), context);
                 State::Cancelled
             }
+            Outcome::Suspend { step, until } => self.suspend(slot, step, until, context),
         };
         Ok(Settled { state, pushed: self.push_checked(&settlement.push, context) })
     }
@@ -152,7 +157,8 @@ fn check_outcome(outcome: &Outcome) -> Result<(), Reject> {
         | Outcome::Fail { .. }
         | Outcome::Snooze { .. }
         | Outcome::RateLimited { .. }
-        | Outcome::Cancel { .. } => Ok(()),
+        | Outcome::Cancel { .. }
+        | Outcome::Suspend { .. } => Ok(()),
     }
 }
 
@@ -263,7 +269,7 @@ mod tests {
             3s  retry a t1 oops after=4s by=w7 -> retrying
             8s  fetch mail by=w8 lease=1s      -> a 2/2 t2
             9s  tick
-            9s  heard                          -> w8 lost a t2
+            9s  heard                          -> w8 lost a t2 lease_lost
             10s redrive a by=ops               -> waiting
             11s fetch mail by=w7               -> a 1/2 t3
             12s done a t3 by=w7                -> completed

@@ -10,6 +10,7 @@
 mod body_thread;
 mod clock;
 mod gate;
+mod revocations;
 mod shard_thread;
 mod threads;
 
@@ -25,6 +26,8 @@ use gate::Gate;
 use kit::{Durability, Millis};
 use millpond_core::Shard;
 use model::{Actor, Command, DispatchedJob, Effect, Envelope, JobRef, JobView, QueueName, Reply};
+use revocations::Revocations;
+pub use revocations::Revoked;
 use shard_thread::ShardThread;
 use std::{
     path::Path,
@@ -35,7 +38,7 @@ use std::{
     },
     time::{Duration, Instant},
 };
-use storage::{Checkpoints, Log};
+use storage::{Checkpoints, Log, at_rest::Encryption};
 use tokio::sync::{broadcast, oneshot};
 
 /// Lists of effects that a slow listener may lag behind.
@@ -78,6 +81,7 @@ pub(crate) struct Shared {
     damage: OnceLock<String>,
     stats: Mutex<Stats>,
     events: broadcast::Sender<Arc<[Effect]>>,
+    revocations: Revocations,
     /// Given to fetches, in the order of their arrival.
     numbers: AtomicU64,
 }
@@ -107,29 +111,23 @@ struct Inner {
     /// Closed when every thread has ended and the directory is free.
     ended: Mutex<mpsc::Receiver<()>>,
     shard_thread: std::thread::ThreadId,
+    encryption: Option<Encryption>,
 }
 
 impl Handle {
     /// Opens the pond in `dir`, or starts one there if the directory is empty or missing.
     pub fn open(dir: &Path, options: Options) -> Result<Handle, OpenError> {
-        let local = storage::Options {
-            log: storage::log::segment::Options {
-                segment_bytes: options.segment_bytes,
-                reserve: options.reserve_bytes > 0,
-                ..Default::default()
-            },
-            ..Default::default()
-        };
         let started = Instant::now();
-        let (log, checkpoints) = storage::open_local(dir, &local)?;
-        Self::start(Box::new(log), Box::new(checkpoints), &options, started)
+        let (log, checkpoints) = storage::open_local(dir, &options.local())?;
+        let encryption = checkpoints.encryption(crate::SHARD)?;
+        Self::start(Box::new(log), Box::new(checkpoints), &options, started, encryption)
     }
 
     /// A pond that forgets everything when it ends, and keeps no durability above `memory`.
     pub fn in_memory(options: Options) -> Result<Handle, OpenError> {
         let log = storage::log::memory::MemoryLog::new();
         let checkpoints = storage::checkpoints::memory::MemoryCheckpoints::new();
-        Self::start(Box::new(log), Box::new(checkpoints), &options, Instant::now())
+        Self::start(Box::new(log), Box::new(checkpoints), &options, Instant::now(), None)
     }
 
     /// A pond over any log and checkpoints that belong together.
@@ -138,7 +136,7 @@ impl Handle {
         checkpoints: Box<dyn Checkpoints>,
         options: Options,
     ) -> Result<Handle, OpenError> {
-        Self::start(log, checkpoints, &options, Instant::now())
+        Self::start(log, checkpoints, &options, Instant::now(), None)
     }
 
     fn start(
@@ -146,6 +144,7 @@ impl Handle {
         checkpoints: Box<dyn Checkpoints>,
         options: &Options,
         started: Instant,
+        encryption: Option<Encryption>,
     ) -> Result<Handle, OpenError> {
         let mut recovered: Recovered<Caller> = recover(log, checkpoints, options)?;
         recovered.driver.stats_mut().recovery_ms =
@@ -157,6 +156,7 @@ impl Handle {
             damage: OnceLock::new(),
             stats: Mutex::new(recovered.driver.stats()),
             events: broadcast::Sender::new(EVENTS_MAX),
+            revocations: Revocations::new(recovered.driver.shard().position()),
             numbers: AtomicU64::new(0),
         });
         let (inbox, messages) = mpsc::channel();
@@ -168,8 +168,14 @@ impl Handle {
             ShardThread::run(recovered, &options, shared, inbox, messages);
             drop(ended_sender);
         })?;
-        let inner = Inner { shared, inbox, ended: Mutex::new(ended), shard_thread: thread.thread().id() };
+        let inner =
+            Inner { shared, inbox, ended: Mutex::new(ended), shard_thread: thread.thread().id(), encryption };
         Ok(Handle { inner: Arc::new(inner) })
+    }
+
+    /// How the checkpoint in the directory was encrypted when the pond was opened; `None` if there was none.
+    pub fn encryption(&self) -> Option<&Encryption> {
+        self.inner.encryption.as_ref()
     }
 
     /// Has a command logged at `level` or better, applied, and answered.
@@ -229,6 +235,16 @@ impl Handle {
     /// Everything that changes from now on; a slow reader is told how much it missed (`Lagged`).
     pub fn events(&self) -> broadcast::Receiver<Arc<[Effect]>> {
         self.inner.shared.events.subscribe()
+    }
+
+    /// What `worker` lost behind the log position `after`, which is that of the answer before; waits up to `wait` for the first.
+    /// Without a position it answers at once with one to begin at, and with [`Revoked::missed`].
+    pub async fn revoked(&self, worker: &Actor, after: Option<u64>, wait: Duration) -> Revoked {
+        let revocations = &self.inner.shared.revocations;
+        match after {
+            Some(after) => revocations.next(worker, after, wait).await,
+            None => Revoked { leases: Vec::new(), position: revocations.position(), missed: true },
+        }
     }
 
     /// What the node did so far.

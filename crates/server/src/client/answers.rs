@@ -116,6 +116,8 @@ pub(crate) struct FetchedJob {
     pub(crate) tags: Vec<String>,
     #[serde(default)]
     pub(crate) meta: BTreeMap<String, String>,
+    #[serde(default)]
+    pub(crate) steps: u32,
 }
 
 /// The answer to a batch in which each item is judged by itself.
@@ -134,6 +136,23 @@ pub(crate) struct ItemResult {
     pub(crate) lease_until: Option<Time>,
     #[serde(default)]
     pub(crate) cancelled: bool,
+}
+
+/// `GET /v1/workers/{worker}/revoked`
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct RevokedAnswer {
+    pub(crate) revoked: Vec<RevokedLease>,
+    pub(crate) position: u64,
+    pub(crate) missed: bool,
+}
+
+/// A lease that was taken away.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct RevokedLease {
+    pub(crate) queue: String,
+    pub(crate) id: String,
+    pub(crate) lease_token: u64,
+    pub(crate) reason: String,
 }
 
 /// What went wrong in an attempt.
