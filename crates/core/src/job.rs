@@ -61,6 +61,10 @@ pub(crate) struct Asked {
     pub(crate) unique_key: Option<CompactString>,
     /// When the unique key is free again; zero for "when the job ends".
     pub(crate) unique_until: Timestamp,
+    /// Beyond this, a debounced job's wait does not begin anew; zero for a job that is not debounced.
+    pub(crate) unique_latest: Timestamp,
+    /// It waits for the holder of its unique key to end, and starts then, but not before this time.
+    pub(crate) stands_by: Option<Timestamp>,
     pub(crate) tags: Vec<CompactString>,
     pub(crate) meta: Vec<(CompactString, CompactString)>,
     pub(crate) route: Option<Box<Route>>,
@@ -109,6 +113,10 @@ impl Job {
 
     pub(crate) fn run_mut(&mut self) -> &mut Run {
         self.run.get_or_insert_default()
+    }
+
+    pub(crate) fn route(&self) -> Option<&Route> {
+        self.asked.as_ref().and_then(|asked| asked.route.as_deref())
     }
 
     pub(crate) fn token(&self) -> u64 {

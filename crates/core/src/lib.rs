@@ -47,7 +47,9 @@ mod split;
 mod steps;
 mod suspend;
 mod table;
+mod throttle;
 mod transition;
+mod unique;
 mod views;
 
 pub use changes::Changes;

@@ -21,6 +21,7 @@ impl Shard {
     pub(crate) fn advance(&mut self, context: &mut Context<'_>) -> usize {
         self.idempotency.expire(context.now, EXPIRED_KEYS_MAX);
         self.open_gates();
+        self.throttles.expire(context.now, EXPIRED_KEYS_MAX);
         let engine = Actor::default();
         let mut quiet = context.unattended(&engine);
         let work = self.advance_as(&mut quiet);
