@@ -416,8 +416,8 @@ impl Shard {
         let job = &self.jobs[slot];
         let queue = &self.queues[job.queue as usize];
         if queue.lineup.is_some() {
-            let preview = self.preview(job.queue, PAGE_MAX);
-            let order = preview.starting.iter().chain(&preview.held);
+            let forecast = self.forecast(job.queue, PAGE_MAX);
+            let order = forecast.starting.iter().chain(&forecast.held);
             return order.take_while(|other| **other != slot).count() as u64;
         }
         queue
@@ -657,9 +657,9 @@ impl Shard {
 
     /// The next jobs of a queue in the order in which they will start. Those that something holds come last, with the state `blocked`.
     pub fn upcoming(&self, name: &QueueName, limit: usize) -> Option<Vec<JobView>> {
-        let preview = self.preview(*self.queue_index.get(name)?, limit.min(PAGE_MAX));
-        let free = preview.starting.into_iter().map(|slot| (slot, State::Waiting));
-        let held = preview.held.into_iter().map(|slot| (slot, State::Blocked));
+        let forecast = self.forecast(*self.queue_index.get(name)?, limit.min(PAGE_MAX));
+        let free = forecast.starting.into_iter().map(|slot| (slot, State::Waiting));
+        let held = forecast.held.into_iter().map(|slot| (slot, State::Blocked));
         let view = |(slot, state): (u32, State)| JobView { state, ..self.view(&self.jobs[slot]) };
         Some(free.chain(held).map(view).collect())
     }

@@ -189,13 +189,17 @@ pub enum Cause {
     Signal = 15,
     /// The child that it waited for ended.
     ChildEnded = 16,
+    /// An operation gave it another priority.
+    Reprioritise = 17,
+    /// An operation moved it to this queue.
+    Move = 18,
     /// What its handler needs told it to come later.
-    RateLimited = 17,
+    RateLimited = 19,
 }
 
 impl Cause {
     /// Every cause, by number.
-    pub const ALL: [Cause; 18] = [
+    pub const ALL: [Cause; 20] = [
         Cause::Push,
         Cause::Fetch,
         Cause::Complete,
@@ -213,6 +217,8 @@ impl Cause {
         Cause::Suspend,
         Cause::Signal,
         Cause::ChildEnded,
+        Cause::Reprioritise,
+        Cause::Move,
         Cause::RateLimited,
     ];
 
@@ -237,6 +243,8 @@ impl Cause {
             Cause::Suspend => "suspend",
             Cause::Signal => "signal",
             Cause::ChildEnded => "child_ended",
+            Cause::Reprioritise => "reprioritise",
+            Cause::Move => "move",
         }
     }
 }

@@ -16,7 +16,7 @@
 //! quantum to be tuned, which deficit round robin would; an idle group saves nothing up.
 //!
 //! The rule, in one sentence: *of all jobs whose gates are open, the one of the group that is furthest behind, in it the most
-//! urgent, starts next.* [`preview`] states it just so, over all lines. The dispatcher finds the same job without looking at lines
+//! urgent, starts next.* [`forecast`] states it just so, over all lines. The dispatcher finds the same job without looking at lines
 //! that cannot start: one that was found held stands at the gate that held it until that gate opens.
 //!
 //! A queue whose jobs have no routes has no lineup: its lanes are its order, and it pays for none of this.
@@ -24,11 +24,11 @@
 mod check;
 mod circuit;
 mod dispatch;
+mod forecast;
 mod gate;
 mod group;
 mod line;
 mod lineup;
-pub(crate) mod preview;
 mod queue;
 mod rules;
 mod stand;

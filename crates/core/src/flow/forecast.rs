@@ -8,14 +8,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// What is next in a queue.
 #[derive(Debug, Default)]
-pub(crate) struct Preview {
+pub(crate) struct Forecast {
     /// Jobs that fetches would hand out now, in their order.
     pub(crate) starting: Vec<u32>,
     /// Jobs that something holds, as they would follow if nothing did.
     pub(crate) held: Vec<u32>,
 }
 
-/// A line as the preview walks it.
+/// A line as the forecast walks it.
 struct Walk {
     group: u32,
     gates: Vec<(u32, u32)>,
@@ -78,22 +78,22 @@ impl Turns {
 impl Shard {
     /// Of all jobs whose gates are open, the one of the group that is furthest behind, in it the most urgent: again and again, until
     /// `limit` jobs or nothing is left that may start. Then those that are held.
-    pub(crate) fn preview(&self, queue: u32, limit: usize) -> Preview {
+    pub(crate) fn forecast(&self, queue: u32, limit: usize) -> Forecast {
         let home = &self.queues[queue as usize];
         let now = self.counters.time;
         let Some(lineup) = &home.lineup else {
             let slots = || home.waiting_lanes().flat_map(|(_, lane)| lane.iter_from(0)).map(|(_, slot)| slot);
             let most = self.startable(queue).min(limit as u64) as usize;
             let starting: Vec<_> = slots().take(most).collect();
-            return Preview { held: slots().skip(most).take(limit - most).collect(), starting };
+            return Forecast { held: slots().skip(most).take(limit - most).collect(), starting };
         };
         let mut walks = self.walks(queue, limit);
         let times: BTreeMap<u32, (u64, u64)> =
             lineup.groups.iter().map(|(number, group)| (number, group.at())).collect();
         let mut turns = Turns::new(lineup, &times, lineup.clock, &walks);
         let mut meters: BTreeMap<u32, Meter> = BTreeMap::new();
-        let mut preview = Preview::default();
-        while !home.paused && preview.starting.len() < limit {
+        let mut forecast = Forecast::default();
+        while !home.paused && forecast.starting.len() < limit {
             let open = |gate: u32, cost: u32, class: Option<u32>| {
                 let meter = meters.get(&gate).unwrap_or(&self.flow.gates[gate].meter);
                 meter.obstacle(cost, class, now).is_none()
@@ -106,7 +106,7 @@ impl Shard {
                     && walk.gates.iter().all(|(gate, cost)| open(*gate, *cost, None))
             };
             let Some((at, slot)) = turns.next(lineup, &mut walks, passes) else { break };
-            preview.starting.push(slot);
+            forecast.starting.push(slot);
             let whole = home.gates.iter().map(|gate| (*gate, 1, Some(queue)));
             let gates = walks[at].gates.iter().map(|(gate, cost)| (*gate, *cost, None));
             for (gate, cost, class) in gates.chain(whole) {
@@ -116,12 +116,12 @@ impl Shard {
             }
         }
         let mut turns = Turns::new(lineup, &times, lineup.clock, &walks);
-        while preview.starting.len() + preview.held.len() < limit
+        while forecast.starting.len() + forecast.held.len() < limit
             && let Some((_, slot)) = turns.next(lineup, &mut walks, |_| true)
         {
-            preview.held.push(slot);
+            forecast.held.push(slot);
         }
-        preview
+        forecast
     }
 
     fn walks(&self, queue: u32, limit: usize) -> Vec<Walk> {
