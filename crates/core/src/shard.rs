@@ -4,6 +4,7 @@ use crate::{
     idempotency::Idempotency,
     job::{Job, Slab},
     queue::Queue,
+    schedule::Schedules,
     split::{SequenceIndex, SplitMap},
     steps::Orphan,
 };
@@ -33,6 +34,7 @@ pub struct Shard {
     pub(crate) retention: BTreeSet<(Timestamp, u32, State)>,
     pub(crate) idempotency: Idempotency,
     pub(crate) bulks: BTreeMap<u64, Bulk>,
+    pub(crate) schedules: Schedules,
     /// Bytes of the steps and signals of all jobs. Follows from them.
     pub(crate) steps_bytes: u64,
     /// Children whose ends their parents have not heard of; empty between commands.
@@ -106,6 +108,7 @@ impl Shard {
             retention: BTreeSet::new(),
             idempotency: Idempotency::default(),
             bulks: BTreeMap::new(),
+            schedules: Schedules::default(),
             steps_bytes: 0,
             orphans: Vec::new(),
             dirty: Dirty::default(),
@@ -169,6 +172,11 @@ impl Shard {
             Command::Configure { queue, patch } => self.configure(queue, patch),
             Command::Bulk { queue, action, filter } => self.start_bulk(queue, *action, filter),
             Command::Tick => self.tick(work, context),
+            Command::PutSchedule { id, spec } => self.put_schedule(id, spec, context),
+            Command::PauseSchedule { id } => self.pause_schedule(id),
+            Command::ResumeSchedule { id } => self.resume_schedule(id, context),
+            Command::RunSchedule { id } => self.run_schedule(id, context),
+            Command::RemoveSchedule { id } => self.remove_schedule(id),
             Command::Step { lease, name, result } => self.store_step(lease, name, result, context),
             Command::Signal { job, name, body } => self.signal(job, name, body, context),
             Command::Restart { jobs } => self.restart(jobs, context),
@@ -225,7 +233,8 @@ impl Shard {
         }
         let timer = self.timers.first().map(|(due, _)| *due);
         let retention = self.retention.first().map(|(due, ..)| *due);
-        [timer, retention].into_iter().flatten().min()
+        let slot = self.schedules.first().map(|(due, _)| *due);
+        [timer, retention, slot].into_iter().flatten().min()
     }
 
     /// Whether a fetch from these queues would hand out a job now.

@@ -1,5 +1,6 @@
-use crate::{BulkAction, Filter, Step};
-use crate::{DispatchedJob, JobId, QueueName, QueueSettings, Reject, State};
+use crate::{
+    BulkAction, DispatchedJob, Filter, JobId, QueueName, QueueSettings, Reject, Scheduled, State, Step,
+};
 use kit::Timestamp;
 
 /// The answer to a command that was not refused.
@@ -21,6 +22,8 @@ pub enum Reply {
     Started(BulkView),
     /// To everything that has nothing to say.
     Done,
+    /// To a put, a pause or a resume of a schedule.
+    Scheduled(Scheduled),
     /// To a step: what the job had under that name already; `None` if it was stored now.
     Step(Option<Step>),
     /// To a signal.

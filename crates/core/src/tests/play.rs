@@ -5,9 +5,9 @@ use crate::{Effects, Shard};
 use compact_str::CompactString;
 use kit::{Timestamp, random::Random};
 use model::{
-    Actor, BulkAction, Capacity, Command, Envelope, ErrorInfo, Filter, JobId, JobRef, Keep, LeaseRef, NewJob,
-    OnConflict, OnFull, Outcome, Priority, QueueName, QueuePatch, Reject, Reply, Settlement, State, Unique,
-    Until, testing,
+    Actor, BulkAction, Capacity, CatchUp, Command, Envelope, ErrorInfo, Filter, JobId, JobRef, Keep,
+    LeaseRef, NewJob, OnConflict, OnFull, Outcome, Overlap, Priority, QueueName, QueuePatch, Reject, Reply,
+    ScheduleId, ScheduleSpec, Settlement, State, Unique, Until, When, testing,
 };
 use std::collections::BTreeMap;
 
@@ -149,6 +149,45 @@ impl Player {
         }
     }
 
+    fn schedule(&mut self) -> Command {
+        let id = ScheduleId::new(self.one_of(&["tick", "nightly", "hourly"])).unwrap();
+        match self.random.below(10) {
+            0..6 => {
+                let when = match self.random.below(3) {
+                    0 => When::Every { interval_ms: 1_000 + self.span() },
+                    _ => {
+                        let zone = self.one_of(&["UTC", "Europe/Berlin", "Asia/Kolkata"]);
+                        let rules = kit::zone::find(zone).unwrap().1;
+                        let expression =
+                            self.one_of(&["*/10 * * * * *", "* * * * *", "30 2 * * *", "15,45 8-18 * * 1-5"]);
+                        When::Cron { expression: expression.into(), zone: zone.into(), rules: rules.into() }
+                    }
+                };
+                let mut job = self.new_job();
+                (job.id, job.run_at) = (None, None);
+                let spec = ScheduleSpec {
+                    start: self.some(5, |p| Timestamp(p.now + p.span())),
+                    end: self.some(5, |p| Timestamp(p.now + 10 * p.span())),
+                    limit: self.some(4, |p| 1 + p.random.below(20)).unwrap_or(0),
+                    jitter_ms: self.some(3, Self::span).unwrap_or(0),
+                    overlap: self.one_of(&Overlap::ALL),
+                    catch_up: self.one_of(&[
+                        CatchUp::Skip,
+                        CatchUp::One,
+                        CatchUp::All { most: 3 },
+                        CatchUp::All { most: 40 },
+                    ]),
+                    ..ScheduleSpec::new(when, job)
+                };
+                Command::PutSchedule { id, spec: Box::new(spec) }
+            }
+            6 => Command::PauseSchedule { id },
+            7 => Command::ResumeSchedule { id },
+            8 => Command::RunSchedule { id },
+            _ => Command::RemoveSchedule { id },
+        }
+    }
+
     fn filter(&mut self) -> Filter {
         Filter {
             state: self.some(4, |p| p.one_of(&State::ALL)),
@@ -188,6 +227,11 @@ impl Player {
                 ]),
                 filter: self.filter(),
             },
+            91 => self.schedule(),
+            92 => {
+                let variant = self.random.next_u64();
+                testing::command(&mut self.random, variant)
+            }
             93..95 => Command::Step {
                 lease: self.lease_kept(),
                 name: self.step(),
@@ -195,10 +239,6 @@ impl Player {
             },
             95..97 => Command::Signal { job: self.job(), name: self.step(), body: "now".into() },
             97 => Command::Restart { jobs: self.several() },
-            91..93 => {
-                let variant = self.random.next_u64();
-                testing::command(&mut self.random, variant)
-            }
             _ => Command::Tick,
         }
     }

@@ -1,6 +1,9 @@
 //! Refusals, where one is remembered as part of a reply.
 
-use super::{checked, put_queue_name, put_state, read_compact, read_queue_name, read_state};
+use super::{
+    checked, put_queue_name, put_schedule_id, put_state, read_compact, read_queue_name, read_schedule_id,
+    read_state,
+};
 use crate::Reject;
 use kit::codec::{Malformed, Reader, put_str, put_u64};
 
@@ -144,6 +147,21 @@ pub fn put_reject(out: &mut Vec<u8>, reject: &Reject) {
             out.push(11);
             put_str(out, key);
         }
+        Reject::BadCron { field, at, help } => {
+            out.push(16);
+            put_str(out, field);
+            put_u64(out, (*at).into());
+            put_str(out, help);
+        }
+        Reject::BadZone { zone, help } => {
+            out.push(17);
+            put_str(out, zone);
+            put_str(out, help);
+        }
+        Reject::UnknownSchedule { id } => {
+            out.push(18);
+            put_schedule_id(out, id);
+        }
         Reject::StepsFull { id, limit, unit } => {
             out.push(24);
             put_str(out, id);
@@ -188,6 +206,13 @@ pub fn read_reject(reader: &mut Reader<'_>) -> Result<Reject, Malformed> {
                 holder: read_compact(r, "job id")?,
             },
             11 => Reject::IdempotencyConflict { key: read_compact(r, "idempotency key")? },
+            16 => Reject::BadCron {
+                field: read_compact(r, "cron field")?,
+                at: r.u32("place")?,
+                help: read_compact(r, "help")?,
+            },
+            17 => Reject::BadZone { zone: read_compact(r, "time zone")?, help: read_compact(r, "help")? },
+            18 => Reject::UnknownSchedule { id: read_schedule_id(r)? },
             24 => Reject::StepsFull {
                 id: read_compact(r, "job id")?,
                 limit: r.u64("limit")?,

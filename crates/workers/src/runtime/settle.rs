@@ -135,6 +135,9 @@ fn replacement(mut posted: Posted, reject: &Reject) -> Option<Posted> {
         | Reject::UnknownQueue { .. }
         | Reject::UniqueConflict { .. }
         | Reject::IdempotencyConflict { .. }
+        | Reject::BadCron { .. }
+        | Reject::BadZone { .. }
+        | Reject::UnknownSchedule { .. }
         | Reject::StepsFull { .. }
         | Reject::SignalsFull { .. }
         | Reject::ChildExists { .. } => Outcome::Fail { error: why },
