@@ -193,11 +193,11 @@ impl Workload {
         let error = ErrorInfo { kind: "TypeError".into(), message: "not a number".into(), stack: "".into() };
         let wait = [0, 50, 1_000, 20_000][self.random.below(4) as usize];
         let outcome = match self.random.below(24) {
-            20..24 => self.suspend(now),
             0..11 => Outcome::Done { result: self.random.chance(1, 3).then(|| Bytes::from_static(b"42")) },
             11..15 => Outcome::Retry { error, after_ms: self.random.chance(1, 2).then_some(wait) },
             15 => Outcome::Fail { error },
             16..19 => Outcome::Snooze { after_ms: wait },
+            19..23 => self.suspend(now),
             _ => Outcome::Cancel { reason: "changed its mind".into() },
         };
         let lease = self.lease();
