@@ -27,7 +27,7 @@ pub enum Planted {
 
 impl Planted {
     /// Every planted bug.
-    pub const ALL: [Planted; 19] = [
+    pub const ALL: [Planted; 21] = [
         Planted::AckBeforeFsync,
         Planted::ApplyBeforeCommit,
         Planted::SkipDirectoryFsync,
@@ -47,6 +47,8 @@ impl Planted {
         Planted::Core(Bug::DropEarlySignal),
         Planted::Core(Bug::KeepTakenSignal),
         Planted::Core(Bug::ForgetRemovedChild),
+        Planted::Core(Bug::DebounceForEver),
+        Planted::Core(Bug::ForgetWhoStandsBy),
     ];
 
     /// The part of it that lives in the core.

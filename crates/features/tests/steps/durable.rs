@@ -48,8 +48,8 @@ fn retry_at_once(world: &mut World, message: String) {
 }
 
 #[when(expr = "the worker sleeps in step {string} for {int} ms")]
-fn sleeps(world: &mut World, step: String, after_ms: u64) {
-    world.report_newest(json!({"outcome": "sleep", "step": step, "after_ms": after_ms}));
+fn sleeps(world: &mut World, name: String, after_ms: u64) {
+    world.report_newest(json!({"outcome": "sleep", "step": name, "after_ms": after_ms}));
 }
 
 #[when(expr = "the worker waits for the signal {string}")]
@@ -63,9 +63,9 @@ fn waits_for_signal_for(world: &mut World, signal: String, timeout_ms: u64) {
 }
 
 #[when(expr = "the worker waits in step {string} for the child {string} in {string}")]
-fn waits_for_child(world: &mut World, step: String, id: String, queue: String) {
+fn waits_for_child(world: &mut World, name: String, id: String, queue: String) {
     let child = json!({"queue": queue, "id": id, "body": null});
-    world.report_newest(json!({"outcome": "wait_for_child", "step": step, "child": child}));
+    world.report_newest(json!({"outcome": "wait_for_child", "step": name, "child": child}));
 }
 
 #[when(expr = "I signal {string} to the job {string} in {string}")]
@@ -88,11 +88,11 @@ fn has_stored(world: &mut World, id: String, queue: String, value: String, name:
 }
 
 #[then(expr = "the step {string} of {string} in {string} is of the kind {string}")]
-fn kind(world: &mut World, name: String, id: String, queue: String, kind: String) {
+fn is_of_kind(world: &mut World, name: String, id: String, queue: String, kind: String) {
     assert_eq!(step(world, &id, &queue, &name)["kind"], kind);
 }
 
 #[then(regex = r#"^the job "(.+)" in "(.+)" has (\d+) stored steps?$"#)]
-fn count(world: &mut World, id: String, queue: String, count: usize) {
+fn has_steps(world: &mut World, id: String, queue: String, count: usize) {
     assert_eq!(steps(world, &id, &queue).len(), count);
 }

@@ -11,7 +11,8 @@
 //! | I9 | `drain` | once healed, everything reaches its end |
 //! | I10 | `damage` | a flipped bit is found or harmless, never served |
 //! | I11 | `early` | nothing starts before its time |
-//! | I12 | `steps` | a step keeps its value, a signal is delivered once, a suspended job wakes when what it waits for has come |
+//! | I12 | `unique` | a unique key has one job that runs and one that stands by, a throttled one has none for its span |
+//! | I13 | `steps` | a step keeps its value, a signal is delivered once, a suspended job wakes when what it waits for has come |
 
 pub(crate) mod acked;
 pub(crate) mod damage;
@@ -23,3 +24,4 @@ pub(crate) mod order;
 pub(crate) mod phantom;
 pub(crate) mod replay;
 pub(crate) mod steps;
+pub(crate) mod unique;
