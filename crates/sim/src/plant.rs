@@ -27,7 +27,7 @@ pub enum Planted {
 
 impl Planted {
     /// Every planted bug.
-    pub const ALL: [Planted; 21] = [
+    pub const ALL: [Planted; 22] = [
         Planted::AckBeforeFsync,
         Planted::ApplyBeforeCommit,
         Planted::SkipDirectoryFsync,
@@ -49,6 +49,7 @@ impl Planted {
         Planted::Core(Bug::ForgetRemovedChild),
         Planted::Core(Bug::DebounceForEver),
         Planted::Core(Bug::ForgetWhoStandsBy),
+        Planted::Core(Bug::BulkTakesLateJobs),
     ];
 
     /// The part of it that lives in the core.

@@ -8,6 +8,7 @@ use crate::{
     history::{Check, broken},
     invariants::{
         self,
+        bulk::{Moment, Operations},
         steps::{Steps, Value, Wait},
     },
     workload,
@@ -92,9 +93,25 @@ pub(crate) struct Shadow {
     numbers: u64,
     /// Debounced jobs that were pushed again by the newest command, with their longest waits.
     pub(crate) debounced: Vec<(Key, Timestamp)>,
+    operations: Operations,
 }
 
 impl Shadow {
+    /// Compares the swept queue before and after a command, and follows the jobs that were moved out of it.
+    pub(crate) fn sweep(&mut self, before: &Moment, after: &Moment, now: Timestamp) -> Check {
+        for id in self.operations.compare(before, after, now)? {
+            let Some(mut job) = self.jobs.remove(&(workload::swept(), id.clone())) else {
+                return broken("I13", format!("job {id} was moved and nobody pushed it"));
+            };
+            job.new.queue = workload::beside();
+            if let JobId::Uuid(_) = id {
+                self.queue_of.insert(id.clone(), workload::beside());
+            }
+            self.jobs.insert((workload::beside(), id), job);
+        }
+        Ok(())
+    }
+
     /// Follows one command of the log, and says where its reply breaks a rule.
     pub(crate) fn follow(&mut self, entry: &Entry) -> Check {
         if entry.time < self.now {
@@ -245,7 +262,12 @@ impl Shadow {
                 self.queue(queue).settings = settings.clone();
                 Ok(())
             }
-            (Command::Bulk { .. }, Reply::Started(_)) | (Command::Tick, Reply::Done) => Ok(()),
+            (Command::Bulk(_), Reply::Operation(view)) => {
+                self.operations.begin(view.id, entry.position);
+                Ok(())
+            }
+            (Command::ControlBulk { .. }, Reply::Operation(_))
+            | (Command::Tick | Command::Choose(_), Reply::Done) => Ok(()),
             (command, reply) => broken("I2", format!("{command:?} was answered with {reply:?}")),
         }
     }
@@ -515,7 +537,7 @@ impl Shadow {
                 let strict = workload::strict(&job.new.queue);
                 let expected = self.suspend(&settlement.lease.job, step, until)?;
                 if strict && settled.state != expected {
-                    return broken("I13", format!("{settlement:?} led to {}, not {expected}", settled.state));
+                    return broken("I14", format!("{settlement:?} led to {}, not {expected}", settled.state));
                 }
                 return self.push(&settlement.push, &settled.pushed);
             }
@@ -598,7 +620,7 @@ impl Shadow {
         self.wake(&key);
         let Some(job) = self.jobs.get_mut(&key).filter(|_| workload::strict(&key.0)) else { return Ok(()) };
         if job.ended || job.expired(now) {
-            return broken("I13", format!("job {key:?} has ended and was signalled"));
+            return broken("I14", format!("job {key:?} has ended and was signalled"));
         }
         job.steps.signal(name, body, buffered)
     }

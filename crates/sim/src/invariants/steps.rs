@@ -1,4 +1,4 @@
-//! I13: a stored step keeps its value, a signal is delivered once and never lost, a suspended job starts when what it waits for
+//! I14: a stored step keeps its value, a signal is delivered once and never lost, a suspended job starts when what it waits for
 //! has come and not before.
 
 use crate::history::{Check, broken};
@@ -57,7 +57,7 @@ impl Steps {
             }
             (Some(value), Some(step)) if step.name == *name && value.is(&step.value) => Ok(()),
             (value, had) => {
-                broken("I13", format!("step {name} holds {value:?} and was answered with {had:?}"))
+                broken("I14", format!("step {name} holds {value:?} and was answered with {had:?}"))
             }
         }
     }
@@ -90,14 +90,14 @@ impl Steps {
         match &self.wait {
             Some(Wait::Signal { step, name: wanted, .. }) if wanted == name => {
                 if buffered {
-                    return broken("I13", format!("signal {name} was kept, though the job waits for it"));
+                    return broken("I14", format!("signal {name} was kept, though the job waits for it"));
                 }
                 self.stored.insert(step.clone(), Value::Signal(body.clone()));
                 self.wait = None;
             }
             wait if !buffered => {
                 return broken(
-                    "I13",
+                    "I14",
                     format!("signal {name} was delivered to a job that waits for {wait:?}"),
                 );
             }
@@ -120,11 +120,11 @@ impl Steps {
     pub(crate) fn may_start(&self, given: &DispatchedJob) -> Check {
         let name = format!("job {} of {}", given.id, given.queue);
         if let Some(wait) = &self.wait {
-            return broken("I13", format!("{name} was handed out while it waits for {wait:?}"));
+            return broken("I14", format!("{name} was handed out while it waits for {wait:?}"));
         }
         if given.steps as usize != self.stored.len() {
             return broken(
-                "I13",
+                "I14",
                 format!("{name} was handed out with {} steps; it has {:?}", given.steps, self.stored),
             );
         }
