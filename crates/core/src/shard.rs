@@ -154,10 +154,10 @@ impl Shard {
             Command::Log { lease, lines } => self.log(lease, lines, context),
             Command::Promote { jobs } => self.promote(jobs, context),
             Command::Redrive { jobs } => self.redrive(jobs, context),
-            Command::Remove { jobs } => self.remove(jobs),
-            Command::Pause { queue } => self.pause(queue),
+            Command::Remove { jobs } => self.remove(jobs, context),
+            Command::Pause { queue } => self.pause(queue, context),
             Command::Resume { queue } => self.resume(queue, context),
-            Command::Configure { queue, patch } => self.configure(queue, patch),
+            Command::Configure { queue, patch } => self.configure(queue, patch, context),
             Command::Bulk { queue, action, filter } => self.start_bulk(queue, *action, filter),
             Command::Tick => self.tick(work, context),
         }

@@ -6,6 +6,7 @@
 pub mod codec;
 mod command;
 mod effect;
+mod event;
 mod id;
 mod job;
 pub mod limits;
@@ -18,7 +19,8 @@ pub mod testing;
 pub use command::{
     BulkAction, Command, Envelope, Filter, LeaseRef, NewJob, OnConflict, Outcome, Settlement, Unique,
 };
-pub use effect::{Effect, Revocation};
+pub use effect::{Effect, QueueChange, Revocation};
+pub use event::{BadEventId, Event, EventId, EventKind, JobEvent};
 pub use id::{Actor, BadName, JobId, JobRef, QueueName};
 pub use job::{Cause, DispatchedJob, ErrorInfo, HistoryEntry, JobView, LogLine, Priority, State};
 pub use queue::{Capacity, Keep, OnFull, QueueCounts, QueuePatch, QueueSettings, QueueView};

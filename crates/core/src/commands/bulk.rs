@@ -117,7 +117,7 @@ impl Shard {
         let bulk = self.bulk_mut(id);
         bulk.changed += 1;
         match bulk.action {
-            BulkAction::Purge | BulkAction::Remove => self.forget(slot),
+            BulkAction::Purge | BulkAction::Remove => self.remove_slot(slot, context),
             BulkAction::Redrive => self.redrive_slot(slot, context),
             BulkAction::Cancel => self.cancel_slot(slot, &"cancelled in bulk".into(), context),
         }

@@ -15,8 +15,8 @@ use crate::{Effects, ListQuery, Restore, Shard};
 use bytes::Bytes;
 use kit::{Backoff, Timestamp};
 use model::{
-    Actor, BulkAction, BulkView, Capacity, Command, DispatchedJob, Effect, Envelope, ErrorInfo, Filter,
-    JobId, JobRef, Keep, LeaseRef, NewJob, OnConflict, OnFull, Outcome, Priority, Pushed, QueueName,
+    Actor, BulkAction, BulkView, Capacity, Command, DispatchedJob, Effect, Envelope, ErrorInfo, Event,
+    Filter, JobId, JobRef, Keep, LeaseRef, NewJob, OnConflict, OnFull, Outcome, Priority, Pushed, QueueName,
     QueuePatch, Reject, Reply, Settlement, State, Unique,
 };
 use std::collections::BTreeMap;
@@ -428,12 +428,16 @@ impl Script {
             }
             "bulks" => join(self.shard.bulks().iter().map(bulk)),
             "next" => self.shard.next_due().map_or("never".into(), since),
+            "told" => join(Event::of(&self.heard).iter().map(|event| match &event.job {
+                Some(job) => format!("{} {} {}", event.id, event.kind.name(), self.id(&job.id)),
+                None => format!("{} {} {}", event.id, event.kind.name(), event.queue),
+            })),
             "heard" => join(self.heard.iter().filter_map(|effect| match effect {
                 Effect::Available { queue, jobs } => Some(format!("{jobs} in {queue}")),
                 Effect::Revoked { worker, id, lease_token, why, .. } => {
                     Some(format!("{worker} lost {} t{lease_token} {}", self.id(id), why.name()))
                 }
-                Effect::Changed { .. } => None,
+                Effect::Changed { .. } | Effect::Removed { .. } | Effect::Queue { .. } => None,
             })),
             _ => return None,
         })

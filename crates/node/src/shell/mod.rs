@@ -18,6 +18,7 @@ use crate::{
     answer::{Answer, CallError, Poison, Stats},
     driver::{Packed, Sealed, Snapshot, Ticket},
     error::OpenError,
+    feed::{Events, Feed},
     options::Options,
     recover::{Recovered, recover},
 };
@@ -25,7 +26,7 @@ use body_thread::Loaded;
 use gate::Gate;
 use kit::{Durability, Millis};
 use millpond_core::Shard;
-use model::{Actor, Command, DispatchedJob, Effect, Envelope, JobRef, JobView, QueueName, Reply};
+use model::{Actor, Command, DispatchedJob, Envelope, EventId, JobRef, JobView, QueueName, Reply};
 use revocations::Revocations;
 pub use revocations::Revoked;
 use shard_thread::ShardThread;
@@ -39,10 +40,8 @@ use std::{
     time::{Duration, Instant},
 };
 use storage::{Checkpoints, Log};
-use tokio::sync::{broadcast, oneshot};
+use tokio::sync::oneshot;
 
-/// Lists of effects that a slow listener may lag behind.
-const EVENTS_MAX: usize = 1_024;
 /// How long the drop of the last handle waits for the last flush.
 const DROP_WAIT: Duration = Duration::from_secs(5);
 
@@ -59,17 +58,36 @@ impl Ticket for Caller {
 
 /// What reaches the shard thread.
 pub(crate) enum Message {
-    Call { packed: Packed, level: Durability, caller: Caller },
-    Fetch { packed: Packed, level: Durability, caller: Caller, number: u64, wait_ms: Millis },
+    Call {
+        packed: Packed,
+        level: Durability,
+        caller: Caller,
+    },
+    Fetch {
+        packed: Packed,
+        level: Durability,
+        caller: Caller,
+        number: u64,
+        wait_ms: Millis,
+    },
     Withdraw(u64),
     HandBack(Vec<DispatchedJob>),
+    /// Somebody wants to hear events.
+    Listen,
     Read(Box<dyn FnOnce(&Shard) + Send>),
-    View { job: JobRef, caller: oneshot::Sender<Result<Option<JobView>, CallError>> },
+    View {
+        job: JobRef,
+        caller: oneshot::Sender<Result<Option<JobView>, CallError>>,
+    },
     Written(Sealed<Caller>),
     Stored(Snapshot, bool),
     Loaded(Loaded),
     Failed(Poison),
-    Stop { until: Instant, checkpoint: bool, done: oneshot::Sender<Result<(), CallError>> },
+    Stop {
+        until: Instant,
+        checkpoint: bool,
+        done: oneshot::Sender<Result<(), CallError>>,
+    },
 }
 
 /// What callers and threads both see.
@@ -80,7 +98,7 @@ pub(crate) struct Shared {
     /// A body that cannot be read.
     damage: OnceLock<String>,
     stats: Mutex<Stats>,
-    events: broadcast::Sender<Arc<[Effect]>>,
+    feed: Arc<Feed>,
     revocations: Revocations,
     /// Given to fetches, in the order of their arrival.
     numbers: AtomicU64,
@@ -160,7 +178,7 @@ impl Handle {
             poison: OnceLock::new(),
             damage: OnceLock::new(),
             stats: Mutex::new(recovered.driver.stats()),
-            events: broadcast::Sender::new(EVENTS_MAX),
+            feed: Arc::new(Feed::new()),
             revocations: Revocations::new(recovered.driver.shard().position()),
             numbers: AtomicU64::new(0),
         });
@@ -231,9 +249,14 @@ impl Handle {
         receiver.await.map_err(|_| self.inner.shared.silence())?
     }
 
-    /// Everything that changes from now on; a slow reader is told how much it missed (`Lagged`).
-    pub fn events(&self) -> broadcast::Receiver<Arc<[Effect]>> {
-        self.inner.shared.events.subscribe()
+    /// Everything that happens from now on, or behind the event `after`. A reader that falls behind what is remembered
+    /// ([`crate::EVENTS_MAX`] events, [`crate::EVENTS_BYTES_MAX`] bytes) is told so with [`crate::Gone`].
+    pub fn events(&self, after: Option<EventId>) -> Events {
+        let (events, begin) = Events::new(self.inner.shared.feed.clone(), after);
+        if begin && self.inner.inbox.send(Message::Listen).is_err() {
+            self.inner.shared.feed.close();
+        }
+        events
     }
 
     /// What `worker` lost behind the log position `after`, which is that of the answer before; waits up to `wait` for the first.
