@@ -58,7 +58,7 @@ impl Backend {
     pub(crate) async fn wait(&self, job: JobRef) -> Result<Option<JobView>, Error> {
         match self {
             Self::Node(handle) => {
-                let mut events = handle.events(None);
+                let mut events = handle.events(None).briefly();
                 loop {
                     match handle.job(job.clone()).await? {
                         Some(view) if !view.state.is_final() => ended(&mut events, &job).await,

@@ -1,4 +1,5 @@
 use crate::{Cause, Effect, JobId, QueueChange, QueueName, State};
+use compact_str::CompactString;
 use kit::Timestamp;
 use std::{fmt, str::FromStr};
 
@@ -21,7 +22,10 @@ impl EventId {
 
 impl fmt::Display for EventId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{}", self.position, self.index)
+        match self.index {
+            u32::MAX => write!(f, "{}", self.position),
+            index => write!(f, "{}.{index}", self.position),
+        }
     }
 }
 
@@ -155,6 +159,47 @@ impl Event {
     }
 }
 
+/// Which events somebody wants to hear. The default is all of them; what is set must all be true.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct EventFilter {
+    /// Queues whose name this pattern fits: `*` stands for any text, also none. `None` for all.
+    pub queue: Option<CompactString>,
+    /// Only of this job. Events of queues are then none.
+    pub job: Option<JobId>,
+    /// Only these kinds; empty for all.
+    pub kinds: Vec<EventKind>,
+    /// Only jobs that went to one of these states, by a push or later; empty for all.
+    pub states: Vec<State>,
+}
+
+impl EventFilter {
+    /// Whether an event is wanted.
+    pub fn wants(&self, event: &Event) -> bool {
+        let to = || event.job.as_ref().and_then(|job| job.to);
+        self.queue.as_ref().is_none_or(|pattern| fits(pattern, event.queue.as_str()))
+            && self.job.as_ref().is_none_or(|id| event.job.as_ref().is_some_and(|job| job.id == *id))
+            && (self.kinds.is_empty() || self.kinds.contains(&event.kind))
+            && (self.states.is_empty() || to().is_some_and(|to| self.states.contains(&to)))
+    }
+}
+
+/// Whether a name fits a pattern in which `*` stands for any text. Takes at most the product of their lengths.
+fn fits(pattern: &str, name: &str) -> bool {
+    let Some((head, rest)) = pattern.split_once('*') else { return pattern == name };
+    let Some(mut name) = name.strip_prefix(head) else { return false };
+    let Some((middle, tail)) = rest.rsplit_once('*') else {
+        return name.ends_with(rest);
+    };
+    // The first place is as good as any later one: what follows has the more room.
+    for part in middle.split('*') {
+        match name.find(part) {
+            Some(at) => name = &name[at + part.len()..],
+            None => return false,
+        }
+    }
+    name.ends_with(tail)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -167,6 +212,34 @@ mod tests {
         assert!(id < EventId::end_of(812) && EventId::end_of(812) < EventId { position: 813, index: 0 });
         for bad in ["", ".", "1.", ".1", "-1", "1.2.3", "1 "] {
             assert_eq!(bad.parse::<EventId>(), Err(BadEventId), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_star_stands_for_any_text() {
+        for (pattern, name) in [
+            ("mail", "mail"),
+            ("*", "mail"),
+            ("mail.*", "mail.eu"),
+            ("*.eu", "mail.eu"),
+            ("m*l*u", "mail.eu"),
+            ("mail*", "mail"),
+            ("**", "a"),
+            ("a*b*b", "abb"),
+            ("*a*", "bab"),
+        ] {
+            assert!(fits(pattern, name), "{pattern} {name}");
+        }
+        for (pattern, name) in [
+            ("mail", "mails"),
+            ("mail.*", "mail"),
+            ("*.eu", "mail.us"),
+            ("a*b*b", "ab"),
+            ("aa*aa", "aaa"),
+            ("", "a"),
+            ("*x*", "mail"),
+        ] {
+            assert!(!fits(pattern, name), "{pattern} {name}");
         }
     }
 

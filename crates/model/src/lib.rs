@@ -20,7 +20,7 @@ pub use command::{
     BulkAction, Command, Envelope, Filter, LeaseRef, NewJob, OnConflict, Outcome, Settlement, Unique,
 };
 pub use effect::{Effect, QueueChange, Revocation};
-pub use event::{BadEventId, Event, EventId, EventKind, JobEvent};
+pub use event::{BadEventId, Event, EventFilter, EventId, EventKind, JobEvent};
 pub use id::{Actor, BadName, JobId, JobRef, QueueName};
 pub use job::{Cause, DispatchedJob, ErrorInfo, HistoryEntry, JobView, LogLine, Priority, State};
 pub use queue::{Capacity, Keep, OnFull, QueueCounts, QueuePatch, QueueSettings, QueueView};

@@ -127,6 +127,7 @@ pub struct Events {
     /// Everything up to this was read; `None` until recording has begun.
     after: Option<EventId>,
     batch: Batch,
+    returns: bool,
 }
 
 #[derive(Default)]
@@ -143,7 +144,14 @@ impl Events {
         let begin = !state.recording;
         let after = after.or((!begin).then_some(state.upto));
         drop(state);
-        (Self { feed, after, batch: Batch::default() }, begin)
+        (Self { feed, after, batch: Batch::default(), returns: true }, begin)
+    }
+
+    /// This reader will not come back to where it was: nothing is kept for it once it is dropped.
+    #[must_use]
+    pub fn briefly(mut self) -> Self {
+        self.returns = false;
+        self
     }
 
     /// The next event; waits for it. `None` when the pond has stopped. After [`Gone`] it goes on with the oldest that is remembered.
@@ -226,7 +234,7 @@ impl Drop for Events {
     fn drop(&mut self) {
         let mut state = self.feed.state();
         state.readers -= 1;
-        if state.readers == 0 {
+        if state.readers == 0 && self.returns {
             state.left = Some(Instant::now());
         }
     }
@@ -309,6 +317,8 @@ mod tests {
         feed.state().left = Instant::now().checked_sub(LINGER);
         assert!(!feed.recording());
         assert!(feed.state().ring.is_empty());
+        drop(reader(&feed, None).briefly());
+        assert!(!feed.recording(), "nobody comes back");
         let mut late = reader(&feed, Some("11.0"));
         assert_eq!(rest(&mut late), ["gone 10"]);
     }

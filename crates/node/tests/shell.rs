@@ -5,7 +5,7 @@ mod common;
 
 use common::{done, push, queue};
 use kit::Durability::{self, Disk, Memory};
-use model::{Actor, Command, DispatchedJob, Envelope, EventKind, JobRef, NewJob, Reply, State};
+use model::{Actor, Command, DispatchedJob, Envelope, EventKind, JobRef, NewJob, Reply};
 use node::{Answer, CallError, Handle, OpenError, Options};
 use std::{path::Path, sync::Arc, time::Duration};
 use storage::{
