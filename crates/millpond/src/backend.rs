@@ -69,6 +69,13 @@ impl Backend {
         }
     }
 
+    /// What happens from now on.
+    pub(crate) fn events(&self) -> node::Events {
+        match self {
+            Self::Node(handle) => handle.events(None),
+        }
+    }
+
     pub(crate) async fn history(&self, job: JobRef) -> Result<Option<Vec<HistoryEntry>>, Error> {
         match self {
             Self::Node(handle) => Ok(handle.read(move |shard| shard.history(&job)).await?),

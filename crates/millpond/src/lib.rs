@@ -25,6 +25,7 @@
 
 mod backend;
 mod error;
+mod events;
 mod job;
 mod outcome;
 mod pond;
@@ -34,11 +35,12 @@ mod source;
 mod worker;
 
 pub use error::Error;
+pub use events::{Batch, Debounce, EventStream, Heard, Listener, Stream, Throttle};
 pub use job::Job;
 pub use kit::{Backoff, Durability, Timestamp};
 pub use model::{
-    BulkView, Filter, HistoryEntry, JobId, JobView, LogLine, NewJob, OnConflict, Priority, QueuePatch,
-    QueueView, Reject, State,
+    BulkView, Event, EventFilter, EventId, EventKind, Filter, HistoryEntry, JobEvent, JobId, JobView,
+    LogLine, NewJob, OnConflict, Priority, QueueChange, QueuePatch, QueueView, Reject, State,
 };
 pub use outcome::{IntoOutcome, Outcome};
 pub use pond::{Explanation, Pond};

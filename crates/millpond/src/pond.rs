@@ -1,4 +1,4 @@
-use crate::{Error, Queue, Receipt, backend::Backend};
+use crate::{Error, Queue, Receipt, backend::Backend, events::Order};
 use kit::{Durability, Timestamp};
 use model::{
     Actor, Command, Envelope, HistoryEntry, JobId, JobRef, JobView, LogLine, NewJob, QueueName, Reply, State,
@@ -19,6 +19,8 @@ pub(crate) struct Inner {
     pub(crate) actor: Actor,
     /// What calls ask for that do not say.
     pub(crate) level: Durability,
+    /// Who hears events before whom.
+    pub(crate) order: Order,
 }
 
 /// Why a job is where it is.
@@ -53,7 +55,9 @@ impl Pond {
 
     fn over(handle: node::Handle, level: Durability) -> Pond {
         let actor = Actor::new(&format!("pid-{}", std::process::id()));
-        Pond { inner: Arc::new(Inner { backend: Backend::Node(handle), actor, level }) }
+        Pond {
+            inner: Arc::new(Inner { backend: Backend::Node(handle), actor, level, order: Order::default() }),
+        }
     }
 
     /// The queue `name` with bodies of type `T`, written as JSON. A queue comes into being with its first push.

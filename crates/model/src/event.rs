@@ -173,6 +173,32 @@ pub struct EventFilter {
 }
 
 impl EventFilter {
+    /// Also only of queues whose name fits.
+    #[must_use]
+    pub fn queue(self, pattern: impl Into<CompactString>) -> Self {
+        Self { queue: Some(pattern.into()), ..self }
+    }
+
+    /// Also only of this job.
+    #[must_use]
+    pub fn job(self, id: JobId) -> Self {
+        Self { job: Some(id), ..self }
+    }
+
+    /// This kind as well as those named before.
+    #[must_use]
+    pub fn kind(mut self, kind: EventKind) -> Self {
+        self.kinds.push(kind);
+        self
+    }
+
+    /// Jobs that come to this state, as well as those named before.
+    #[must_use]
+    pub fn state(mut self, state: State) -> Self {
+        self.states.push(state);
+        self
+    }
+
     /// Whether an event is wanted.
     pub fn wants(&self, event: &Event) -> bool {
         let to = || event.job.as_ref().and_then(|job| job.to);
@@ -180,6 +206,26 @@ impl EventFilter {
             && self.job.as_ref().is_none_or(|id| event.job.as_ref().is_some_and(|job| job.id == *id))
             && (self.kinds.is_empty() || self.kinds.contains(&event.kind))
             && (self.states.is_empty() || to().is_some_and(|to| self.states.contains(&to)))
+    }
+}
+
+/// The queues whose name fits the pattern.
+impl From<&str> for EventFilter {
+    fn from(pattern: &str) -> Self {
+        Self::default().queue(pattern)
+    }
+}
+
+impl From<EventKind> for EventFilter {
+    fn from(kind: EventKind) -> Self {
+        Self::default().kind(kind)
+    }
+}
+
+/// Jobs that come to the state.
+impl From<State> for EventFilter {
+    fn from(state: State) -> Self {
+        Self::default().state(state)
     }
 }
 

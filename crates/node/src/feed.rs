@@ -49,6 +49,8 @@ struct State {
     ring: VecDeque<Arc<[Event]>>,
     events: usize,
     bytes: usize,
+    /// Where recording began.
+    begun: EventId,
     /// Everything behind this is in the ring.
     since: EventId,
     /// Everything up to this has been told.
@@ -84,7 +86,7 @@ impl Feed {
         if !state.recording && state.readers > 0 {
             state.recording = true;
             state.since = EventId::end_of(position);
-            state.upto = state.since;
+            (state.begun, state.upto) = (state.since, state.since);
             self.recording.store(true, Ordering::Release);
             self.grown.notify_waiters();
         }
@@ -95,6 +97,10 @@ impl Feed {
         let events = Event::of(effects);
         let mut state = self.state();
         state.upto = EventId::end_of(position);
+        debug_assert!(
+            events.last().is_none_or(|event| event.id <= state.upto),
+            "events are told when they happened"
+        );
         if events.is_empty() {
             return;
         }
@@ -204,9 +210,9 @@ impl Events {
             return if state.closed { Look::Closed } else { Look::Nothing };
         }
         // Who came before recording began reads from there.
-        let after = self.after.unwrap_or(state.since);
+        let after = self.after.unwrap_or(state.begun);
         // A place ahead of ours is of another life of this directory.
-        if after < state.since || after > state.upto.max(EventId::end_of(state.upto.position)) {
+        if after < state.since || after > state.upto {
             self.after = Some(state.since);
             return Look::Gone(Gone { since: state.since });
         }
@@ -295,8 +301,8 @@ mod tests {
         assert_eq!(rest(&mut old), ["gone 10", "11.0"]);
         assert_eq!(rest(&mut reader(&feed, Some("12.0"))), ["gone 10", "11.0"], "of another life");
         let many: Vec<_> = (12..12 + EVENTS_MAX as u64 + 5).map(paused).collect();
-        for batch in many.chunks(100) {
-            feed.publish(batch, 20);
+        for (batch, round) in many.chunks(100).zip(1..) {
+            feed.publish(batch, 11 + 100 * round);
         }
         let state = feed.state();
         assert!(state.events <= EVENTS_MAX && state.bytes <= EVENTS_BYTES_MAX);
