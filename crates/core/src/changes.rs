@@ -2,6 +2,7 @@
 
 use crate::{job::Job, queue::Queue, record, shard::Shard};
 use compact_str::CompactString;
+use model::ScheduleId;
 use std::collections::{BTreeSet, VecDeque};
 
 /// The records to write, and which bodies are in memory. None of it is state: a restored shard starts clean.
@@ -11,9 +12,17 @@ pub(crate) struct Dirty {
     jobs: Vec<u64>,
     /// Sequences of jobs that a checkpoint holds and the shard has forgotten.
     forgotten: Vec<u64>,
+    /// Steps that a checkpoint holds and the shard has forgotten: sequence and number.
+    pub(crate) steps_forgotten: Vec<(u64, u64)>,
     queues: Vec<u32>,
     pub(crate) idempotency: Vec<CompactString>,
     pub(crate) bulks: BTreeSet<u64>,
+    /// Schedules that were put or removed.
+    schedules: BTreeSet<ScheduleId>,
+    /// Schedules that have come further.
+    pub(crate) courses: BTreeSet<ScheduleId>,
+    /// Rules of time zones that came or went.
+    zones: BTreeSet<u128>,
     bytes: u64,
     generation: u64,
     position: u64,
@@ -41,12 +50,30 @@ impl Dirty {
         }
     }
 
+    /// More that the next checkpoint writes.
+    pub(crate) fn add_bytes(&mut self, bytes: u64) {
+        self.bytes += bytes;
+    }
+
     pub(crate) fn touch_queue(&mut self, queues: &mut [Queue], index: u32) {
         let queue = &mut queues[index as usize];
         if !queue.dirty {
             queue.dirty = true;
             self.queues.push(index);
         }
+    }
+
+    /// A schedule was put or removed, and with it rules of time zones.
+    pub(crate) fn put_schedule(
+        &mut self,
+        id: &ScheduleId,
+        body_bytes: usize,
+        zones: impl IntoIterator<Item = u128>,
+    ) {
+        self.schedules.insert(id.clone());
+        self.courses.insert(id.clone());
+        self.zones.extend(zones);
+        self.bytes += RECORD_BYTES + body_bytes as u64;
     }
 
     pub(crate) fn forgotten(&mut self, job: &Job) {
@@ -80,9 +107,13 @@ impl Shard {
         let dirty = &self.dirty;
         let records = dirty.jobs.len()
             + dirty.forgotten.len()
+            + dirty.steps_forgotten.len()
             + dirty.queues.len()
             + dirty.idempotency.len()
-            + dirty.bulks.len();
+            + dirty.bulks.len()
+            + dirty.schedules.len()
+            + dirty.courses.len()
+            + dirty.zones.len();
         records + usize::from(dirty.position != self.counters.position)
     }
 
@@ -102,6 +133,12 @@ impl Shard {
             job.stored.dirty = false;
             job.stored.record = true;
             records.push((record::job_key(sequence), Some(record::job(job))));
+            let steps = job.run.as_mut().and_then(|run| run.steps.as_deref_mut());
+            for entry in steps.into_iter().flat_map(|steps| &mut steps.entries).filter(|entry| !entry.written)
+            {
+                (entry.written, entry.stored) = (true, true);
+                records.push((record::step_key(sequence, entry.number), Some(record::step(&entry.step))));
+            }
             if let Some(body) = job.body.as_deref().filter(|_| !job.stored.body) {
                 records.push((record::body_key(sequence), Some(body.to_vec())));
                 job.stored.body = true;
@@ -111,6 +148,9 @@ impl Shard {
         for sequence in dirty.forgotten.drain(..) {
             records.push((record::job_key(sequence), None));
             records.push((record::body_key(sequence), None));
+        }
+        for (sequence, number) in dirty.steps_forgotten.drain(..) {
+            records.push((record::step_key(sequence, number), None));
         }
         for index in dirty.queues.drain(..) {
             let queue = &mut self.queues[index as usize];
@@ -128,6 +168,17 @@ impl Shard {
         }
         for id in std::mem::take(&mut dirty.bulks) {
             records.push((record::bulk_key(id), self.bulks.get(&id).map(record::bulk)));
+        }
+        for id in std::mem::take(&mut dirty.schedules) {
+            let spec = self.schedules.get(&id).map(|schedule| record::schedule(&schedule.spec));
+            records.push((record::schedule_key(&id), spec));
+        }
+        for id in std::mem::take(&mut dirty.courses) {
+            let course = self.schedules.get(&id).map(|schedule| record::course(&schedule.course));
+            records.push((record::course_key(&id), course));
+        }
+        for hash in std::mem::take(&mut dirty.zones) {
+            records.push((record::zone_key(hash), self.schedules.rules_by(hash).map(record::zone)));
         }
         records.push((record::META_KEY.to_vec(), Some(record::meta(self.id, &self.counters))));
         dirty.generation += 1;
@@ -165,6 +216,10 @@ impl Shard {
     pub(crate) fn each_record(&self, visit: &mut dyn FnMut(&[u8], &[u8])) {
         for (_, job) in self.jobs.iter() {
             visit(&record::job_key(job.sequence), &record::job(job));
+            let steps = job.run.as_ref().and_then(|run| run.steps.as_deref());
+            for entry in steps.into_iter().flat_map(|steps| &steps.entries) {
+                visit(&record::step_key(job.sequence, entry.number), &record::step(&entry.step));
+            }
         }
         for (index, queue) in self.queues.iter().enumerate() {
             visit(&record::queue_key(index as u32), &record::queue(queue));
@@ -174,6 +229,13 @@ impl Shard {
         }
         for (id, bulk) in &self.bulks {
             visit(&record::bulk_key(*id), &record::bulk(bulk));
+        }
+        for (id, schedule) in self.schedules.iter() {
+            visit(&record::schedule_key(id), &record::schedule(&schedule.spec));
+            visit(&record::course_key(id), &record::course(&schedule.course));
+        }
+        for (hash, rules) in self.schedules.rules() {
+            visit(&record::zone_key(hash), &record::zone(rules));
         }
         visit(record::META_KEY, &record::meta(self.id, &self.counters));
     }

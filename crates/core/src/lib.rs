@@ -29,6 +29,7 @@ mod bulk;
 mod changes;
 mod check;
 mod commands;
+mod firing;
 mod history;
 mod idempotency;
 mod job;
@@ -38,8 +39,12 @@ pub mod plant;
 mod queue;
 mod record;
 mod restore;
+mod schedule;
 mod shard;
+mod slots;
 mod split;
+mod steps;
+mod suspend;
 mod transition;
 mod views;
 
@@ -47,6 +52,7 @@ pub use changes::Changes;
 pub use record::body_key;
 pub use restore::{Restore, RestoreError};
 pub use shard::{Effects, Shard};
+pub use slots::Slots;
 pub use views::{Explanation, ListQuery, Page, Reason, ShardStats};
 
 #[cfg(test)]

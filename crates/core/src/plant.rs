@@ -17,8 +17,22 @@ pub enum Bug {
     HashOrder,
     /// Timers fire a second early.
     FireEarly,
+    /// Slots fire a second early.
+    FireSlotEarly,
+    /// Every fifth slot makes two jobs.
+    FireSlotTwice,
+    /// Every seventh slot makes none.
+    MissSlot,
     /// A repeated call is done again.
     ForgetIdempotency,
+    /// A step that is stored is stored again, with another result.
+    StoreStepAgain,
+    /// A signal that nobody waits for is dropped.
+    DropEarlySignal,
+    /// A signal stays after it was taken.
+    KeepTakenSignal,
+    /// A child that is removed does not wake its parent.
+    ForgetRemovedChild,
 }
 
 thread_local! {

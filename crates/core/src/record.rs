@@ -2,11 +2,15 @@
 //!
 //! ```text
 //! b | sequence (8 bytes, big endian)   the body, as it was pushed
+//! e | sequence, number (8 bytes each)  a durable step of a job
 //! i | idempotency key                  a remembered call and its reply
 //! j | sequence (8 bytes, big endian)   a job without its body
 //! m                                    the counters
 //! o | number (8 bytes, big endian)     a bulk operation
 //! q | index (4 bytes, big endian)      a queue
+//! s | = | schedule id                  what a schedule is
+//! s | + | schedule id                  how far it has come
+//! s | / | hash (16 bytes, big endian)  the rules of a time zone
 //! ```
 //!
 //! Every value begins with the version of its layout; old versions are read for ever. A new field takes the next free tag in the
@@ -18,15 +22,17 @@ use crate::{
     idempotency::Call,
     job::{Asked, Job, Log, Run, Stored},
     queue::{Queue, Totals},
+    schedule::{Course, rules_of},
     shard::Counters,
+    steps::{Parent, Signal, Steps, Wait},
 };
 use bytes::Bytes;
 use compact_str::CompactString;
 use kit::{
     Timestamp,
-    codec::{Malformed, Reader, end_fields, put_bool, put_bytes, put_option, put_str, put_u64},
+    codec::{Malformed, Reader, end_fields, put_bool, put_bytes, put_field, put_option, put_str, put_u64},
 };
-use model::{LogLine, QueueCounts, codec::*};
+use model::{LogLine, QueueCounts, ScheduleId, ScheduleSpec, Step, When, codec::*};
 
 /// Version 2 ends jobs, their two boxes, queues and counters with a list of tagged fields. Version 1 had none.
 const VERSION: u8 = 2;
@@ -51,6 +57,23 @@ pub(crate) fn call_key(name: &str) -> Vec<u8> {
 
 pub(crate) fn bulk_key(id: u64) -> Vec<u8> {
     key(b'o', &id.to_be_bytes())
+}
+
+pub(crate) fn schedule_key(id: &ScheduleId) -> Vec<u8> {
+    [b"s=", id.as_str().as_bytes()].concat()
+}
+
+pub(crate) fn course_key(id: &ScheduleId) -> Vec<u8> {
+    [b"s+", id.as_str().as_bytes()].concat()
+}
+
+pub(crate) fn zone_key(hash: u128) -> Vec<u8> {
+    [&b"s/"[..], &hash.to_be_bytes()].concat()
+}
+pub(crate) fn step_key(sequence: u64, number: u64) -> Vec<u8> {
+    let mut key = key(b'e', &sequence.to_be_bytes());
+    key.extend_from_slice(&number.to_be_bytes());
+    key
 }
 
 fn key(kind: u8, rest: &[u8]) -> Vec<u8> {
@@ -159,7 +182,8 @@ fn read_u32_le(reader: &mut Reader<'_>) -> Result<u32, Malformed> {
 }
 
 fn put_asked(out: &mut Vec<u8>, asked: &Asked) {
-    let Asked { pusher, id, content_type, backoff, expires_at, unique_key, unique_until, tags, meta } = asked;
+    let Asked { pusher, id, content_type, backoff, expires_at, unique_key, unique_until, tags, meta, parent } =
+        asked;
     put_actor(out, pusher);
     put_option(out, id.as_ref(), put_job_id);
     put_text(out, content_type);
@@ -174,11 +198,17 @@ fn put_asked(out: &mut Vec<u8>, asked: &Asked) {
         put_text(out, key);
         put_text(out, value);
     }
+    if let Some(parent) = parent {
+        put_field(out, 20, |out| {
+            put_u64(out, parent.sequence);
+            put_text(out, &parent.step);
+        });
+    }
     end_fields(out);
 }
 
 fn read_asked(reader: &mut Reader<'_>, version: u8) -> Result<Asked, Malformed> {
-    let asked = Asked {
+    let mut asked = Asked {
         pusher: read_actor(reader)?,
         id: reader.option("id", read_job_id)?,
         content_type: read_text(reader)?,
@@ -188,8 +218,18 @@ fn read_asked(reader: &mut Reader<'_>, version: u8) -> Result<Asked, Malformed> 
         unique_until: read_timestamp(reader)?,
         tags: reader.list("tags", read_text)?,
         meta: reader.list("meta", |reader| Ok((read_text(reader)?, read_text(reader)?)))?,
+        parent: None,
     };
-    fields(reader, version, "option of a job", |_, _| Ok(false))?;
+    fields(reader, version, "option of a job", |tag, field| {
+        match tag {
+            20 => {
+                let parent = Parent { sequence: field.u64("parent")?, step: read_text(field)? };
+                asked.parent = Some(Box::new(parent));
+            }
+            _ => return Ok(false),
+        }
+        Ok(true)
+    })?;
     Ok(asked)
 }
 
@@ -206,6 +246,7 @@ fn put_run(out: &mut Vec<u8>, run: &Run) {
         error,
         log,
         history,
+        steps,
     } = run;
     put_actor(out, worker);
     put_u64(out, *token);
@@ -224,11 +265,14 @@ fn put_run(out: &mut Vec<u8>, run: &Run) {
         }
     });
     history.put(out);
+    if let Some(steps) = steps {
+        put_field(out, 20, |out| put_steps(out, steps));
+    }
     end_fields(out);
 }
 
 fn read_run(reader: &mut Reader<'_>, base: (Timestamp, u64), version: u8) -> Result<Run, Malformed> {
-    let run = Run {
+    let mut run = Run {
         worker: read_actor(reader)?,
         token: reader.u64("token")?,
         lease_until: read_timestamp(reader)?,
@@ -240,9 +284,71 @@ fn read_run(reader: &mut Reader<'_>, base: (Timestamp, u64), version: u8) -> Res
         error: reader.option("error", read_error_info)?.map(Box::new),
         log: reader.option("log", read_log)?.map(Box::new),
         history: History::read(reader, base)?,
+        steps: None,
     };
-    fields(reader, version, "field of a run", |_, _| Ok(false))?;
+    fields(reader, version, "field of a run", |tag, field| {
+        match tag {
+            20 => run.steps = Some(Box::new(read_steps(field)?)),
+            _ => return Ok(false),
+        }
+        Ok(true)
+    })?;
     Ok(run)
+}
+
+/// The numbers of its steps (first, next), what is waited for (0 nothing, 1 a signal, 2 a child), the kept signals. The
+/// steps themselves have records of their own.
+fn put_steps(out: &mut Vec<u8>, steps: &Steps) {
+    put_u64(out, steps.first);
+    put_u64(out, steps.next);
+    match &steps.wait {
+        None => out.push(0),
+        Some(Wait::Signal { step, name }) => {
+            out.push(1);
+            put_text(out, step);
+            put_text(out, name);
+        }
+        Some(Wait::Child { step }) => {
+            out.push(2);
+            put_text(out, step);
+        }
+    }
+    put_u64(out, steps.signals.len() as u64);
+    for signal in &steps.signals {
+        put_text(out, &signal.name);
+        put_opaque(out, &signal.body);
+    }
+}
+
+/// Without the steps themselves.
+fn read_steps(reader: &mut Reader<'_>) -> Result<Steps, Malformed> {
+    let (first, next) = (reader.u64("step number")?, reader.u64("step number")?);
+    let wait = match reader.u8("suspension")? {
+        0 => None,
+        1 => Some(Wait::Signal { step: read_text(reader)?, name: read_text(reader)? }),
+        2 => Some(Wait::Child { step: read_text(reader)? }),
+        _ => return Err(reader.malformed("suspension")),
+    };
+    let signals = reader
+        .list("signals", |reader| Ok(Signal { name: read_text(reader)?, body: read_opaque(reader)? }))?;
+    let signal_bytes = signals.iter().map(Signal::bytes).sum();
+    Ok(Steps { first, next, wait, signals: signals.into(), signal_bytes, ..Steps::default() })
+}
+
+pub(crate) fn step(step: &Step) -> Vec<u8> {
+    let mut out = vec![VERSION];
+    put_step(&mut out, step);
+    end_fields(&mut out);
+    out
+}
+
+pub(crate) fn read_stored_step(bytes: &[u8]) -> Result<Step, Malformed> {
+    let reader = &mut Reader::new(bytes);
+    let version = version(reader)?;
+    let step = read_step(reader)?;
+    fields(reader, version, "field of a step", |_, _| Ok(false))?;
+    reader.finish("step")?;
+    Ok(step)
 }
 
 fn read_log(reader: &mut Reader<'_>) -> Result<Log, Malformed> {
@@ -388,4 +494,105 @@ pub(crate) fn read_meta(bytes: &[u8]) -> Result<(u16, Counters), Malformed> {
     fields(reader, version, "counter", |_, _| Ok(false))?;
     reader.finish("counters")?;
     Ok((shard, counters))
+}
+
+/// What a schedule is, with the hash of its zone's rules in their place.
+pub(crate) fn schedule(spec: &ScheduleSpec) -> Vec<u8> {
+    let mut out = vec![VERSION];
+    let hash = rules_of(spec).map(|(hash, _)| hash);
+    let mut spec = spec.clone();
+    if let When::Cron { rules, .. } = &mut spec.when {
+        *rules = Bytes::new();
+    }
+    put_schedule_spec(&mut out, &spec);
+    put_option(&mut out, hash.as_ref(), |out, hash| out.extend_from_slice(&hash.to_be_bytes()));
+    end_fields(&mut out);
+    out
+}
+
+/// A schedule without the rules of its zone, and their hash.
+pub(crate) fn read_schedule(bytes: &[u8]) -> Result<(ScheduleSpec, Option<u128>), Malformed> {
+    let reader = &mut Reader::new(bytes);
+    let version = version(reader)?;
+    let spec = read_schedule_spec(reader)?;
+    let hash = reader.option("rules", |reader| {
+        let bytes = reader.take(16, "rules")?;
+        Ok(bytes.iter().fold(0, |hash, byte| hash << 8 | u128::from(*byte)))
+    })?;
+    fields(reader, version, "field of a schedule", |_, _| Ok(false))?;
+    reader.finish("schedule")?;
+    Ok((spec, hash))
+}
+
+pub(crate) fn course(course: &Course) -> Vec<u8> {
+    let mut out = vec![VERSION];
+    let Course {
+        created_at,
+        updated_at,
+        paused,
+        cursor,
+        owed_until,
+        fired,
+        skipped,
+        missed,
+        refused,
+        queued,
+        live,
+        firings,
+    } = course;
+    for at in [created_at, updated_at, cursor, owed_until] {
+        put_timestamp(&mut out, *at);
+    }
+    put_bool(&mut out, *paused);
+    for count in [fired, skipped, missed, refused] {
+        put_u64(&mut out, *count);
+    }
+    put_u64(&mut out, queued.len() as u64);
+    queued.iter().for_each(|slot| put_timestamp(&mut out, *slot));
+    put_u64(&mut out, live.len() as u64);
+    live.iter().for_each(|sequence| put_u64(&mut out, *sequence));
+    put_u64(&mut out, firings.len() as u64);
+    firings.iter().for_each(|firing| put_firing(&mut out, firing));
+    end_fields(&mut out);
+    out
+}
+
+pub(crate) fn read_course(bytes: &[u8]) -> Result<Course, Malformed> {
+    let reader = &mut Reader::new(bytes);
+    let version = version(reader)?;
+    let created_at = read_timestamp(reader)?;
+    let updated_at = read_timestamp(reader)?;
+    let course = Course {
+        created_at,
+        updated_at,
+        cursor: read_timestamp(reader)?,
+        owed_until: read_timestamp(reader)?,
+        paused: reader.bool("paused")?,
+        fired: reader.u64("fired")?,
+        skipped: reader.u64("skipped")?,
+        missed: reader.u64("missed")?,
+        refused: reader.u64("refused")?,
+        queued: reader.list("queued slots", read_timestamp)?.into(),
+        live: reader.list("live jobs", |reader| reader.u64("live job"))?.into_iter().collect(),
+        firings: reader.list("firings", read_firing)?.into(),
+    };
+    fields(reader, version, "field of a course", |_, _| Ok(false))?;
+    reader.finish("course")?;
+    Ok(course)
+}
+
+pub(crate) fn zone(rules: &Bytes) -> Vec<u8> {
+    let mut out = vec![VERSION];
+    put_opaque(&mut out, rules);
+    end_fields(&mut out);
+    out
+}
+
+pub(crate) fn read_zone(bytes: &[u8]) -> Result<Bytes, Malformed> {
+    let reader = &mut Reader::new(bytes);
+    let version = version(reader)?;
+    let rules = read_opaque(reader)?;
+    fields(reader, version, "field of a zone", |_, _| Ok(false))?;
+    reader.finish("zone")?;
+    Ok(rules)
 }

@@ -1,6 +1,16 @@
-use crate::{changes::Dirty, job::Job, record, shard::Shard};
+use crate::{
+    changes::Dirty,
+    job::Job,
+    record,
+    schedule::{Course, Schedule},
+    shard::Shard,
+    slots::Slots,
+    steps::Entry,
+};
+use bytes::Bytes;
 use kit::codec::Malformed;
-use model::State;
+use model::{ScheduleId, ScheduleSpec, State, Step, When};
+use std::collections::BTreeMap;
 
 /// A checkpoint cannot be restored: a record is not what was written.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -23,6 +33,11 @@ pub struct Restore {
     id: u16,
     jobs: Vec<Job>,
     queues: Vec<(u32, crate::queue::Queue)>,
+    schedules: BTreeMap<ScheduleId, (ScheduleSpec, Option<u128>)>,
+    courses: BTreeMap<ScheduleId, Course>,
+    zones: BTreeMap<u128, Bytes>,
+    /// By the sequence of their job and their number.
+    steps: BTreeMap<(u64, u64), Step>,
     has_meta: bool,
 }
 
@@ -32,7 +47,17 @@ impl Restore {
 
     /// Begins a restore of that shard.
     pub fn new(shard: u16) -> Self {
-        Self { shard: Shard::new(shard), id: shard, jobs: Vec::new(), queues: Vec::new(), has_meta: false }
+        Self {
+            shard: Shard::new(shard),
+            id: shard,
+            jobs: Vec::new(),
+            queues: Vec::new(),
+            schedules: BTreeMap::new(),
+            courses: BTreeMap::new(),
+            zones: BTreeMap::new(),
+            steps: BTreeMap::new(),
+            has_meta: false,
+        }
     }
 
     /// Takes one record.
@@ -48,6 +73,15 @@ impl Restore {
         let (kind, rest) = key.split_first().ok_or(unknown("key"))?;
         match kind {
             b'b' => {}
+            b'e' => {
+                let number = |bytes: &[u8]| bytes.try_into().map(u64::from_be_bytes);
+                let (Ok(sequence), Ok(step)) =
+                    (number(&rest[..rest.len().min(8)]), number(&rest[rest.len().min(8)..]))
+                else {
+                    return Err(unknown("key"));
+                };
+                self.steps.insert((sequence, step), record::read_stored_step(value)?);
+            }
             b'i' => {
                 let name = std::str::from_utf8(rest).map_err(|_| unknown("key"))?;
                 self.shard.idempotency.insert(name.into(), record::read_call(value)?);
@@ -69,6 +103,19 @@ impl Restore {
                 let index = rest.try_into().map(u32::from_be_bytes).map_err(|_| unknown("key"))?;
                 self.queues.push((index, record::read_queue(value)?));
             }
+            b's' => match rest.split_first() {
+                Some((b'=', id)) => {
+                    self.schedules.insert(schedule_id(id)?, record::read_schedule(value)?);
+                }
+                Some((b'+', id)) => {
+                    self.courses.insert(schedule_id(id)?, record::read_course(value)?);
+                }
+                Some((b'/', hash)) => {
+                    let hash = hash.try_into().map(u128::from_be_bytes).map_err(|_| unknown("key"))?;
+                    self.zones.insert(hash, record::read_zone(value)?);
+                }
+                _ => return Err(unknown("key")),
+            },
             _ => return Err(unknown("key")),
         }
         Ok(())
@@ -95,8 +142,16 @@ impl Restore {
         }
         // Lanes are filled in the order of their entries, whatever the state: order numbers are the shard's own.
         self.jobs.sort_unstable_by_key(|job| job.order);
-        for job in self.jobs {
+        for mut job in self.jobs {
+            take_steps(&mut job, &mut self.steps)?;
             place(&mut self.shard, job)?;
+        }
+        for (id, (spec, hash)) in self.schedules {
+            let course = self.courses.remove(&id);
+            place_schedule(&mut self.shard, id, spec, course, hash, &self.zones)?;
+        }
+        if let Some((sequence, number)) = self.steps.keys().next() {
+            return Err(refuse(&record::step_key(*sequence, *number), "its job is missing".to_string()));
         }
         self.shard.dirty = Dirty::restored(&self.shard);
         self.shard.check_bulks()?;
@@ -104,8 +159,45 @@ impl Restore {
     }
 }
 
+fn schedule_id(bytes: &[u8]) -> Result<ScheduleId, Malformed> {
+    let id = std::str::from_utf8(bytes).ok().and_then(|id| ScheduleId::new(id).ok());
+    id.ok_or(Malformed { what: "key", offset: 0 })
+}
+
+fn place_schedule(
+    shard: &mut Shard,
+    id: ScheduleId,
+    mut spec: ScheduleSpec,
+    course: Option<Course>,
+    hash: Option<u128>,
+    zones: &BTreeMap<u128, Bytes>,
+) -> Result<(), RestoreError> {
+    let bad = |reason: &str| refuse(&record::schedule_key(&id), reason.to_string());
+    let course = course.ok_or_else(|| bad("how far it has come is missing"))?;
+    if let (Some(hash), When::Cron { rules, .. }) = (hash, &mut spec.when) {
+        *rules = zones.get(&hash).ok_or_else(|| bad("the rules of its time zone are missing"))?.clone();
+    }
+    let slots = Slots::of(&spec).map_err(|reject| bad(&reject.to_string()))?;
+    let schedule = Schedule::new(&id, spec, slots, course);
+    shard.schedules.insert(id, schedule);
+    Ok(())
+}
+
 fn refuse(key: &[u8], reason: String) -> RestoreError {
     RestoreError { key: key.escape_ascii().to_string(), reason }
+}
+
+/// Gives a job its steps: all of those that its record speaks of.
+fn take_steps(job: &mut Job, records: &mut BTreeMap<(u64, u64), Step>) -> Result<(), RestoreError> {
+    let Some(steps) = job.run.as_mut().and_then(|run| run.steps.as_deref_mut()) else { return Ok(()) };
+    for number in steps.first..steps.next {
+        let Some(step) = records.remove(&(job.sequence, number)) else {
+            return Err(refuse(&record::step_key(job.sequence, number), "the step is missing".to_string()));
+        };
+        steps.bytes += step.bytes() as u64;
+        steps.entries.push(Entry { number, step, written: true, stored: true });
+    }
+    Ok(())
 }
 
 fn place(shard: &mut Shard, mut job: Job) -> Result<(), RestoreError> {
@@ -131,6 +223,8 @@ fn place(shard: &mut Shard, mut job: Job) -> Result<(), RestoreError> {
             shard.unique.insert((queue, key.clone()), sequence);
         }
     }
+    let steps = job.run.as_ref().and_then(|run| run.steps.as_ref());
+    shard.steps_bytes += steps.map_or(0, |steps| steps.total());
     let slot = shard.jobs.insert(job);
     let jobs = &shard.jobs;
     shard.by_sequence.insert(sequence, slot, |slot| jobs[slot].sequence);

@@ -4,7 +4,9 @@ use crate::{
     idempotency::Idempotency,
     job::{Job, Slab},
     queue::Queue,
+    schedule::Schedules,
     split::{SequenceIndex, SplitMap},
+    steps::Orphan,
 };
 use compact_str::{CompactString, ToCompactString};
 use kit::{Timestamp, codec};
@@ -32,6 +34,11 @@ pub struct Shard {
     pub(crate) retention: BTreeSet<(Timestamp, u32, State)>,
     pub(crate) idempotency: Idempotency,
     pub(crate) bulks: BTreeMap<u64, Bulk>,
+    pub(crate) schedules: Schedules,
+    /// Bytes of the steps and signals of all jobs. Follows from them.
+    pub(crate) steps_bytes: u64,
+    /// Children whose ends their parents have not heard of; empty between commands.
+    pub(crate) orphans: Vec<Orphan>,
     pub(crate) dirty: Dirty,
 }
 
@@ -101,6 +108,9 @@ impl Shard {
             retention: BTreeSet::new(),
             idempotency: Idempotency::default(),
             bulks: BTreeMap::new(),
+            schedules: Schedules::default(),
+            steps_bytes: 0,
+            orphans: Vec::new(),
             dirty: Dirty::default(),
         }
     }
@@ -125,10 +135,12 @@ impl Shard {
         let now = self.counters.time;
         let mut context = Context { position, now, actor: &envelope.actor, effects, ready: Vec::new() };
         let work = self.advance(&mut context);
+        self.wake_parents(&mut context);
         let reply = match &envelope.idempotency_key {
             None => self.command(&envelope.command, work, &mut context),
             Some(key) => self.once(key, &envelope.command, work, &mut context),
         };
+        self.wake_parents(&mut context);
         for (queue, jobs) in std::mem::take(&mut context.ready) {
             let queue = &self.queues[queue as usize];
             if !queue.paused {
@@ -160,6 +172,14 @@ impl Shard {
             Command::Configure { queue, patch } => self.configure(queue, patch, context),
             Command::Bulk { queue, action, filter } => self.start_bulk(queue, *action, filter),
             Command::Tick => self.tick(work, context),
+            Command::PutSchedule { id, spec } => self.put_schedule(id, spec, context),
+            Command::PauseSchedule { id } => self.pause_schedule(id),
+            Command::ResumeSchedule { id } => self.resume_schedule(id, context),
+            Command::RunSchedule { id } => self.run_schedule(id, context),
+            Command::RemoveSchedule { id } => self.remove_schedule(id),
+            Command::Step { lease, name, result } => self.store_step(lease, name, result, context),
+            Command::Signal { job, name, body } => self.signal(job, name, body, context),
+            Command::Restart { jobs } => self.restart(jobs, context),
         }
     }
 
@@ -213,7 +233,8 @@ impl Shard {
         }
         let timer = self.timers.first().map(|(due, _)| *due);
         let retention = self.retention.first().map(|(due, ..)| *due);
-        [timer, retention].into_iter().flatten().min()
+        let slot = self.schedules.first().map(|(due, _)| *due);
+        [timer, retention, slot].into_iter().flatten().min()
     }
 
     /// Whether a fetch from these queues would hand out a job now.

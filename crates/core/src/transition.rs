@@ -72,8 +72,15 @@ impl Shard {
             run.error = Some(Box::new(error));
         }
         run.finished_at = if change.to.is_final() { context.now } else { Timestamp::ZERO };
+        if matches!(from, State::Suspended | State::WaitingChildren) {
+            self.stop_waiting(slot);
+        }
         if change.to.is_final() {
             self.release_unique(slot);
+            self.tell_parent(slot);
+        }
+        if change.to.is_final() != from.is_final() {
+            self.note_schedule(slot, !change.to.is_final());
         }
         self.enter(slot);
         self.after_change(slot, Some(from), change.cause, context);
@@ -229,7 +236,12 @@ impl Shard {
     /// Removes every trace of a job.
     pub(crate) fn forget(&mut self, slot: u32) {
         self.leave(slot);
+        if !self.jobs[slot].state.is_final() {
+            self.tell_parent(slot);
+        }
+        self.forget_steps(slot);
         self.release_unique(slot);
+        self.note_schedule(slot, false);
         let job = &self.jobs[slot];
         let (sequence, queue) = (job.sequence, job.queue);
         self.by_sequence.remove(sequence, slot);

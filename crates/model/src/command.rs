@@ -1,4 +1,6 @@
-use crate::{Actor, ErrorInfo, JobId, JobRef, Priority, QueueName, QueuePatch, State};
+use crate::{
+    Actor, ErrorInfo, JobId, JobRef, Priority, QueueName, QueuePatch, ScheduleId, ScheduleSpec, State, Until,
+};
 use bytes::Bytes;
 use compact_str::CompactString;
 use kit::{Backoff, Millis, Timestamp};
@@ -105,8 +107,58 @@ pub enum Command {
         /// To which jobs.
         filter: Filter,
     },
+    /// Stores the result of a step of a running job, unless the job has a step of that name already.
+    Step {
+        /// Which, and by what lease.
+        lease: LeaseRef,
+        /// Unique within the job.
+        name: CompactString,
+        /// Opaque.
+        result: Bytes,
+    },
+    /// Hands a job what it waits for, or will wait for.
+    Signal {
+        /// Which; not final.
+        job: JobRef,
+        /// The signal's name.
+        name: CompactString,
+        /// Opaque.
+        body: Bytes,
+    },
+    /// Gives final jobs another life from the very beginning: as redrive, but their steps and signals are forgotten.
+    Restart {
+        /// Which; all or none.
+        jobs: Vec<JobRef>,
+    },
     /// Nothing but the passing of time: moves what is due, at most [`crate::limits::TICK_WORK_MAX`] jobs.
     Tick,
+    /// Makes a schedule, or makes the one of that id like this. The same again touches nothing.
+    PutSchedule {
+        /// Which.
+        id: ScheduleId,
+        /// What it shall be.
+        spec: Box<ScheduleSpec>,
+    },
+    /// Stops a schedule; slots until it is resumed fire nothing.
+    PauseSchedule {
+        /// Which.
+        id: ScheduleId,
+    },
+    /// Undoes the pause of a schedule.
+    ResumeSchedule {
+        /// Which.
+        id: ScheduleId,
+    },
+    /// Pushes a schedule's job now, beside its slots, paused or not.
+    RunSchedule {
+        /// Which.
+        id: ScheduleId,
+    },
+    /// Forgets a schedule; the jobs it made stay.
+    RemoveSchedule {
+        /// Which.
+        id: ScheduleId,
+    },
 }
 
 /// A job to be added. `None` takes the queue's setting.
@@ -240,6 +292,13 @@ pub enum Outcome {
     Cancel {
         /// Why.
         reason: CompactString,
+    },
+    /// Lets go of the job until something comes; no attempt is used. What came is the value of a step.
+    Suspend {
+        /// The step; if the job has it already, nothing is waited for.
+        step: CompactString,
+        /// What is waited for.
+        until: Until,
     },
 }
 

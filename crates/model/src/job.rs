@@ -1,4 +1,4 @@
-use crate::{Actor, JobId, QueueName};
+use crate::{Actor, Awaited, JobId, QueueName};
 use bytes::Bytes;
 use compact_str::CompactString;
 use core::{fmt, str::FromStr};
@@ -183,11 +183,17 @@ pub enum Cause {
     Replace = 12,
     /// A full queue dropped its oldest job.
     DropOldest = 13,
+    /// The worker gave it back until something comes.
+    Suspend = 14,
+    /// The signal that it waited for came.
+    Signal = 15,
+    /// The child that it waited for ended.
+    ChildEnded = 16,
 }
 
 impl Cause {
     /// Every cause, by number.
-    pub const ALL: [Cause; 14] = [
+    pub const ALL: [Cause; 17] = [
         Cause::Push,
         Cause::Fetch,
         Cause::Complete,
@@ -202,6 +208,9 @@ impl Cause {
         Cause::Expire,
         Cause::Replace,
         Cause::DropOldest,
+        Cause::Suspend,
+        Cause::Signal,
+        Cause::ChildEnded,
     ];
 
     /// The name used on every surface.
@@ -221,6 +230,9 @@ impl Cause {
             Cause::Expire => "expire",
             Cause::Replace => "replace",
             Cause::DropOldest => "drop_oldest",
+            Cause::Suspend => "suspend",
+            Cause::Signal => "signal",
+            Cause::ChildEnded => "child_ended",
         }
     }
 }
@@ -301,6 +313,8 @@ pub struct DispatchedJob {
     pub tags: Vec<CompactString>,
     /// Headers, trace context.
     pub meta: Vec<(CompactString, CompactString)>,
+    /// How many steps earlier attempts stored; whoever runs the job asks for them.
+    pub steps: u32,
 }
 
 /// All there is to say of a job, for people and tools.
@@ -358,4 +372,10 @@ pub struct JobView {
     pub unique_key: Option<CompactString>,
     /// How long an attempt may take.
     pub timeout_ms: Millis,
+    /// How many steps it has stored.
+    pub steps: u32,
+    /// How many signals are kept for it.
+    pub signals: u32,
+    /// What it is suspended for.
+    pub awaits: Option<Awaited>,
 }

@@ -57,5 +57,53 @@ pub const TICK_WORK_MAX: usize = 1_000;
 pub const BULKS_MAX: usize = 256;
 /// Jobs named one by one in a remove, cancel, promote or redrive.
 pub const SELECTION_MAX: usize = BATCH_MAX;
+/// Schedules of one shard.
+pub const SCHEDULES_MAX: usize = 100_000;
+/// Bytes of a schedule's id.
+pub const SCHEDULE_ID_BYTES_MAX: usize = 128;
+/// Bytes of the body of a schedule's job.
+pub const SCHEDULE_BODY_BYTES_MAX: usize = 64 << 10;
+/// Bytes of the bodies of all schedules of one shard.
+pub const SCHEDULE_BODIES_BYTES_MAX: usize = 256 << 20;
+/// Bytes of a cron expression, or of a time zone's name.
+pub const CRON_BYTES_MAX: usize = 255;
+/// Bytes of a time zone's rules.
+pub const ZONE_BYTES_MAX: usize = 16 << 10;
+/// Different rules of time zones in one shard.
+pub const ZONES_MAX: usize = 4_096;
+/// The shortest interval of a schedule.
+pub const SCHEDULE_INTERVAL_MS_MIN: Millis = 1_000;
+/// The longest jitter of a schedule.
+pub const SCHEDULE_JITTER_MS_MAX: Millis = 24 * 3_600_000;
+/// Slots of one outage that fire at most.
+pub const CATCH_UP_MAX: u32 = 1_000;
+/// With catch-up `skip`, a slot that is later than this fires nothing.
+pub const SLOT_LATE_MS_MAX: Millis = 60_000;
+/// Slots of one schedule that wait for an earlier job to end; further ones are skipped.
+pub const SCHEDULE_QUEUED_MAX: usize = 1_000;
+/// Jobs of one schedule whose end it waits for, or that it cancels: the newest ones.
+pub const SCHEDULE_LIVE_MAX: usize = 64;
+/// Slots whose fate is kept with a schedule.
+pub const SCHEDULE_FIRINGS_MAX: usize = 20;
+/// Steps of one job.
+pub const STEPS_MAX: usize = 1_000;
+/// Bytes of a step's name, or of a signal's.
+pub const STEP_NAME_BYTES_MAX: usize = 128;
+/// Bytes of one step's result.
+pub const STEP_BYTES_MAX: usize = 1 << 20;
+/// Bytes of one job's steps, names included. A step is begun only below it, so what comes of the last one may pass it.
+pub const STEPS_BYTES_MAX: u64 = 8 << 20;
+/// Bytes of all steps and kept signals of a shard; they are held in memory until the retention of their jobs ends.
+pub const STEPS_SHARD_BYTES_MAX: u64 = 2 << 30;
+/// Signals kept for one job that does not wait for them yet.
+pub const SIGNALS_MAX: usize = 100;
+/// Bytes of one signal's body.
+pub const SIGNAL_BYTES_MAX: usize = 64 << 10;
+/// Bytes of the signals kept for one job, names included.
+pub const SIGNALS_BYTES_MAX: u64 = 256 << 10;
+/// How long a signal is waited for that does not say.
+pub const SIGNAL_WAIT_MS_DEFAULT: Millis = 24 * 3_600_000;
+/// The longest sleep of a job, and the longest wait for a signal: ten years.
+pub const SUSPENSION_MS_MAX: Millis = 3_653 * 24 * 3_600_000;
 /// Bytes of one encoded command.
 pub const COMMAND_BYTES_MAX: usize = 32 << 20;

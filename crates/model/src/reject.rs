@@ -1,4 +1,4 @@
-use crate::{QueueName, State};
+use crate::{QueueName, ScheduleId, State};
 use compact_str::CompactString;
 use kit::Millis;
 
@@ -97,6 +97,56 @@ pub enum Reject {
         /// The key.
         key: CompactString,
     },
+    /// A cron expression cannot be read, or never fires.
+    #[error("cron: {field} (character {at}): {help}")]
+    BadCron {
+        /// The field of the expression.
+        field: CompactString,
+        /// Where it is wrong: the character, the first being 1.
+        at: u32,
+        /// What is wrong, and what is right.
+        help: CompactString,
+    },
+    /// A time zone is not known, or its rules cannot be read.
+    #[error("time zone {zone}: {help}")]
+    BadZone {
+        /// Its name.
+        zone: CompactString,
+        /// What is wrong, and what may have been meant.
+        help: CompactString,
+    },
+    /// No schedule of that id.
+    #[error("there is no schedule {id}; it may have been removed")]
+    UnknownSchedule {
+        /// Which.
+        id: ScheduleId,
+    },
+    /// The job holds as many steps as it may.
+    #[error("job {id} holds its limit of {limit} {unit}; store less, or split the work into child jobs")]
+    StepsFull {
+        /// Which job.
+        id: CompactString,
+        /// The limit met.
+        limit: u64,
+        /// Of what.
+        unit: &'static str,
+    },
+    /// The job holds as many signals that it did not wait for as it may.
+    #[error("job {id} holds its limit of {limit} {unit}; signal it again when it has taken some")]
+    SignalsFull {
+        /// Which job.
+        id: CompactString,
+        /// The limit met.
+        limit: u64,
+        /// Of what.
+        unit: &'static str,
+    },
+    /// A step's child would be a job that exists.
+    #[error("job {id} exists already; a child is a new job: leave out its id and its unique key")]
+    ChildExists {
+        /// Which job.
+        id: CompactString,
+    },
 }
 
 impl Reject {
@@ -115,13 +165,19 @@ impl Reject {
             Reject::WrongState { .. } => "wrong_state",
             Reject::UniqueConflict { .. } => "unique_conflict",
             Reject::IdempotencyConflict { .. } => "idempotency_conflict",
+            Reject::BadCron { .. } => "bad_cron",
+            Reject::BadZone { .. } => "bad_zone",
+            Reject::UnknownSchedule { .. } => "unknown_schedule",
+            Reject::StepsFull { .. } => "steps_full",
+            Reject::SignalsFull { .. } => "signals_full",
+            Reject::ChildExists { .. } => "child_exists",
         }
     }
 
     /// How long to wait before trying again, where that helps.
     pub const fn retry_after_ms(&self) -> Option<Millis> {
         match self {
-            Reject::QueueFull { .. } | Reject::PondFull { .. } => Some(1_000),
+            Reject::QueueFull { .. } | Reject::PondFull { .. } | Reject::SignalsFull { .. } => Some(1_000),
             _ => None,
         }
     }

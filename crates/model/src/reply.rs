@@ -1,5 +1,6 @@
-use crate::{BulkAction, Filter};
-use crate::{DispatchedJob, JobId, QueueName, QueueSettings, Reject, State};
+use crate::{
+    BulkAction, DispatchedJob, Filter, JobId, QueueName, QueueSettings, Reject, Scheduled, State, Step,
+};
 use kit::Timestamp;
 
 /// The answer to a command that was not refused.
@@ -21,6 +22,17 @@ pub enum Reply {
     Started(BulkView),
     /// To everything that has nothing to say.
     Done,
+    /// To a put, a pause or a resume of a schedule.
+    Scheduled(Scheduled),
+    /// To a step: what the job had under that name already; `None` if it was stored now.
+    Step(Option<Step>),
+    /// To a signal.
+    Signalled {
+        /// The job's state now.
+        state: State,
+        /// True if the job does not wait for it yet: it is kept until the job does.
+        buffered: bool,
+    },
 }
 
 /// One pushed job.

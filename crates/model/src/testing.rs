@@ -1,20 +1,21 @@
 //! Values for tests: every variant of every type, from a seed. The same seed gives the same value for ever.
 
 use crate::{
-    Actor, BulkAction, BulkView, Capacity, Command, DispatchedJob, Envelope, ErrorInfo, Filter, JobId,
-    JobRef, Keep, LeaseRef, NewJob, OnConflict, OnFull, Outcome, Priority, Pushed, QueueName, QueuePatch,
-    QueueSettings, Reject, Renewed, Reply, Settled, Settlement, State, Unique,
+    Actor, BulkAction, BulkView, Capacity, CatchUp, ChildEnd, Command, DispatchedJob, Envelope, ErrorInfo,
+    Filter, JobId, JobRef, Keep, LeaseRef, NewJob, OnConflict, OnFull, Outcome, Overlap, Priority, Pushed,
+    QueueName, QueuePatch, QueueSettings, Reject, Renewed, Reply, ScheduleChange, ScheduleId, ScheduleSpec,
+    ScheduleState, Scheduled, Settled, Settlement, State, Step, StepValue, Unique, Until, When,
 };
 use bytes::Bytes;
 use compact_str::CompactString;
 use kit::{Backoff, Timestamp, random::Random};
 
 /// How many variants [`Command`] has, so that [`command`] with `0..COMMANDS` meets each.
-pub const COMMANDS: u64 = 15;
+pub const COMMANDS: u64 = 23;
 /// How many variants [`Reply`] has.
-pub const REPLIES: u64 = 8;
+pub const REPLIES: u64 = 11;
 /// How many variants [`Reject`] has.
-pub const REJECTS: u64 = 12;
+pub const REJECTS: u64 = 18;
 
 fn pick<T: Copy>(random: &mut Random, among: &[T]) -> T {
     among[random.below(among.len() as u64) as usize]
@@ -127,13 +128,42 @@ pub fn error_info(random: &mut Random) -> ErrorInfo {
 }
 
 fn outcome(random: &mut Random) -> Outcome {
-    match random.below(5) {
+    match random.below(6) {
         0 => Outcome::Done { result: maybe(random, bytes) },
         1 => Outcome::Retry { error: error_info(random), after_ms: maybe(random, number) },
         2 => Outcome::Fail { error: error_info(random) },
         3 => Outcome::Snooze { after_ms: number(random) },
-        _ => Outcome::Cancel { reason: text(random) },
+        4 => Outcome::Cancel { reason: text(random) },
+        _ => Outcome::Suspend { step: text(random), until: until(random) },
     }
+}
+
+fn until(random: &mut Random) -> Until {
+    match random.below(3) {
+        0 => Until::Time { after_ms: number(random) },
+        1 => Until::Signal { name: text(random), timeout_ms: number(random) },
+        _ => Until::Child { job: Box::new(new_job(random)) },
+    }
+}
+
+/// A step of any kind.
+pub fn step(random: &mut Random) -> Step {
+    let value = match random.below(5) {
+        0 => StepValue::Result(bytes(random)),
+        1 => StepValue::Slept { until: time(random) },
+        2 => StepValue::Signal(bytes(random)),
+        3 => StepValue::TimedOut,
+        _ => StepValue::Child {
+            queue: queue_name(random),
+            id: job_id(random),
+            end: maybe(random, |r| ChildEnd {
+                state: maybe(r, |r| pick(r, &State::ALL)),
+                result: maybe(r, bytes),
+                error: maybe(r, error_info),
+            }),
+        },
+    };
+    Step { name: text(random), at: time(random), attempt: small(random), value }
 }
 
 fn settlement(random: &mut Random) -> Settlement {
@@ -193,6 +223,43 @@ pub fn filter(random: &mut Random) -> Filter {
     }
 }
 
+/// One of 20 schedule ids.
+pub fn schedule_id(random: &mut Random) -> ScheduleId {
+    let id = format!("every-{}.x_Y", random.below(20));
+    ScheduleId::new(&id).unwrap_or_else(|bad| unreachable!("{bad}"))
+}
+
+/// A schedule with about half of its options; half of the expressions mean something.
+pub fn schedule_spec(random: &mut Random) -> ScheduleSpec {
+    let when = match random.below(4) {
+        0 => When::Every { interval_ms: number(random) },
+        1 => When::Cron { expression: text(random), zone: text(random), rules: bytes(random) },
+        _ => When::Cron {
+            expression: pick(random, &["* * * * *", "*/5 * * * * *", "0 3 * * mon", "@daily"]).into(),
+            zone: "UTC".into(),
+            rules: Bytes::new(),
+        },
+    };
+    let mut job = new_job(random);
+    if random.chance(1, 2) {
+        (job.id, job.run_at) = (None, None);
+    }
+    ScheduleSpec {
+        when,
+        start: maybe(random, time),
+        end: maybe(random, time),
+        limit: maybe(random, number).unwrap_or(0),
+        jitter_ms: maybe(random, number).unwrap_or(0),
+        overlap: pick(random, &Overlap::ALL),
+        catch_up: match random.below(3) {
+            0 => CatchUp::Skip,
+            1 => CatchUp::One,
+            _ => CatchUp::All { most: small(random) },
+        },
+        job,
+    }
+}
+
 /// The command with number `variant` modulo [`COMMANDS`], in the order of the enum, with random fields.
 pub fn command(random: &mut Random, variant: u64) -> Command {
     match variant % COMMANDS {
@@ -216,7 +283,15 @@ pub fn command(random: &mut Random, variant: u64) -> Command {
         13 => {
             Command::Bulk { queue: queue_name(random), action: bulk_action(random), filter: filter(random) }
         }
-        _ => Command::Tick,
+        14 => Command::Tick,
+        15 => Command::PutSchedule { id: schedule_id(random), spec: Box::new(schedule_spec(random)) },
+        16 => Command::PauseSchedule { id: schedule_id(random) },
+        17 => Command::ResumeSchedule { id: schedule_id(random) },
+        18 => Command::RunSchedule { id: schedule_id(random) },
+        19 => Command::RemoveSchedule { id: schedule_id(random) },
+        20 => Command::Step { lease: lease_ref(random), name: text(random), result: bytes(random) },
+        21 => Command::Signal { job: job_ref(random), name: text(random), body: bytes(random) },
+        _ => Command::Restart { jobs: several(random, job_ref) },
     }
 }
 
@@ -250,6 +325,7 @@ fn dispatched_job(random: &mut Random) -> DispatchedJob {
         created_at: time(random),
         tags: several(random, text),
         meta: several(random, meta),
+        steps: 0,
     }
 }
 
@@ -268,7 +344,13 @@ pub fn reject(random: &mut Random, variant: u64) -> Reject {
         8 => Reject::Cancelled { id },
         9 => Reject::WrongState { id, state: pick(random, &State::ALL), wanted: "value" },
         10 => Reject::UniqueConflict { key: text(random), holder: id },
-        _ => Reject::IdempotencyConflict { key: id },
+        11 => Reject::IdempotencyConflict { key: id },
+        12 => Reject::BadCron { field: id, at: small(random), help: text(random) },
+        13 => Reject::BadZone { zone: id, help: text(random) },
+        14 => Reject::UnknownSchedule { id: schedule_id(random) },
+        15 => Reject::StepsFull { id, limit: number(random), unit: "steps" },
+        16 => Reject::SignalsFull { id, limit: number(random), unit: "signals" },
+        _ => Reject::ChildExists { id },
     }
 }
 
@@ -302,6 +384,14 @@ pub fn reply(random: &mut Random, variant: u64) -> Reply {
             changed: number(random),
             finished: random.chance(1, 2),
         }),
-        _ => Reply::Done,
+        7 => Reply::Done,
+        8 => Reply::Scheduled(Scheduled {
+            id: schedule_id(random),
+            change: pick(random, &ScheduleChange::ALL),
+            state: pick(random, &ScheduleState::ALL),
+            next_slot: maybe(random, time),
+        }),
+        9 => Reply::Step(maybe(random, step)),
+        _ => Reply::Signalled { state: pick(random, &State::ALL), buffered: random.chance(1, 2) },
     }
 }

@@ -171,15 +171,24 @@ fn is_new_work(command: &Command) -> bool {
         | Command::Log { .. }
         | Command::Redrive { .. }
         | Command::Configure { .. }
+        | Command::PutSchedule { .. }
+        | Command::RunSchedule { .. }
+        | Command::Signal { .. }
+        | Command::Restart { .. }
         | Command::Bulk { action: BulkAction::Redrive, .. } => true,
         Command::Fetch { .. }
         | Command::Renew { .. }
         | Command::Settle { .. }
+        // What was done must not be done again.
+        | Command::Step { .. }
         | Command::Cancel { .. }
         | Command::Promote { .. }
         | Command::Remove { .. }
         | Command::Pause { .. }
         | Command::Resume { .. }
+        | Command::PauseSchedule { .. }
+        | Command::ResumeSchedule { .. }
+        | Command::RemoveSchedule { .. }
         | Command::Bulk { action: BulkAction::Purge | BulkAction::Remove | BulkAction::Cancel, .. }
         | Command::Tick => false,
     }

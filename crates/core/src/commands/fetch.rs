@@ -98,6 +98,7 @@ impl Shard {
             created_at: job.created_at,
             tags: asked.map_or(Vec::new(), |asked| asked.tags.clone()),
             meta: asked.map_or(Vec::new(), |asked| asked.meta.clone()),
+            steps: job.step_count(),
         }
     }
 

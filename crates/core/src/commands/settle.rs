@@ -35,7 +35,11 @@ impl Shard {
             settlement.outcome,
             Outcome::Done { .. } | Outcome::Fail { .. } | Outcome::Cancel { .. }
         );
-        self.check_follow_up(&settlement.push, ends.then_some(slot), context.now)?;
+        if let Outcome::Suspend { step, until } = &settlement.outcome {
+            self.check_suspend(slot, step, until, &settlement.push, context.now)?;
+        } else {
+            self.check_follow_up(&settlement.push, ends.then_some(slot), context.now)?;
+        }
         let state = match &settlement.outcome {
             Outcome::Done { result } => self.complete(slot, result.as_ref(), context),
             Outcome::Retry { error, after_ms } => {
@@ -49,6 +53,7 @@ impl Shard {
                 self.transition(slot, Change::new(State::Cancelled, Cause::Cancel).error(error), context);
                 State::Cancelled
             }
+            Outcome::Suspend { step, until } => self.suspend(slot, step, until, context),
         };
         Ok(Settled { state, pushed: self.push_checked(&settlement.push, context) })
     }
@@ -105,7 +110,8 @@ fn check_outcome(outcome: &Outcome) -> Result<(), Reject> {
         | Outcome::Retry { .. }
         | Outcome::Fail { .. }
         | Outcome::Snooze { .. }
-        | Outcome::Cancel { .. } => Ok(()),
+        | Outcome::Cancel { .. }
+        | Outcome::Suspend { .. } => Ok(()),
     }
 }
 

@@ -2,11 +2,12 @@
 
 use super::script::{bodiless, restored, save};
 use crate::{Effects, Shard};
+use compact_str::CompactString;
 use kit::{Timestamp, random::Random};
 use model::{
-    Actor, BulkAction, Capacity, Command, Envelope, ErrorInfo, Filter, JobId, JobRef, Keep, LeaseRef, NewJob,
-    OnConflict, OnFull, Outcome, Priority, QueueName, QueuePatch, Reject, Reply, Settlement, State, Unique,
-    testing,
+    Actor, BulkAction, Capacity, CatchUp, Command, Envelope, ErrorInfo, Filter, JobId, JobRef, Keep,
+    LeaseRef, NewJob, OnConflict, OnFull, Outcome, Overlap, Priority, QueueName, QueuePatch, Reject, Reply,
+    ScheduleId, ScheduleSpec, Settlement, State, Unique, Until, When, testing,
 };
 use std::collections::BTreeMap;
 
@@ -91,15 +92,36 @@ impl Player {
         if self.random.chance(1, 5) { self.leases[at].clone() } else { self.leases.swap_remove(at) }
     }
 
+    /// The lease goes on.
+    fn lease_kept(&mut self) -> LeaseRef {
+        match self.leases.last() {
+            Some(lease) => lease.clone(),
+            None => testing::lease_ref(&mut self.random),
+        }
+    }
+
     fn outcome(&mut self) -> Outcome {
         let kind = self.one_of(&["timeout", "TypeError"]);
         let error = ErrorInfo { kind: kind.into(), message: "no".into(), stack: "".into() };
-        match self.random.below(8) {
+        match self.random.below(11) {
+            8..11 => Outcome::Suspend { step: self.step(), until: self.until() },
             0..3 => Outcome::Done { result: self.some(2, |p| vec![b'r'; p.random.below(9) as usize].into()) },
             3..5 => Outcome::Retry { error, after_ms: self.some(3, Self::span) },
             5 => Outcome::Fail { error },
             6 => Outcome::Snooze { after_ms: self.span() },
             _ => Outcome::Cancel { reason: "over".into() },
+        }
+    }
+
+    fn step(&mut self) -> CompactString {
+        format!("step-{}", self.random.below(4)).into()
+    }
+
+    fn until(&mut self) -> Until {
+        match self.random.below(3) {
+            0 => Until::Time { after_ms: self.span() },
+            1 => Until::Signal { name: self.step(), timeout_ms: 1 + self.span() },
+            _ => Until::Child { job: Box::new(self.new_job()) },
         }
     }
 
@@ -124,6 +146,45 @@ impl Player {
             }),
             keep_completed: self.some(3, keep),
             keep_dead: self.some(3, keep),
+        }
+    }
+
+    fn schedule(&mut self) -> Command {
+        let id = ScheduleId::new(self.one_of(&["tick", "nightly", "hourly"])).unwrap();
+        match self.random.below(10) {
+            0..6 => {
+                let when = match self.random.below(3) {
+                    0 => When::Every { interval_ms: 1_000 + self.span() },
+                    _ => {
+                        let zone = self.one_of(&["UTC", "Europe/Berlin", "Asia/Kolkata"]);
+                        let rules = kit::zone::find(zone).unwrap().1;
+                        let expression =
+                            self.one_of(&["*/10 * * * * *", "* * * * *", "30 2 * * *", "15,45 8-18 * * 1-5"]);
+                        When::Cron { expression: expression.into(), zone: zone.into(), rules: rules.into() }
+                    }
+                };
+                let mut job = self.new_job();
+                (job.id, job.run_at) = (None, None);
+                let spec = ScheduleSpec {
+                    start: self.some(5, |p| Timestamp(p.now + p.span())),
+                    end: self.some(5, |p| Timestamp(p.now + 10 * p.span())),
+                    limit: self.some(4, |p| 1 + p.random.below(20)).unwrap_or(0),
+                    jitter_ms: self.some(3, Self::span).unwrap_or(0),
+                    overlap: self.one_of(&Overlap::ALL),
+                    catch_up: self.one_of(&[
+                        CatchUp::Skip,
+                        CatchUp::One,
+                        CatchUp::All { most: 3 },
+                        CatchUp::All { most: 40 },
+                    ]),
+                    ..ScheduleSpec::new(when, job)
+                };
+                Command::PutSchedule { id, spec: Box::new(spec) }
+            }
+            6 => Command::PauseSchedule { id },
+            7 => Command::ResumeSchedule { id },
+            8 => Command::RunSchedule { id },
+            _ => Command::RemoveSchedule { id },
         }
     }
 
@@ -166,10 +227,18 @@ impl Player {
                 ]),
                 filter: self.filter(),
             },
-            91..93 => {
+            91 => self.schedule(),
+            92 => {
                 let variant = self.random.next_u64();
                 testing::command(&mut self.random, variant)
             }
+            93..95 => Command::Step {
+                lease: self.lease_kept(),
+                name: self.step(),
+                result: vec![b's'; self.random.below(30) as usize].into(),
+            },
+            95..97 => Command::Signal { job: self.job(), name: self.step(), body: "now".into() },
+            97 => Command::Restart { jobs: self.several() },
             _ => Command::Tick,
         }
     }

@@ -6,7 +6,7 @@
 //!  2s retry a t1 timeout after=5s   -> retrying
 //! ```
 //!
-//! A job without an id is named by its number: `#1`. Where one id is in two queues, it is written `queue/id`. Every command
+//! A job without an id is named by its number: `#1`; the job of a schedule's slot by both: `tick@10s`. Where one id is in two queues, it is written `queue/id`. Every command
 //! takes `by=` (the actor) and `key=` (the idempotency key). A refusal is `! code`. A line without an arrow must not be
 //! refused. After every line the shard is checked, and a twin that is restored from its checkpoint before every line must
 //! answer the same and hash the same.
@@ -15,9 +15,10 @@ use crate::{Effects, ListQuery, Restore, Shard};
 use bytes::Bytes;
 use kit::{Backoff, Timestamp};
 use model::{
-    Actor, BulkAction, BulkView, Capacity, Command, DispatchedJob, Effect, Envelope, ErrorInfo, Event,
-    Filter, JobId, JobRef, Keep, LeaseRef, NewJob, OnConflict, OnFull, Outcome, Priority, Pushed, QueueName,
-    QueuePatch, Reject, Reply, Settlement, State, Unique,
+    Actor, BulkAction, BulkView, Capacity, CatchUp, Command, DispatchedJob, Effect, Envelope, ErrorInfo,
+    Event, Filter, FiringResult, JobId, JobRef, Keep, LeaseRef, NewJob, OnConflict, OnFull, Outcome, Overlap,
+    Priority, Pushed, QueueName, QueuePatch, Reject, Reply, ScheduleId, ScheduleSpec, Settlement, State,
+    StepValue, Unique, Until, When,
 };
 use std::collections::BTreeMap;
 
@@ -209,6 +210,9 @@ impl Script {
         save(&mut self.shard, &mut self.store);
         let bodies = self.store.keys().filter(|key| key[0] == Restore::BODY_PREFIX).count();
         assert_eq!(bodies, self.shard.jobs.len(), "the store has the body of every job and of no other");
+        let steps = self.store.keys().filter(|key| key[0] == b'e').count();
+        let held: u32 = self.shard.jobs.iter().map(|(_, job)| job.step_count()).sum();
+        assert_eq!(steps, held as usize, "the store has every step and no other");
         self.heard = effects.list;
         self.log.push((at, envelope));
         reply
@@ -224,6 +228,10 @@ impl Script {
     }
 
     fn job(&self, text: &str) -> JobRef {
+        if let Some((schedule, slot)) = text.split_once('@') {
+            let id = schedule_id(schedule).job_id(Timestamp(EPOCH + span(slot)));
+            return JobRef { queue: self.homes.get(schedule).cloned(), id };
+        }
         if let Some(sequence) = text.strip_prefix('#') {
             let slot = self.shard.slot_of(sequence.parse().unwrap());
             let id = slot.map(|slot| self.shard.jobs[slot].id(self.shard.id));
@@ -255,7 +263,9 @@ impl Script {
                 leases: vec![self.lease(&words)],
                 lease_ms: words.span("lease").unwrap_or(0),
             },
-            "done" | "retry" | "fail" | "snooze" | "giveup" => self.settle(verb, rest),
+            "done" | "retry" | "fail" | "snooze" | "giveup" | "sleep" | "wait-signal" | "wait-child" => {
+                self.settle(verb, rest)
+            }
             "cancel" => Command::Cancel { job: self.job(words.plain[0]), reason: "wrong".into() },
             "progress" => Command::Progress {
                 lease: self.lease(&words),
@@ -288,6 +298,26 @@ impl Script {
                 },
             },
             "tick" => Command::Tick,
+            "schedule" => {
+                let spec = schedule_spec(&words);
+                self.homes.insert(words.plain[0].to_string(), spec.job.queue.clone());
+                Command::PutSchedule { id: schedule_id(words.plain[0]), spec: Box::new(spec) }
+            }
+            "pause_schedule" => Command::PauseSchedule { id: schedule_id(words.plain[0]) },
+            "resume_schedule" => Command::ResumeSchedule { id: schedule_id(words.plain[0]) },
+            "run_schedule" => Command::RunSchedule { id: schedule_id(words.plain[0]) },
+            "remove_schedule" => Command::RemoveSchedule { id: schedule_id(words.plain[0]) },
+            "step" => Command::Step {
+                lease: self.lease(&words),
+                name: words.plain[2].into(),
+                result: Bytes::copy_from_slice(words.plain[3].as_bytes()),
+            },
+            "signal" => Command::Signal {
+                job: self.job(words.plain[0]),
+                name: words.plain[1].into(),
+                body: Bytes::copy_from_slice(words.plain[2].as_bytes()),
+            },
+            "restart" => Command::Restart { jobs: jobs() },
             other => panic!("no command {other}"),
         }
     }
@@ -295,6 +325,8 @@ impl Script {
     fn settle(&mut self, verb: &str, rest: &str) -> Command {
         let (rest, push) = rest.split_once(" push ").unwrap_or((rest, ""));
         let push = self.new_jobs(push);
+        let (rest, child) = rest.split_once(" child ").unwrap_or((rest, ""));
+        let child = self.new_jobs(child).pop();
         let words = Words::of(rest);
         let kind = words.plain.get(2).copied().unwrap_or_default();
         let after_ms = words.span("after");
@@ -305,6 +337,14 @@ impl Script {
             "retry" => Outcome::Retry { error: error(kind), after_ms },
             "fail" => Outcome::Fail { error: error(kind) },
             "snooze" => Outcome::Snooze { after_ms: after_ms.unwrap_or(0) },
+            "sleep" | "wait-signal" | "wait-child" => Outcome::Suspend {
+                step: kind.into(),
+                until: match (verb, child) {
+                    ("sleep", _) => Until::Time { after_ms: after_ms.unwrap_or(0) },
+                    (_, Some(child)) => Until::Child { job: Box::new(child) },
+                    _ => Until::Signal { name: words.plain[3].into(), timeout_ms: after_ms.unwrap_or(0) },
+                },
+            },
             _ => Outcome::Cancel { reason: kind.into() },
         };
         Command::Settle { settlements: vec![Settlement { lease: self.lease(&words), outcome, push }] }
@@ -326,6 +366,11 @@ impl Script {
     }
 
     fn id(&self, id: &JobId) -> String {
+        if let Some(schedule) = ScheduleId::of_job(id) {
+            let text = id.to_string();
+            let at = &text["schedule:".len() + schedule.as_str().len() + 1..];
+            return format!("{schedule}@{}", at.parse().map_or(at.to_string(), since));
+        }
         match id.parts() {
             Some((_, sequence)) => format!("#{sequence}"),
             None => id.to_string(),
@@ -354,6 +399,15 @@ impl Script {
             Reply::Configured(_) => "configured".into(),
             Reply::Started(view) => bulk(view),
             Reply::Done => "ok".into(),
+            Reply::Scheduled(scheduled) => {
+                let next = scheduled.next_slot.map_or(String::new(), |slot| format!(" next {}", since(slot)));
+                format!("{} {}{next}", scheduled.change.name(), scheduled.state.name())
+            }
+            Reply::Step(None) => "stored".into(),
+            Reply::Step(Some(had)) => format!("had {}", step_value(&had.value)),
+            Reply::Signalled { state, buffered } => {
+                format!("{state}{}", if *buffered { ", kept" } else { "" })
+            }
         }
     }
 
@@ -365,7 +419,12 @@ impl Script {
     }
 
     fn dispatched(&self, job: &DispatchedJob) -> String {
-        format!("{} {}/{} t{}", self.id(&job.id), job.attempt, job.attempts, job.lease_token)
+        let steps = match job.steps {
+            0 => String::new(),
+            1 => ", 1 step".to_string(),
+            many => format!(", {many} steps"),
+        };
+        format!("{} {}/{} t{}{steps}", self.id(&job.id), job.attempt, job.attempts, job.lease_token)
     }
 
     /// The verbs that only look.
@@ -422,11 +481,56 @@ impl Script {
                 let jobs = self.shard.upcoming(&name(first), 100)?;
                 jobs.iter().map(|job| self.id(&job.id)).collect::<Vec<_>>().join(" ")
             }
+            "steps" => self.shard.job_steps(&self.job(first)).map_or("gone".into(), |steps| {
+                join(steps.iter().map(|step| {
+                    let kind = match &step.value {
+                        StepValue::Child { id, .. } => format!("child {} ", self.id(id)),
+                        StepValue::TimedOut => String::new(),
+                        other => format!("{} ", other.kind()),
+                    };
+                    let value = step_value(&step.value);
+                    format!("{}: {kind}{value} ({}, {})", step.name, since(step.at), step.attempt)
+                }))
+            }),
             "lines" => {
                 let lines = self.shard.log_lines(&self.job(first))?;
                 join(lines.iter().map(|line| format!("{}: {}", line.attempt, line.text)))
             }
             "bulks" => join(self.shard.bulks().iter().map(bulk)),
+            "slots" => {
+                let slots = self
+                    .shard
+                    .schedule_slots(&schedule_id(first), words.number("n").unwrap_or(3) as usize)?;
+                join(slots.into_iter().map(since))
+            }
+            "course" => {
+                let Some(view) = self.shard.schedule(&schedule_id(first)) else { return Some("gone".into()) };
+                let next = view.next_at.map_or(String::new(), |at| format!(" at {}", since(at)));
+                let counts = [
+                    ("fired", view.fired),
+                    ("skipped", view.skipped),
+                    ("missed", view.missed),
+                    ("refused", view.refused),
+                    ("queued", view.queued),
+                    ("live", view.live),
+                ];
+                let counts = counts.into_iter().filter(|(_, count)| *count > 0);
+                let counts: String = counts.map(|(what, count)| format!(", {count} {what}")).collect();
+                format!("{}{next}{counts}", view.state.name())
+            }
+            "firings" => {
+                let view = self.shard.schedule(&schedule_id(first))?;
+                join(view.firings.iter().map(|firing| {
+                    let result = match &firing.result {
+                        FiringResult::Fired { .. } => "fired".to_string(),
+                        FiringResult::Ran { .. } => "ran".to_string(),
+                        FiringResult::Skipped => "skipped".to_string(),
+                        FiringResult::Missed { until } => format!("missed until {}", since(*until)),
+                        FiringResult::Refused { code } => code.to_string(),
+                    };
+                    format!("{} {result}", since(firing.slot))
+                }))
+            }
             "next" => self.shard.next_due().map_or("never".into(), since),
             "told" => join(Event::of(&self.heard).iter().map(|event| match &event.job {
                 Some(job) => format!("{} {} {}", event.id, event.kind.name(), self.id(&job.id)),
@@ -463,6 +567,22 @@ impl Script {
     }
 }
 
+fn step_value(value: &StepValue) -> String {
+    match value {
+        StepValue::Result(value) | StepValue::Signal(value) => String::from_utf8_lossy(value).into_owned(),
+        StepValue::Slept { until } => format!("until {}", since(*until)),
+        StepValue::TimedOut => "timeout".into(),
+        StepValue::Child { end: None, .. } => "live".into(),
+        StepValue::Child { end: Some(end), .. } => {
+            let state = end.state.map_or("removed", State::name);
+            let result =
+                end.result.as_deref().map_or(String::new(), |r| format!(" {}", String::from_utf8_lossy(r)));
+            let error = end.error.as_ref().map_or(String::new(), |error| format!(" {}", error.kind));
+            format!("{state}{result}{error}")
+        }
+    }
+}
+
 fn join(parts: impl Iterator<Item = String>) -> String {
     parts.collect::<Vec<_>>().join(", ")
 }
@@ -471,6 +591,8 @@ fn refusal(reject: &Reject) -> String {
     match reject {
         Reject::Invalid { field, .. } => format!("! invalid {field}"),
         Reject::TooMany { limit, .. } => format!("! too_many {limit}"),
+        Reject::StepsFull { limit, .. } => format!("! steps_full {limit}"),
+        Reject::SignalsFull { limit, .. } => format!("! signals_full {limit}"),
         Reject::WrongState { state, .. } => format!("! wrong_state {state}"),
         other => format!("! {}", other.code()),
     }
@@ -508,6 +630,42 @@ fn new_job(words: &Words<'_>) -> NewJob {
         }),
         tags: words.get("tag").map(|tags| tags.split(',').map(Into::into).collect()).unwrap_or_default(),
         ..NewJob::new(name(words.plain[0]), body)
+    }
+}
+
+fn schedule_id(text: &str) -> ScheduleId {
+    ScheduleId::new(text).unwrap()
+}
+
+/// `schedule tick mail every=10s`; in a cron expression, `_` stands for a space.
+fn schedule_spec(words: &Words<'_>) -> ScheduleSpec {
+    let when = match words.get("cron") {
+        Some(expression) => {
+            let zone = words.get("zone").unwrap_or("UTC");
+            let rules = kit::zone::find(zone).map_or(b"nowhere".as_slice(), |(_, rules)| rules);
+            When::Cron {
+                expression: expression.replace('_', " ").into(),
+                zone: zone.into(),
+                rules: Bytes::from_static(rules),
+            }
+        }
+        None => When::Every { interval_ms: words.span("every").unwrap() },
+    };
+    let job = new_job(&Words { plain: words.plain[1..].to_vec(), named: words.named.clone() });
+    ScheduleSpec {
+        start: words.span("start").map(|span| Timestamp(EPOCH + span)),
+        end: words.span("end").map(|span| Timestamp(EPOCH + span)),
+        limit: words.number("limit").unwrap_or(0),
+        jitter_ms: words.span("jitter").unwrap_or(0),
+        overlap: words.get("overlap").map_or(Overlap::Allow, |name| {
+            Overlap::ALL.into_iter().find(|overlap| overlap.name() == name).unwrap()
+        }),
+        catch_up: match words.get("catch").unwrap_or("one") {
+            "skip" => CatchUp::Skip,
+            "one" => CatchUp::One,
+            all => CatchUp::All { most: all.strip_prefix("all:").unwrap().parse().unwrap() },
+        },
+        ..ScheduleSpec::new(when, job)
     }
 }
 

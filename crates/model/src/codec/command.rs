@@ -2,8 +2,9 @@
 
 use super::{
     checked, put_bulk_action, put_error_info, put_filter, put_job_ref, put_list, put_new_job, put_queue_name,
-    put_queue_patch, read_bulk_action, read_compact, read_error_info, read_filter, read_job_ref,
-    read_new_job, read_queue_name, read_queue_patch,
+    put_queue_patch, put_schedule_id, put_schedule_spec, put_until, read_bulk_action, read_compact,
+    read_error_info, read_filter, read_job_ref, read_new_job, read_queue_name, read_queue_patch,
+    read_schedule_id, read_schedule_spec, read_until,
 };
 use crate::{Command, LeaseRef, Outcome, Settlement};
 use bytes::Bytes;
@@ -78,6 +79,43 @@ pub fn encode_command(command: &Command, out: &mut Vec<u8>) {
             put_filter(out, filter);
         }
         Command::Tick => out.push(14),
+        Command::PutSchedule { id, spec } => {
+            out.push(20);
+            put_schedule_id(out, id);
+            put_schedule_spec(out, spec);
+        }
+        Command::PauseSchedule { id } => {
+            out.push(21);
+            put_schedule_id(out, id);
+        }
+        Command::ResumeSchedule { id } => {
+            out.push(22);
+            put_schedule_id(out, id);
+        }
+        Command::RunSchedule { id } => {
+            out.push(23);
+            put_schedule_id(out, id);
+        }
+        Command::RemoveSchedule { id } => {
+            out.push(24);
+            put_schedule_id(out, id);
+        }
+        Command::Step { lease, name, result } => {
+            out.push(30);
+            put_lease_ref(out, lease);
+            put_str(out, name);
+            put_bytes(out, result);
+        }
+        Command::Signal { job, name, body } => {
+            out.push(31);
+            put_job_ref(out, job);
+            put_str(out, name);
+            put_bytes(out, body);
+        }
+        Command::Restart { jobs } => {
+            out.push(32);
+            put_list(out, jobs, put_job_ref);
+        }
     }
 }
 
@@ -111,6 +149,22 @@ pub fn read_command(reader: &mut Reader<'_>) -> Result<Command, Malformed> {
                 filter: read_filter(r)?,
             },
             14 => Command::Tick,
+            20 => Command::PutSchedule { id: read_schedule_id(r)?, spec: Box::new(read_schedule_spec(r)?) },
+            21 => Command::PauseSchedule { id: read_schedule_id(r)? },
+            22 => Command::ResumeSchedule { id: read_schedule_id(r)? },
+            23 => Command::RunSchedule { id: read_schedule_id(r)? },
+            24 => Command::RemoveSchedule { id: read_schedule_id(r)? },
+            30 => Command::Step {
+                lease: read_lease_ref(r)?,
+                name: read_compact(r, "step name")?,
+                result: read_body(r, "step result")?,
+            },
+            31 => Command::Signal {
+                job: read_job_ref(r)?,
+                name: read_compact(r, "signal name")?,
+                body: read_body(r, "signal body")?,
+            },
+            32 => Command::Restart { jobs: r.list("jobs", read_job_ref)? },
             _ => return Ok(None),
         }))
     })
@@ -143,7 +197,7 @@ pub fn read_settlement(reader: &mut Reader<'_>) -> Result<Settlement, Malformed>
     })
 }
 
-/// 0 done (result), 1 retry (error, wait), 2 fail (error), 3 snooze (wait), 4 cancel (reason).
+/// 0 done (result), 1 retry (error, wait), 2 fail (error), 3 snooze (wait), 4 cancel (reason), 7 suspend (step, until).
 pub fn put_outcome(out: &mut Vec<u8>, outcome: &Outcome) {
     match outcome {
         Outcome::Done { result } => {
@@ -167,6 +221,11 @@ pub fn put_outcome(out: &mut Vec<u8>, outcome: &Outcome) {
             out.push(4);
             put_str(out, reason);
         }
+        Outcome::Suspend { step, until } => {
+            out.push(7);
+            put_str(out, step);
+            put_until(out, until);
+        }
     }
 }
 
@@ -181,6 +240,7 @@ pub fn read_outcome(reader: &mut Reader<'_>) -> Result<Outcome, Malformed> {
             2 => Outcome::Fail { error: read_error_info(r)? },
             3 => Outcome::Snooze { after_ms: r.u64("wait")? },
             4 => Outcome::Cancel { reason: read_compact(r, "reason")? },
+            7 => Outcome::Suspend { step: read_compact(r, "step name")?, until: read_until(r)? },
             _ => return Ok(None),
         }))
     })

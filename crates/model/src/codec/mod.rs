@@ -25,6 +25,14 @@
 //!  12   configure  queue, patch
 //!  13   bulk       queue, action, filter
 //!  14   tick       nothing
+//!  20   put schedule     id, schedule
+//!  21   pause schedule   id
+//!  22   resume schedule  id
+//!  23   run schedule     id
+//!  24   remove schedule  id
+//!  30   step       lease, name, result
+//!  31   signal     job reference, name, body
+//!  32   restart    job references
 //! ```
 //!
 //! A job to be added says with one bit each which fields differ from [`NewJob::new`]; the frequent ones have the low
@@ -62,6 +70,8 @@ mod new_job;
 mod queue;
 mod reject;
 mod reply;
+mod schedule;
+mod step;
 mod words;
 
 pub use command::{
@@ -78,6 +88,11 @@ pub use reply::{
     decode_reply, encode_reply, put_bulk_view, put_dispatched_job, put_pushed, read_bulk_view,
     read_dispatched_job, read_pushed,
 };
+pub use schedule::{
+    put_firing, put_schedule_id, put_schedule_spec, put_scheduled, read_firing, read_schedule_id,
+    read_schedule_spec, read_scheduled,
+};
+pub use step::{put_step, put_until, read_step, read_until};
 pub use words::{
     put_actor, put_backoff, put_bulk_action, put_cause, put_error_info, put_job_id, put_job_ref,
     put_on_conflict, put_on_full, put_priority, put_queue_name, put_state, put_timestamp, read_actor,

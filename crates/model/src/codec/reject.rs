@@ -1,6 +1,9 @@
 //! Refusals, where one is remembered as part of a reply.
 
-use super::{checked, put_queue_name, put_state, read_compact, read_queue_name, read_state};
+use super::{
+    checked, put_queue_name, put_schedule_id, put_state, read_compact, read_queue_name, read_schedule_id,
+    read_state,
+};
 use crate::Reject;
 use kit::codec::{Malformed, Reader, put_str, put_u64};
 
@@ -62,6 +65,15 @@ pub const REJECT_WORDS: &[&str] = &[
     "only a delayed or retrying job can be promoted",
     "only a final job can be redriven",
     "cancel a running job before removing it",
+    "step",
+    "signal",
+    "steps",
+    "bytes of steps",
+    "bytes of steps in this pond",
+    "signals",
+    "bytes of signals",
+    "only a job that is not final can be signalled",
+    "only a final job can be restarted",
 ];
 
 fn put_word(out: &mut Vec<u8>, word: &str) {
@@ -135,6 +147,37 @@ pub fn put_reject(out: &mut Vec<u8>, reject: &Reject) {
             out.push(11);
             put_str(out, key);
         }
+        Reject::BadCron { field, at, help } => {
+            out.push(16);
+            put_str(out, field);
+            put_u64(out, (*at).into());
+            put_str(out, help);
+        }
+        Reject::BadZone { zone, help } => {
+            out.push(17);
+            put_str(out, zone);
+            put_str(out, help);
+        }
+        Reject::UnknownSchedule { id } => {
+            out.push(18);
+            put_schedule_id(out, id);
+        }
+        Reject::StepsFull { id, limit, unit } => {
+            out.push(24);
+            put_str(out, id);
+            put_u64(out, *limit);
+            put_word(out, unit);
+        }
+        Reject::SignalsFull { id, limit, unit } => {
+            out.push(25);
+            put_str(out, id);
+            put_u64(out, *limit);
+            put_word(out, unit);
+        }
+        Reject::ChildExists { id } => {
+            out.push(26);
+            put_str(out, id);
+        }
     }
 }
 
@@ -163,6 +206,24 @@ pub fn read_reject(reader: &mut Reader<'_>) -> Result<Reject, Malformed> {
                 holder: read_compact(r, "job id")?,
             },
             11 => Reject::IdempotencyConflict { key: read_compact(r, "idempotency key")? },
+            16 => Reject::BadCron {
+                field: read_compact(r, "cron field")?,
+                at: r.u32("place")?,
+                help: read_compact(r, "help")?,
+            },
+            17 => Reject::BadZone { zone: read_compact(r, "time zone")?, help: read_compact(r, "help")? },
+            18 => Reject::UnknownSchedule { id: read_schedule_id(r)? },
+            24 => Reject::StepsFull {
+                id: read_compact(r, "job id")?,
+                limit: r.u64("limit")?,
+                unit: read_word(r)?,
+            },
+            25 => Reject::SignalsFull {
+                id: read_compact(r, "job id")?,
+                limit: r.u64("limit")?,
+                unit: read_word(r)?,
+            },
+            26 => Reject::ChildExists { id: read_compact(r, "job id")? },
             _ => return Ok(None),
         }))
     })

@@ -39,7 +39,7 @@ use std::{
     },
     time::{Duration, Instant},
 };
-use storage::{Checkpoints, Log};
+use storage::{Checkpoints, Log, at_rest::Encryption};
 use tokio::sync::oneshot;
 
 /// How long the drop of the last handle waits for the last flush.
@@ -129,29 +129,23 @@ struct Inner {
     /// Closed when every thread has ended and the directory is free.
     ended: Mutex<mpsc::Receiver<()>>,
     shard_thread: std::thread::ThreadId,
+    encryption: Option<Encryption>,
 }
 
 impl Handle {
     /// Opens the pond in `dir`, or starts one there if the directory is empty or missing.
     pub fn open(dir: &Path, options: Options) -> Result<Handle, OpenError> {
-        let local = storage::Options {
-            log: storage::log::segment::Options {
-                segment_bytes: options.segment_bytes,
-                reserve: options.reserve_bytes > 0,
-                ..Default::default()
-            },
-            ..Default::default()
-        };
         let started = Instant::now();
-        let (log, checkpoints) = storage::open_local(dir, &local)?;
-        Self::start(Box::new(log), Box::new(checkpoints), &options, started)
+        let (log, checkpoints) = storage::open_local(dir, &options.local())?;
+        let encryption = checkpoints.encryption(crate::SHARD)?;
+        Self::start(Box::new(log), Box::new(checkpoints), &options, started, encryption)
     }
 
     /// A pond that forgets everything when it ends, and keeps no durability above `memory`.
     pub fn in_memory(options: Options) -> Result<Handle, OpenError> {
         let log = storage::log::memory::MemoryLog::new();
         let checkpoints = storage::checkpoints::memory::MemoryCheckpoints::new();
-        Self::start(Box::new(log), Box::new(checkpoints), &options, Instant::now())
+        Self::start(Box::new(log), Box::new(checkpoints), &options, Instant::now(), None)
     }
 
     /// A pond over any log and checkpoints that belong together.
@@ -160,7 +154,7 @@ impl Handle {
         checkpoints: Box<dyn Checkpoints>,
         options: Options,
     ) -> Result<Handle, OpenError> {
-        Self::start(log, checkpoints, &options, Instant::now())
+        Self::start(log, checkpoints, &options, Instant::now(), None)
     }
 
     fn start(
@@ -168,6 +162,7 @@ impl Handle {
         checkpoints: Box<dyn Checkpoints>,
         options: &Options,
         started: Instant,
+        encryption: Option<Encryption>,
     ) -> Result<Handle, OpenError> {
         let mut recovered: Recovered<Caller> = recover(log, checkpoints, options)?;
         recovered.driver.stats_mut().recovery_ms =
@@ -191,8 +186,14 @@ impl Handle {
             ShardThread::run(recovered, &options, shared, inbox, messages);
             drop(ended_sender);
         })?;
-        let inner = Inner { shared, inbox, ended: Mutex::new(ended), shard_thread: thread.thread().id() };
+        let inner =
+            Inner { shared, inbox, ended: Mutex::new(ended), shard_thread: thread.thread().id(), encryption };
         Ok(Handle { inner: Arc::new(inner) })
+    }
+
+    /// How the checkpoint in the directory was encrypted when the pond was opened; `None` if there was none.
+    pub fn encryption(&self) -> Option<&Encryption> {
+        self.inner.encryption.as_ref()
     }
 
     /// Has a command logged at `level` or better, applied, and answered.

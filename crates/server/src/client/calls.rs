@@ -3,7 +3,7 @@
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use kit::{Backoff, Millis};
-use model::{ErrorInfo, LeaseRef, NewJob, OnConflict, Outcome, QueueName, Settlement};
+use model::{ErrorInfo, LeaseRef, NewJob, OnConflict, Outcome, QueueName, Settlement, Until};
 use serde::Serialize;
 use serde_json::{Value, json, value::RawValue, value::to_raw_value};
 use std::collections::BTreeMap;
@@ -50,6 +50,14 @@ pub(crate) struct OutcomeCall<'a> {
     reason: Option<&'a str>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     push: Vec<JobCall<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    step: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    signal: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    timeout_ms: Option<Millis>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    child: Option<JobCall<'a>>,
 }
 
 #[derive(Debug, Serialize)]
@@ -78,6 +86,10 @@ impl<'a> From<&'a Settlement> for OutcomeCall<'a> {
             after_ms: None,
             reason: None,
             push: settlement.push.iter().map(JobCall::from).collect(),
+            step: None,
+            signal: None,
+            timeout_ms: None,
+            child: None,
         };
         match &settlement.outcome {
             Outcome::Done { result } => call.result = result.as_ref().map(|result| raw_json(result)),
@@ -87,6 +99,19 @@ impl<'a> From<&'a Settlement> for OutcomeCall<'a> {
             Outcome::Fail { error } => (call.outcome, call.error) = ("fail", Some(error.into())),
             Outcome::Snooze { after_ms } => (call.outcome, call.after_ms) = ("snooze", Some(*after_ms)),
             Outcome::Cancel { reason } => (call.outcome, call.reason) = ("cancel", Some(reason.as_str())),
+            Outcome::Suspend { step, until } => {
+                call.step = Some(step);
+                match until {
+                    Until::Time { after_ms } => (call.outcome, call.after_ms) = ("sleep", Some(*after_ms)),
+                    Until::Signal { name, timeout_ms } => {
+                        (call.outcome, call.signal) = ("wait_for_signal", Some(name.as_str()));
+                        call.timeout_ms = (*timeout_ms > 0).then_some(*timeout_ms);
+                    }
+                    Until::Child { job } => {
+                        (call.outcome, call.child) = ("wait_for_child", Some((&**job).into()));
+                    }
+                }
+            }
         }
         call
     }

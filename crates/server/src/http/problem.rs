@@ -42,6 +42,10 @@ kinds! {
         "Check the headers, the path's percent-encoding and that the body arrives whole."
     INVALID "invalid" 422 "A value is not allowed"
         "The detail names the field and what is allowed."
+    BAD_CRON "bad_cron" 422 "The cron expression cannot be read"
+        "The detail names the field and the character. POST /v1/schedules/preview shows what an expression means."
+    BAD_ZONE "bad_zone" 422 "The time zone is not known"
+        "Take a name of the IANA database, such as Europe/Berlin, or UTC."
     TOO_MANY "too_many" 422 "More items than one call may carry"
         "Split the call."
     TOO_DURABLE "too_durable" 422 "The durability asked for is not kept here"
@@ -56,6 +60,8 @@ kinds! {
         "A queue is made by its first push, or by PATCH /v1/queues/{queue}."
     UNKNOWN_JOB "unknown_job" 404 "There is no such job"
         "It may have been removed when its retention ended. An id that you gave yourself needs its queue in the path."
+    UNKNOWN_SCHEDULE "unknown_schedule" 404 "There is no such schedule"
+        "GET /v1/schedules lists them; PUT /v1/schedules/{id} makes one."
     UNKNOWN_OPERATION "unknown_operation" 404 "There is no such operation"
         "GET /v1/operations lists those that are remembered."
     METHOD_NOT_ALLOWED "method_not_allowed" 405 "The path does not take this method"
@@ -72,6 +78,8 @@ kinds! {
         "Wait for that job, or push with `on_conflict` `return` or `replace`."
     IDEMPOTENCY_CONFLICT "idempotency_conflict" 409 "The idempotency key was used for another call"
         "Use a new key for new content; a key is remembered for 24 hours."
+    CHILD_EXISTS "child_exists" 409 "The child of a step exists already"
+        "A child is a new job, so that exactly one parent waits for it. Leave out its id and its unique key."
     BODY_TOO_LARGE "body_too_large" 413 "The body is too large"
         "Split the batch, or keep the payload elsewhere and push a reference to it."
     UNSUPPORTED_ENCODING "unsupported_encoding" 415 "The body is encoded"
@@ -82,6 +90,10 @@ kinds! {
         "Push again after `Retry-After`, add workers, or raise the queue's capacity."
     POND_FULL "pond_full" 429 "The pond is full"
         "Let workers drain it, purge what is not needed, or shorten retention."
+    STEPS_FULL "steps_full" 429 "The job holds as many steps as it may"
+        "Store less in each step, or keep results elsewhere and store references, or split the work into child jobs."
+    SIGNALS_FULL "signals_full" 429 "The job keeps as many signals as it may"
+        "Signal it again when it has taken some."
     OVERLOADED "overloaded" 503 "Too many calls are waiting"
         "Call again after `Retry-After`. Nothing was changed."
     STOPPING "stopping" 503 "The server is stopping"
@@ -214,6 +226,12 @@ impl From<&Reject> for Problem {
             Reject::WrongState { .. } => &WRONG_STATE,
             Reject::UniqueConflict { .. } => &UNIQUE_CONFLICT,
             Reject::IdempotencyConflict { .. } => &IDEMPOTENCY_CONFLICT,
+            Reject::BadCron { .. } => &BAD_CRON,
+            Reject::BadZone { .. } => &BAD_ZONE,
+            Reject::UnknownSchedule { .. } => &UNKNOWN_SCHEDULE,
+            Reject::StepsFull { .. } => &STEPS_FULL,
+            Reject::SignalsFull { .. } => &SIGNALS_FULL,
+            Reject::ChildExists { .. } => &CHILD_EXISTS,
         };
         let mut problem = Problem::new(kind, reject.to_string());
         problem.retry_after_ms = reject.retry_after_ms();
@@ -224,12 +242,20 @@ impl From<&Reject> for Problem {
             Reject::TooMany { limit, .. }
             | Reject::BodyTooLarge { limit, .. }
             | Reject::QueueFull { limit, .. }
-            | Reject::PondFull { limit } => problem.with("limit", *limit),
-            Reject::UnknownQueue { .. }
+            | Reject::PondFull { limit }
+            | Reject::StepsFull { limit, .. }
+            | Reject::SignalsFull { limit, .. } => problem.with("limit", *limit),
+            Reject::BadCron { field, at, .. } => {
+                problem.with("field", field.as_str()).with("at", u64::from(*at))
+            }
+            Reject::BadZone { .. }
+            | Reject::UnknownSchedule { .. }
+            | Reject::UnknownQueue { .. }
             | Reject::UnknownJob { .. }
             | Reject::StaleLease { .. }
             | Reject::Cancelled { .. }
-            | Reject::IdempotencyConflict { .. } => problem,
+            | Reject::IdempotencyConflict { .. }
+            | Reject::ChildExists { .. } => problem,
         }
     }
 }

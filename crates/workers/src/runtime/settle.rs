@@ -109,6 +109,7 @@ impl<S: JobSource, H: Handler> Shared<S, H> {
             Outcome::Fail { .. } => &self.counters.failed,
             Outcome::Snooze { .. } => &self.counters.snoozed,
             Outcome::Cancel { .. } => &self.counters.cancelled,
+            Outcome::Suspend { .. } => &self.counters.suspended,
         };
         counter.add(1);
     }
@@ -133,7 +134,13 @@ fn replacement(mut posted: Posted, reject: &Reject) -> Option<Posted> {
         | Reject::BodyTooLarge { .. }
         | Reject::UnknownQueue { .. }
         | Reject::UniqueConflict { .. }
-        | Reject::IdempotencyConflict { .. } => Outcome::Fail { error: why },
+        | Reject::IdempotencyConflict { .. }
+        | Reject::BadCron { .. }
+        | Reject::BadZone { .. }
+        | Reject::UnknownSchedule { .. }
+        | Reject::StepsFull { .. }
+        | Reject::SignalsFull { .. }
+        | Reject::ChildExists { .. } => Outcome::Fail { error: why },
     };
     posted.settlement.push = Vec::new();
     posted.replaced = true;

@@ -5,7 +5,7 @@ use crate::{
     signal::Cancelled,
 };
 use kit::Backoff;
-use model::{DispatchedJob, LeaseRef, Outcome, Settlement, limits};
+use model::{DispatchedJob, LeaseRef, Outcome, Settlement, Until, limits};
 use std::{
     collections::{VecDeque, hash_map::RandomState},
     hash::{BuildHasher, Hasher},
@@ -290,7 +290,8 @@ pub(super) fn weight(settlement: &Settlement) -> usize {
     let said = match &settlement.outcome {
         Outcome::Done { result } => result.as_ref().map_or(0, |result| result.len()),
         Outcome::Retry { error, .. } | Outcome::Fail { error } => error.message.len() + error.stack.len(),
-        Outcome::Snooze { .. } | Outcome::Cancel { .. } => 0,
+        Outcome::Suspend { until: Until::Child { job }, .. } => job.body.len(),
+        Outcome::Snooze { .. } | Outcome::Cancel { .. } | Outcome::Suspend { .. } => 0,
     };
     512 + said + settlement.push.iter().map(|job| 512 + job.body.len()).sum::<usize>()
 }

@@ -53,6 +53,9 @@ fn write_dispatched(out: &mut Writer, job: &DispatchedJob) {
         out.field("priority", job.priority.0);
         out.field("created_at", job.created_at);
         write_words(out, &job.tags, &job.meta);
+        if job.steps > 0 {
+            out.field("steps", job.steps);
+        }
     });
 }
 
