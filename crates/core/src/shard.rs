@@ -231,10 +231,15 @@ impl Shard {
         if self.bulks.values().any(|bulk| !bulk.finished) {
             return Some(self.counters.time);
         }
-        let timer = self.timers.first().map(|(due, _)| *due);
         let retention = self.retention.first().map(|(due, ..)| *due);
+        [self.next_move(), retention].into_iter().flatten().min()
+    }
+
+    /// When a job next changes by itself, or a schedule fires. [`Shard::next_due`] also counts when something is forgotten.
+    pub fn next_move(&self) -> Option<Timestamp> {
+        let timer = self.timers.first().map(|(due, _)| *due);
         let slot = self.schedules.first().map(|(due, _)| *due);
-        [timer, retention, slot].into_iter().flatten().min()
+        [timer, slot].into_iter().flatten().min()
     }
 
     /// Whether a fetch from these queues would hand out a job now.

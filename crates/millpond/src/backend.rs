@@ -69,6 +69,13 @@ impl Backend {
         }
     }
 
+    /// The jobs of a queue in a state, at most 1,000.
+    pub(crate) async fn jobs(&self, queue: QueueName, state: State) -> Result<Vec<JobView>, Error> {
+        match self {
+            Self::Node(handle) => Ok(handle.jobs(queue, state).await?),
+        }
+    }
+
     /// What happens from now on.
     pub(crate) fn events(&self) -> node::Events {
         match self {

@@ -32,6 +32,7 @@ mod pond;
 mod push;
 mod queue;
 mod source;
+mod testing;
 mod worker;
 
 pub use error::Error;
@@ -46,6 +47,7 @@ pub use outcome::{IntoOutcome, Outcome};
 pub use pond::{Explanation, Pond};
 pub use push::{Push, Receipt};
 pub use queue::Queue;
+pub use testing::{Ran, TestPond};
 pub use worker::{Worker, WorkerBuilder};
 pub use workers::{Cancelled, Drained, Reason, Totals};
 

@@ -27,7 +27,7 @@ pub use keeper::Keeper;
 pub use options::Options;
 pub use recover::{Recovered, recover};
 pub use rewrite::rewrite;
-pub use shell::{Handle, Revoked};
+pub use shell::{Handle, ManualClock, Revoked};
 pub use waiters::Waiter;
 pub use writer::Writer;
 

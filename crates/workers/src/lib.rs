@@ -8,6 +8,7 @@
 
 mod counters;
 mod handler;
+mod manual;
 pub mod process;
 mod runtime;
 mod signal;
@@ -15,6 +16,7 @@ mod source;
 
 pub use counters::{Counters, Totals};
 pub use handler::{Context, Handler, Verdict, error};
+pub use manual::Attempt;
 pub use runtime::{Drained, Keeper, Options, Runtime};
 pub use signal::{Cancelled, Reason};
 pub use source::{JobSource, Revoked, SourceError};

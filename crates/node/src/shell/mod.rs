@@ -10,6 +10,7 @@
 mod body_thread;
 mod clock;
 mod gate;
+mod manual;
 mod revocations;
 mod shard_thread;
 mod threads;
@@ -24,12 +25,13 @@ use crate::{
 };
 use body_thread::Loaded;
 use gate::Gate;
-use kit::{Durability, Millis};
-use millpond_core::Shard;
-use model::{Actor, Command, DispatchedJob, Envelope, EventId, JobRef, JobView, QueueName, Reply};
+use kit::{Durability, Millis, Timestamp};
+use manual::Machine;
+use millpond_core::{ListQuery, Shard};
+use model::{Actor, Command, DispatchedJob, Envelope, EventId, JobRef, JobView, QueueName, Reply, State};
 use revocations::Revocations;
 pub use revocations::Revoked;
-use shard_thread::ShardThread;
+use shard_thread::{ShardThread, jobs_of};
 use std::{
     path::Path,
     sync::{
@@ -105,6 +107,19 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
+    fn new(recovered: &Recovered<Caller>, options: &Options) -> Self {
+        Self {
+            gate: Gate::new(options.pending_max, options.pending_bytes_max),
+            stopping: AtomicBool::new(false),
+            poison: OnceLock::new(),
+            damage: OnceLock::new(),
+            stats: Mutex::new(recovered.driver.stats()),
+            feed: Arc::new(Feed::new()),
+            revocations: Revocations::new(recovered.driver.shard().position()),
+            numbers: AtomicU64::new(0),
+        }
+    }
+
     /// Why there was no answer.
     fn silence(&self) -> CallError {
         match self.poison.get() {
@@ -123,9 +138,60 @@ pub struct Handle {
     inner: Arc<Inner>,
 }
 
+/// Who takes messages.
+enum Inbox {
+    /// The shard's thread.
+    Thread(mpsc::Sender<Message>),
+    /// Whoever sends them.
+    Here(Mutex<Machine>),
+}
+
+impl Inbox {
+    /// Fails when the thread has ended.
+    fn send(&self, message: Message) -> Result<(), ()> {
+        match self {
+            Self::Thread(sender) => sender.send(message).map_err(drop),
+            Self::Here(machine) => {
+                machine.lock().unwrap_or_else(PoisonError::into_inner).take(message);
+                Ok(())
+            }
+        }
+    }
+}
+
+/// The clock of a [`Handle::manual`] node.
+#[derive(Clone)]
+pub struct ManualClock {
+    inner: Arc<Inner>,
+}
+
+impl ManualClock {
+    /// What it shows.
+    pub fn now(&self) -> Timestamp {
+        self.with(|machine| machine.now())
+    }
+
+    /// Moves it forward to `now`. What falls due by then is done, in one go.
+    pub fn set(&self, now: Timestamp) {
+        self.with(|machine| machine.set(now));
+    }
+
+    /// When a job next changes by itself, or a schedule fires.
+    pub fn next_move(&self) -> Option<Timestamp> {
+        self.with(|machine| machine.next_move())
+    }
+
+    fn with<T>(&self, run: impl FnOnce(&mut Machine) -> T) -> T {
+        match &self.inner.inbox {
+            Inbox::Here(machine) => run(&mut machine.lock().unwrap_or_else(PoisonError::into_inner)),
+            Inbox::Thread(_) => unreachable!("this clock was made with its machine"),
+        }
+    }
+}
+
 struct Inner {
     shared: Arc<Shared>,
-    inbox: mpsc::Sender<Message>,
+    inbox: Inbox,
     /// Closed when every thread has ended and the directory is free.
     ended: Mutex<mpsc::Receiver<()>>,
     shard_thread: std::thread::ThreadId,
@@ -167,16 +233,7 @@ impl Handle {
         let mut recovered: Recovered<Caller> = recover(log, checkpoints, options)?;
         recovered.driver.stats_mut().recovery_ms =
             u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
-        let shared = Arc::new(Shared {
-            gate: Gate::new(options.pending_max, options.pending_bytes_max),
-            stopping: AtomicBool::new(false),
-            poison: OnceLock::new(),
-            damage: OnceLock::new(),
-            stats: Mutex::new(recovered.driver.stats()),
-            feed: Arc::new(Feed::new()),
-            revocations: Revocations::new(recovered.driver.shard().position()),
-            numbers: AtomicU64::new(0),
-        });
+        let shared = Arc::new(Shared::new(&recovered, options));
         let (inbox, messages) = mpsc::channel();
         let (ended_sender, ended) = mpsc::channel::<()>();
         let parts = (recovered, shared.clone(), inbox.clone(), messages);
@@ -186,14 +243,38 @@ impl Handle {
             ShardThread::run(recovered, &options, shared, inbox, messages);
             drop(ended_sender);
         })?;
-        let inner =
-            Inner { shared, inbox, ended: Mutex::new(ended), shard_thread: thread.thread().id(), encryption };
+        let inner = Inner {
+            shared,
+            inbox: Inbox::Thread(inbox),
+            ended: Mutex::new(ended),
+            shard_thread: thread.thread().id(),
+            encryption,
+        };
         Ok(Handle { inner: Arc::new(inner) })
     }
 
     /// How the checkpoint in the directory was encrypted when the pond was opened; `None` if there was none.
     pub fn encryption(&self) -> Option<&Encryption> {
         self.inner.encryption.as_ref()
+    }
+
+    /// A pond in memory without threads: calls are answered where they are made, and time passes when its clock is moved. Every
+    /// level of durability is taken for `memory`.
+    pub fn manual(options: &Options, now: Timestamp) -> Result<(Handle, ManualClock), OpenError> {
+        let log = storage::log::memory::MemoryLog::new();
+        let checkpoints = storage::checkpoints::memory::MemoryCheckpoints::new();
+        let recovered: Recovered<Caller> = recover(Box::new(log), Box::new(checkpoints), options)?;
+        let shared = Arc::new(Shared::new(&recovered, options));
+        let machine = Machine::new(recovered, shared.clone(), now);
+        let (_, ended) = mpsc::channel();
+        let inner = Arc::new(Inner {
+            shared,
+            inbox: Inbox::Here(Mutex::new(machine)),
+            ended: Mutex::new(ended),
+            shard_thread: std::thread::current().id(),
+            encryption: None,
+        });
+        Ok((Handle { inner: inner.clone() }, ManualClock { inner }))
     }
 
     /// Has a command logged at `level` or better, applied, and answered.
@@ -240,6 +321,12 @@ impl Handle {
         });
         self.inner.send(0, Message::Read(run))?;
         receiver.await.map_err(|_| self.inner.shared.silence())
+    }
+
+    /// The jobs of a queue in a state, at most 1,000; without bodies that are on disk.
+    pub async fn jobs(&self, queue: QueueName, state: State) -> Result<Vec<JobView>, CallError> {
+        let query = ListQuery { state: Some(state), tag: None, limit: 1_000, cursor: None };
+        self.read(move |shard| shard.list(&queue, &query).map(|page| page.jobs).unwrap_or_default()).await
     }
 
     /// A job with its body, also if that is on disk.

@@ -491,7 +491,7 @@ impl ShardThread {
     }
 }
 
-fn jobs_of(outcome: &Outcome) -> &[DispatchedJob] {
+pub(crate) fn jobs_of(outcome: &Outcome) -> &[DispatchedJob] {
     match outcome {
         Ok(Answer { reply: Reply::Fetched(jobs), .. }) => jobs,
         _ => &[],
