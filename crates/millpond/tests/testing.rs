@@ -124,7 +124,7 @@ async fn the_same_test_runs_the_same_way_each_time() {
                     async move {
                         // Lets the others in between.
                         tokio::task::yield_now().await;
-                        if n % 3 == 0 && job.attempt() == 1 {
+                        if n.is_multiple_of(3) && job.attempt() == 1 {
                             Outcome::retry("again")
                         } else {
                             Outcome::done(n).push(next.unwrap())

@@ -143,7 +143,7 @@ enum Inbox {
     /// The shard's thread.
     Thread(mpsc::Sender<Message>),
     /// Whoever sends them.
-    Here(Mutex<Machine>),
+    Here(Box<Mutex<Machine>>),
 }
 
 impl Inbox {
@@ -269,7 +269,7 @@ impl Handle {
         let (_, ended) = mpsc::channel();
         let inner = Arc::new(Inner {
             shared,
-            inbox: Inbox::Here(Mutex::new(machine)),
+            inbox: Inbox::Here(Box::new(Mutex::new(machine))),
             ended: Mutex::new(ended),
             shard_thread: std::thread::current().id(),
             encryption: None,
