@@ -172,14 +172,14 @@ impl Feed {
             if let Some(job) = &event.job {
                 out.field("id", &job.id);
                 out.field("kind", event.kind.name());
-                out.field("from", &job.from);
-                out.field("to", &job.to);
+                out.field("from", job.from);
+                out.field("to", job.to);
                 out.field("cause", job.cause.map(model::Cause::name));
                 out.field("attempt", job.attempt);
             } else {
                 out.field("kind", event.kind.name());
             }
-            out.field("at", &event.at);
+            out.field("at", event.at);
             out.field("position", event.id.position);
             out.field("event_id", event.id.to_string().as_str());
         });
