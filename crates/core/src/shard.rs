@@ -174,7 +174,7 @@ impl Shard {
             Command::Pause { queue } => self.pause(queue, context),
             Command::Resume { queue } => self.resume(queue, context),
             Command::Configure { queue, patch } => self.configure(queue, patch, context),
-            Command::Bulk { queue, action, filter } => self.start_bulk(queue, *action, filter),
+            Command::Bulk(asked) => self.start_bulk(asked, context),
             Command::Tick => self.tick(work, context),
             Command::PutSchedule { id, spec } => self.put_schedule(id, spec, context),
             Command::PauseSchedule { id } => self.pause_schedule(id),
@@ -184,6 +184,8 @@ impl Shard {
             Command::Step { lease, name, result } => self.store_step(lease, name, result, context),
             Command::Signal { job, name, body } => self.signal(job, name, body, context),
             Command::Restart { jobs } => self.restart(jobs, context),
+            Command::ControlBulk { operation, control } => self.control_bulk(*operation, *control, context),
+            Command::Choose(chosen) => self.choose(chosen, context),
         }
     }
 
@@ -236,18 +238,15 @@ impl Shard {
 
     /// When a [`Command::Tick`] is next needed; `None` if nothing is ever due.
     pub fn next_due(&self) -> Option<Timestamp> {
-        if self.bulks.values().any(|bulk| !bulk.finished) {
-            return Some(self.counters.time);
-        }
         let retention = self.retention.first().map(|(due, ..)| *due);
         [self.next_move(), retention].into_iter().flatten().min()
     }
 
-    /// When a job next changes by itself, or a schedule fires. [`Shard::next_due`] also counts when something is forgotten.
+    /// When a job next changes by itself, a schedule fires, or a bulk operation goes on. [`Shard::next_due`] also counts when something is forgotten.
     pub fn next_move(&self) -> Option<Timestamp> {
         let timer = self.timers.first().map(|(due, _)| *due);
         let slot = self.schedules.first().map(|(due, _)| *due);
-        [timer, slot].into_iter().flatten().min()
+        [timer, slot, self.bulk_due()].into_iter().flatten().min()
     }
 
     /// Whether a fetch from these queues would hand out a job now.
