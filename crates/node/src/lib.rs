@@ -28,7 +28,7 @@ pub use feed::{EVENTS_BYTES_MAX, EVENTS_MAX, Events, Gone};
 pub use keeper::Keeper;
 pub use options::Options;
 pub use recover::{Recovered, recover};
-pub use rewrite::rewrite;
+pub use rewrite::{Checked, check, rewrite};
 pub use shell::{Handle, ManualClock, Revoked};
 pub use waiters::Waiter;
 pub use writer::Writer;
