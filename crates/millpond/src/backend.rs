@@ -7,7 +7,7 @@ use crate::{
 use kit::Durability;
 use model::{
     Actor, Command, DispatchedJob, Envelope, Event, HistoryEntry, JobRef, JobView, LogLine, QueueName,
-    QueueView, Reply, State,
+    QueueView, Reply, State, Step,
 };
 use std::time::Duration;
 use tokio::time::timeout;
@@ -92,6 +92,12 @@ impl Backend {
     pub(crate) async fn log_lines(&self, job: JobRef) -> Result<Option<Vec<LogLine>>, Error> {
         match self {
             Self::Node(handle) => Ok(handle.read(move |shard| shard.log_lines(&job)).await?),
+        }
+    }
+
+    pub(crate) async fn steps(&self, job: JobRef) -> Result<Option<Vec<Step>>, Error> {
+        match self {
+            Self::Node(handle) => Ok(handle.read(move |shard| shard.job_steps(&job)).await?),
         }
     }
 

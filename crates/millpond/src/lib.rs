@@ -31,7 +31,9 @@ mod outcome;
 mod pond;
 mod push;
 mod queue;
+mod signal;
 mod source;
+mod step;
 mod testing;
 mod worker;
 
@@ -41,12 +43,15 @@ pub use job::Job;
 pub use kit::{Backoff, Durability, Timestamp};
 pub use model::{
     BulkView, Event, EventFilter, EventId, EventKind, Filter, HistoryEntry, JobEvent, JobId, JobView,
-    LogLine, NewJob, OnConflict, Priority, QueueChange, QueuePatch, QueueView, Reject, State,
+    LogLine, NewJob, OnConflict, Priority, QueueChange, QueuePatch, QueueView, Reject, State, Step,
+    StepValue,
 };
 pub use outcome::{IntoOutcome, Outcome};
 pub use pond::{Explanation, Pond};
 pub use push::{Push, Receipt};
 pub use queue::Queue;
+pub use signal::{Signal, Signalled};
+pub use step::{Child, StepError};
 pub use testing::{Ran, TestPond};
 pub use worker::{Worker, WorkerBuilder};
 pub use workers::{Cancelled, Drained, Reason, Totals};
