@@ -8,6 +8,7 @@ mod bulk;
 mod config;
 mod dead;
 mod demo;
+mod events;
 mod failure;
 mod fetch;
 mod import;
@@ -83,6 +84,7 @@ enum Command {
     Pause(queues::Pause),
     Resume(queues::Resume),
     Purge(queues::Purge),
+    Events(events::Events),
     Bulk(bulk::Bulk),
     Operations(operations::Operations),
     Stats(stats::StatsCommand),
@@ -145,6 +147,7 @@ fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
             Command::Pause(command) => command.run(context).await,
             Command::Resume(command) => command.run(context).await,
             Command::Purge(command) => command.run(context).await,
+            Command::Events(command) => command.run(context).await,
             Command::Bulk(command) => command.run(context).await,
             Command::Operations(command) => command.run(context).await,
             Command::Stats(command) => command.run(context).await,
