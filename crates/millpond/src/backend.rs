@@ -6,7 +6,7 @@ use crate::{
 };
 use kit::Durability;
 use model::{
-    Actor, BulkView, Command, DispatchedJob, Effect, Envelope, Event, HistoryEntry, JobRef, JobView, LogLine,
+    Actor, BulkView, Command, DispatchedJob, Envelope, Event, HistoryEntry, JobRef, JobView, LogLine,
     QueueName, QueueView, Reply, State, Step,
 };
 use std::time::Duration;
