@@ -29,6 +29,7 @@ mod bulk;
 mod changes;
 mod check;
 mod commands;
+mod dead;
 mod firing;
 mod history;
 mod idempotency;
@@ -51,6 +52,7 @@ mod unique;
 mod views;
 
 pub use changes::Changes;
+pub use dead::{DeadLetters, ErrorClass};
 pub use record::body_key;
 pub use restore::{Restore, RestoreError};
 pub use shard::{Effects, Shard};

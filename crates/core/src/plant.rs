@@ -37,6 +37,8 @@ pub enum Bug {
     DebounceForEver,
     /// Who stands by for a unique key is not called when its holder ends.
     ForgetWhoStandsBy,
+    /// A class of errors counts its first death only.
+    CountErrorClassOnce,
 }
 
 thread_local! {

@@ -1,6 +1,7 @@
 use crate::{
     bulk::Bulk,
     changes::Dirty,
+    dead::Classes,
     idempotency::Idempotency,
     job::{Job, Slab},
     queue::Queue,
@@ -29,6 +30,7 @@ pub struct Shard {
     /// Who holds a unique key.
     pub(crate) unique: SplitMap<(u32, CompactString), Hold>,
     pub(crate) throttles: Throttles,
+    pub(crate) classes: Classes,
     pub(crate) queues: Vec<Queue>,
     pub(crate) queue_index: BTreeMap<QueueName, u32>,
     /// When something happens to a job by itself, with its sequence number.
@@ -106,6 +108,7 @@ impl Shard {
             by_given_id: SplitMap::new(),
             unique: SplitMap::new(),
             throttles: Throttles::new(),
+            classes: Classes::default(),
             queues: Vec::new(),
             queue_index: BTreeMap::new(),
             timers: BTreeSet::new(),
@@ -175,6 +178,9 @@ impl Shard {
             Command::Resume { queue } => self.resume(queue, context),
             Command::Configure { queue, patch } => self.configure(queue, patch),
             Command::Bulk { queue, action, filter } => self.start_bulk(queue, *action, filter),
+            Command::PatchBody { job, expected_crc, body } => {
+                self.patch_body(job, *expected_crc, body, context)
+            }
             Command::Tick => self.tick(work, context),
             Command::PutSchedule { id, spec } => self.put_schedule(id, spec, context),
             Command::PauseSchedule { id } => self.pause_schedule(id),

@@ -189,11 +189,13 @@ pub enum Cause {
     Signal = 15,
     /// The child that it waited for ended.
     ChildEnded = 16,
+    /// Somebody changed its body.
+    Patch = 17,
 }
 
 impl Cause {
     /// Every cause, by number.
-    pub const ALL: [Cause; 17] = [
+    pub const ALL: [Cause; 18] = [
         Cause::Push,
         Cause::Fetch,
         Cause::Complete,
@@ -211,6 +213,7 @@ impl Cause {
         Cause::Suspend,
         Cause::Signal,
         Cause::ChildEnded,
+        Cause::Patch,
     ];
 
     /// The name used on every surface.
@@ -233,6 +236,7 @@ impl Cause {
             Cause::Suspend => "suspend",
             Cause::Signal => "signal",
             Cause::ChildEnded => "child_ended",
+            Cause::Patch => "patch",
         }
     }
 }
@@ -354,6 +358,8 @@ pub struct JobView {
     pub lease_token: u64,
     /// Bytes of the body.
     pub body_bytes: u32,
+    /// The CRC32C of the body, for [`crate::Command::PatchBody`].
+    pub body_crc: u32,
     /// The body if it is in memory.
     pub body: Option<Bytes>,
     /// MIME type of the body; empty means JSON.

@@ -147,6 +147,12 @@ pub enum Reject {
         /// Which job.
         id: CompactString,
     },
+    /// The body is not the one that the change was made for.
+    #[error("the body of job {id} was changed meanwhile; read it again and repeat the change")]
+    BodyChanged {
+        /// Which job.
+        id: CompactString,
+    },
 }
 
 impl Reject {
@@ -171,6 +177,7 @@ impl Reject {
             Reject::StepsFull { .. } => "steps_full",
             Reject::SignalsFull { .. } => "signals_full",
             Reject::ChildExists { .. } => "child_exists",
+            Reject::BodyChanged { .. } => "body_changed",
         }
     }
 

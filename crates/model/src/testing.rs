@@ -11,11 +11,11 @@ use compact_str::CompactString;
 use kit::{Backoff, Timestamp, random::Random};
 
 /// How many variants [`Command`] has, so that [`command`] with `0..COMMANDS` meets each.
-pub const COMMANDS: u64 = 23;
+pub const COMMANDS: u64 = 24;
 /// How many variants [`Reply`] has.
 pub const REPLIES: u64 = 11;
 /// How many variants [`Reject`] has.
-pub const REJECTS: u64 = 18;
+pub const REJECTS: u64 = 19;
 
 fn pick<T: Copy>(random: &mut Random, among: &[T]) -> T {
     among[random.below(among.len() as u64) as usize]
@@ -298,7 +298,8 @@ pub fn command(random: &mut Random, variant: u64) -> Command {
         19 => Command::RemoveSchedule { id: schedule_id(random) },
         20 => Command::Step { lease: lease_ref(random), name: text(random), result: bytes(random) },
         21 => Command::Signal { job: job_ref(random), name: text(random), body: bytes(random) },
-        _ => Command::Restart { jobs: several(random, job_ref) },
+        22 => Command::Restart { jobs: several(random, job_ref) },
+        _ => Command::PatchBody { job: job_ref(random), expected_crc: small(random), body: bytes(random) },
     }
 }
 
@@ -359,7 +360,8 @@ pub fn reject(random: &mut Random, variant: u64) -> Reject {
         14 => Reject::UnknownSchedule { id: schedule_id(random) },
         15 => Reject::StepsFull { id, limit: number(random), unit: "steps" },
         16 => Reject::SignalsFull { id, limit: number(random), unit: "signals" },
-        _ => Reject::ChildExists { id },
+        17 => Reject::ChildExists { id },
+        _ => Reject::BodyChanged { id },
     }
 }
 

@@ -175,6 +175,7 @@ fn is_new_work(command: &Command) -> bool {
         | Command::RunSchedule { .. }
         | Command::Signal { .. }
         | Command::Restart { .. }
+        | Command::PatchBody { .. }
         | Command::Bulk { action: BulkAction::Redrive, .. } => true,
         Command::Fetch { .. }
         | Command::Renew { .. }

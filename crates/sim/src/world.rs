@@ -5,7 +5,7 @@ use crate::{
     history::{Call, Check, Entry, Told, Violation, actor_of, broken, call_of},
     invariants::{
         acked::{self, Crash},
-        drain, fail_stop, phantom, replay, unique,
+        dead, drain, fail_stop, phantom, replay, unique,
     },
     pond::{Machine, Pond},
     shadow::Shadow,
@@ -494,6 +494,7 @@ impl World {
                 )?;
             }
         }
+        dead::counted(&self.genesis.shard)?;
         self.genesis.record = kept.payloads.len() as u64;
         Ok(())
     }

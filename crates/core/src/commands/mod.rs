@@ -6,6 +6,7 @@ mod configure;
 mod fail;
 mod fetch;
 mod log;
+mod patch_body;
 mod pause;
 mod pause_schedule;
 mod progress;

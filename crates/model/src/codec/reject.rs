@@ -76,6 +76,7 @@ pub const REJECT_WORDS: &[&str] = &[
     "only a final job can be restarted",
     "throttled unique keys",
     "it stands by until the job that holds its unique key ends",
+    "the body of a job can be changed while no worker has it",
 ];
 
 fn put_word(out: &mut Vec<u8>, word: &str) {
@@ -180,6 +181,10 @@ pub fn put_reject(out: &mut Vec<u8>, reject: &Reject) {
             out.push(26);
             put_str(out, id);
         }
+        Reject::BodyChanged { id } => {
+            out.push(28);
+            put_str(out, id);
+        }
     }
 }
 
@@ -226,6 +231,7 @@ pub fn read_reject(reader: &mut Reader<'_>) -> Result<Reject, Malformed> {
                 unit: read_word(r)?,
             },
             26 => Reject::ChildExists { id: read_compact(r, "job id")? },
+            28 => Reject::BodyChanged { id: read_compact(r, "job id")? },
             _ => return Ok(None),
         }))
     })

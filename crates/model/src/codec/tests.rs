@@ -187,6 +187,7 @@ fn name(command: &Command) -> &'static str {
         Command::Step { .. } => "step",
         Command::Signal { .. } => "signal",
         Command::Restart { .. } => "restart",
+        Command::PatchBody { .. } => "patch_body",
     }
 }
 

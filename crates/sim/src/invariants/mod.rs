@@ -11,10 +11,12 @@
 //! | I9 | `drain` | once healed, everything reaches its end |
 //! | I10 | `damage` | a flipped bit is found or harmless, never served |
 //! | I11 | `early` | nothing starts before its time |
+//! | I13 | `dead` | every death is counted in one class of errors |
 //! | I12 | `unique` | a unique key has one job that runs and one that stands by, a throttled one has none for its span |
 
 pub(crate) mod acked;
 pub(crate) mod damage;
+pub(crate) mod dead;
 pub(crate) mod drain;
 pub(crate) mod early;
 pub(crate) mod fail_stop;
