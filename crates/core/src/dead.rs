@@ -218,7 +218,8 @@ fn fingerprint(kind: &str, message: &str, stack: &str) -> u64 {
 
 /// A text without what differs from one time to the next.
 fn general(text: &str) -> CompactString {
-    let text = &text[..text.floor_char_boundary(limits::ERROR_CLASS_BYTES_MAX)];
+    let cut = (0..=text.len().min(limits::ERROR_CLASS_BYTES_MAX)).rev().find(|at| text.is_char_boundary(*at));
+    let text = &text[..cut.unwrap_or(0)];
     let mut out = CompactString::default();
     let mut rest = text.trim();
     while let Some(first) = rest.chars().next() {

@@ -140,7 +140,8 @@ fn replacement(mut posted: Posted, reject: &Reject) -> Option<Posted> {
         | Reject::UnknownSchedule { .. }
         | Reject::StepsFull { .. }
         | Reject::SignalsFull { .. }
-        | Reject::ChildExists { .. } => Outcome::Fail { error: why },
+        | Reject::ChildExists { .. }
+        | Reject::BodyChanged { .. } => Outcome::Fail { error: why },
     };
     posted.settlement.push = Vec::new();
     posted.replaced = true;
