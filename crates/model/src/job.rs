@@ -189,13 +189,17 @@ pub enum Cause {
     Signal = 15,
     /// The child that it waited for ended.
     ChildEnded = 16,
+    /// An operation gave it another priority.
+    Reprioritise = 17,
+    /// An operation moved it to this queue.
+    Move = 18,
     /// Somebody changed its body.
-    Patch = 17,
+    Patch = 19,
 }
 
 impl Cause {
     /// Every cause, by number.
-    pub const ALL: [Cause; 18] = [
+    pub const ALL: [Cause; 20] = [
         Cause::Push,
         Cause::Fetch,
         Cause::Complete,
@@ -213,6 +217,8 @@ impl Cause {
         Cause::Suspend,
         Cause::Signal,
         Cause::ChildEnded,
+        Cause::Reprioritise,
+        Cause::Move,
         Cause::Patch,
     ];
 
@@ -236,6 +242,8 @@ impl Cause {
             Cause::Suspend => "suspend",
             Cause::Signal => "signal",
             Cause::ChildEnded => "child_ended",
+            Cause::Reprioritise => "reprioritise",
+            Cause::Move => "move",
             Cause::Patch => "patch",
         }
     }

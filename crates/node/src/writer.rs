@@ -175,8 +175,14 @@ fn is_new_work(command: &Command) -> bool {
         | Command::RunSchedule { .. }
         | Command::Signal { .. }
         | Command::Restart { .. }
-        | Command::PatchBody { .. }
-        | Command::Bulk { action: BulkAction::Redrive, .. } => true,
+        | Command::PatchBody { .. } => true,
+        Command::Bulk(asked) => match asked.action {
+            BulkAction::Redrive
+            | BulkAction::Retag { .. }
+            | BulkAction::Reprioritise { .. }
+            | BulkAction::Move { .. } => true,
+            BulkAction::Purge | BulkAction::Remove | BulkAction::Cancel | BulkAction::Promote => false,
+        },
         Command::Fetch { .. }
         | Command::Renew { .. }
         | Command::Settle { .. }
@@ -190,7 +196,8 @@ fn is_new_work(command: &Command) -> bool {
         | Command::PauseSchedule { .. }
         | Command::ResumeSchedule { .. }
         | Command::RemoveSchedule { .. }
-        | Command::Bulk { action: BulkAction::Purge | BulkAction::Remove | BulkAction::Cancel, .. }
+        | Command::ControlBulk { .. }
+        | Command::Choose(_)
         | Command::Tick => false,
     }
 }

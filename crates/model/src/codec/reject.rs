@@ -76,6 +76,14 @@ pub const REJECT_WORDS: &[&str] = &[
     "only a final job can be restarted",
     "throttled unique keys",
     "it stands by until the job that holds its unique key ends",
+    "finished",
+    "cancelled",
+    "rate",
+    "to",
+    "add",
+    "remove",
+    "body.path",
+    "body.value",
     "the body of a job can be changed while no worker has it",
 ];
 
@@ -185,6 +193,19 @@ pub fn put_reject(out: &mut Vec<u8>, reject: &Reject) {
             out.push(28);
             put_str(out, id);
         }
+        Reject::UnknownOperation { operation } => {
+            out.push(31);
+            put_u64(out, *operation);
+        }
+        Reject::OperationEnded { operation, status } => {
+            out.push(32);
+            put_u64(out, *operation);
+            put_word(out, status);
+        }
+        Reject::StaleChoice { operation } => {
+            out.push(33);
+            put_u64(out, *operation);
+        }
     }
 }
 
@@ -232,6 +253,9 @@ pub fn read_reject(reader: &mut Reader<'_>) -> Result<Reject, Malformed> {
             },
             26 => Reject::ChildExists { id: read_compact(r, "job id")? },
             28 => Reject::BodyChanged { id: read_compact(r, "job id")? },
+            31 => Reject::UnknownOperation { operation: r.u64("operation")? },
+            32 => Reject::OperationEnded { operation: r.u64("operation")?, status: read_word(r)? },
+            33 => Reject::StaleChoice { operation: r.u64("operation")? },
             _ => return Ok(None),
         }))
     })

@@ -142,6 +142,9 @@ fn replacement(mut posted: Posted, reject: &Reject) -> Option<Posted> {
         | Reject::SignalsFull { .. }
         | Reject::ChildExists { .. }
         | Reject::BodyChanged { .. } => Outcome::Fail { error: why },
+        Reject::UnknownOperation { .. } | Reject::OperationEnded { .. } | Reject::StaleChoice { .. } => {
+            Outcome::Fail { error: why }
+        }
     };
     posted.settlement.push = Vec::new();
     posted.replaced = true;
