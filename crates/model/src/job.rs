@@ -193,13 +193,15 @@ pub enum Cause {
     Reprioritise = 17,
     /// An operation moved it to this queue.
     Move = 18,
+    /// What its handler needs told it to come later.
+    RateLimited = 19,
     /// Somebody changed its body.
-    Patch = 19,
+    Patch = 20,
 }
 
 impl Cause {
     /// Every cause, by number.
-    pub const ALL: [Cause; 20] = [
+    pub const ALL: [Cause; 21] = [
         Cause::Push,
         Cause::Fetch,
         Cause::Complete,
@@ -219,6 +221,7 @@ impl Cause {
         Cause::ChildEnded,
         Cause::Reprioritise,
         Cause::Move,
+        Cause::RateLimited,
         Cause::Patch,
     ];
 
@@ -239,6 +242,7 @@ impl Cause {
             Cause::Expire => "expire",
             Cause::Replace => "replace",
             Cause::DropOldest => "drop_oldest",
+            Cause::RateLimited => "rate_limited",
             Cause::Suspend => "suspend",
             Cause::Signal => "signal",
             Cause::ChildEnded => "child_ended",
