@@ -18,6 +18,7 @@ mod print;
 mod push;
 mod queues;
 mod serve;
+mod signal;
 mod source;
 mod stats;
 mod top;
@@ -75,6 +76,7 @@ enum Command {
     Queues(queues::Queues),
     Jobs(jobs::Jobs),
     Job(job::JobCommand),
+    Signal(signal::Signal),
     Dead(dead::Dead),
     Pause(queues::Pause),
     Resume(queues::Resume),
@@ -134,6 +136,7 @@ fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
             Command::Queues(command) => command.run(context).await,
             Command::Jobs(command) => command.run(context).await,
             Command::Job(command) => command.run(context).await,
+            Command::Signal(command) => command.run(context).await,
             Command::Dead(command) => command.run(context).await,
             Command::Pause(command) => command.run(context).await,
             Command::Resume(command) => command.run(context).await,
