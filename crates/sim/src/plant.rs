@@ -27,7 +27,7 @@ pub enum Planted {
 
 impl Planted {
     /// Every planted bug.
-    pub const ALL: [Planted; 22] = [
+    pub const ALL: [Planted; 23] = [
         Planted::AckBeforeFsync,
         Planted::ApplyBeforeCommit,
         Planted::SkipDirectoryFsync,
@@ -50,6 +50,7 @@ impl Planted {
         Planted::Core(Bug::DebounceForEver),
         Planted::Core(Bug::ForgetWhoStandsBy),
         Planted::Core(Bug::BulkTakesLateJobs),
+        Planted::Core(Bug::CountErrorClassOnce),
     ];
 
     /// The part of it that lives in the core.
