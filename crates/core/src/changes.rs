@@ -14,6 +14,8 @@ pub(crate) struct Dirty {
     queues: Vec<u32>,
     pub(crate) idempotency: Vec<CompactString>,
     pub(crate) bulks: BTreeSet<u64>,
+    /// Joins, and their members by place.
+    joins: BTreeSet<(u64, Option<u32>)>,
     bytes: u64,
     generation: u64,
     position: u64,
@@ -38,6 +40,12 @@ impl Dirty {
             job.stored.dirty = true;
             self.jobs.push(job.sequence);
             self.bytes += RECORD_BYTES + if job.stored.body { 0 } else { u64::from(job.body_len) };
+        }
+    }
+
+    pub(crate) fn touch_join(&mut self, id: u64, place: Option<u32>) {
+        if self.joins.insert((id, place)) {
+            self.bytes += RECORD_BYTES;
         }
     }
 
@@ -82,7 +90,8 @@ impl Shard {
             + dirty.forgotten.len()
             + dirty.queues.len()
             + dirty.idempotency.len()
-            + dirty.bulks.len();
+            + dirty.bulks.len()
+            + dirty.joins.len();
         records + usize::from(dirty.position != self.counters.position)
     }
 
@@ -129,6 +138,16 @@ impl Shard {
         for id in std::mem::take(&mut dirty.bulks) {
             records.push((record::bulk_key(id), self.bulks.get(&id).map(record::bulk)));
         }
+        for (id, place) in std::mem::take(&mut dirty.joins) {
+            let join = self.joins.all.get(&id);
+            records.push(match place {
+                None => (record::join_key(id), join.map(record::join)),
+                Some(place) => {
+                    let member = join.and_then(|join| join.members.get(place as usize));
+                    (record::member_key(id, place), member.map(record::member))
+                }
+            });
+        }
         records.push((record::META_KEY.to_vec(), Some(record::meta(self.id, &self.counters))));
         dirty.generation += 1;
         dirty.bytes = 0;
@@ -174,6 +193,12 @@ impl Shard {
         }
         for (id, bulk) in &self.bulks {
             visit(&record::bulk_key(*id), &record::bulk(bulk));
+        }
+        for (id, join) in &self.joins.all {
+            visit(&record::join_key(*id), &record::join(join));
+            for (place, member) in (0..).zip(&join.members) {
+                visit(&record::member_key(*id, place), &record::member(member));
+            }
         }
         visit(record::META_KEY, &record::meta(self.id, &self.counters));
     }

@@ -91,6 +91,7 @@ impl Shard {
                 }
             }
         }
+        self.check_joins().map_err(|(join, what)| format!("join {join}: {what}"))?;
         let sums = [
             ("timers", self.timers.len(), timers),
             ("retention timers", self.retention.len(), retention),

@@ -1,3 +1,4 @@
+use crate::join::Ties;
 use bytes::Bytes;
 use compact_str::CompactString;
 use kit::{Backoff, Timestamp};
@@ -60,6 +61,8 @@ pub(crate) struct Asked {
     pub(crate) unique_until: Timestamp,
     pub(crate) tags: Vec<CompactString>,
     pub(crate) meta: Vec<(CompactString, CompactString)>,
+    /// The joins that it belongs to.
+    pub(crate) ties: Option<Box<Ties>>,
 }
 
 /// What happened to a job.

@@ -32,6 +32,7 @@ mod commands;
 mod history;
 mod idempotency;
 mod job;
+mod join;
 mod lane;
 #[cfg(feature = "plant")]
 pub mod plant;
@@ -44,6 +45,7 @@ mod transition;
 mod views;
 
 pub use changes::Changes;
+pub use join::JoinQuery;
 pub use record::body_key;
 pub use restore::{Restore, RestoreError};
 pub use shard::{Effects, Shard};

@@ -19,6 +19,12 @@ pub enum Bug {
     FireEarly,
     /// A repeated call is done again.
     ForgetIdempotency,
+    /// A join ends with its first member, whatever its policy.
+    JoinTooEarly,
+    /// A join that has ended leaves its losers alone.
+    KeepLosers,
+    /// Now and then a continuation is not told that its join has ended.
+    ForgetContinuation,
 }
 
 thread_local! {

@@ -5,6 +5,7 @@
 //! i | idempotency key                  a remembered call and its reply
 //! j | sequence (8 bytes, big endian)   a job without its body
 //! m                                    the counters
+//! n | number (8 bytes, big endian)     a join; with a place (4 bytes, big endian) behind it, a member
 //! o | number (8 bytes, big endian)     a bulk operation
 //! q | index (4 bytes, big endian)      a queue
 //! ```
@@ -17,6 +18,7 @@ use crate::{
     history::History,
     idempotency::Call,
     job::{Asked, Job, Log, Run, Stored},
+    join::{Join, Member, Node, Place, Ties},
     queue::{Queue, Totals},
     shard::Counters,
 };
@@ -24,9 +26,9 @@ use bytes::Bytes;
 use compact_str::CompactString;
 use kit::{
     Timestamp,
-    codec::{Malformed, Reader, end_fields, put_bool, put_bytes, put_option, put_str, put_u64},
+    codec::{Malformed, Reader, end_fields, put_bool, put_bytes, put_field, put_option, put_str, put_u64},
 };
-use model::{LogLine, QueueCounts, codec::*};
+use model::{LogLine, NewJoin, QueueCounts, codec::*};
 
 /// Version 2 ends jobs, their two boxes, queues and counters with a list of tagged fields. Version 1 had none.
 const VERSION: u8 = 2;
@@ -51,6 +53,16 @@ pub(crate) fn call_key(name: &str) -> Vec<u8> {
 
 pub(crate) fn bulk_key(id: u64) -> Vec<u8> {
     key(b'o', &id.to_be_bytes())
+}
+
+pub(crate) fn join_key(id: u64) -> Vec<u8> {
+    key(b'n', &id.to_be_bytes())
+}
+
+pub(crate) fn member_key(id: u64, place: u32) -> Vec<u8> {
+    let mut key = join_key(id);
+    key.extend_from_slice(&place.to_be_bytes());
+    key
 }
 
 fn key(kind: u8, rest: &[u8]) -> Vec<u8> {
@@ -159,7 +171,8 @@ fn read_u32_le(reader: &mut Reader<'_>) -> Result<u32, Malformed> {
 }
 
 fn put_asked(out: &mut Vec<u8>, asked: &Asked) {
-    let Asked { pusher, id, content_type, backoff, expires_at, unique_key, unique_until, tags, meta } = asked;
+    let Asked { pusher, id, content_type, backoff, expires_at, unique_key, unique_until, tags, meta, ties } =
+        asked;
     put_actor(out, pusher);
     put_option(out, id.as_ref(), put_job_id);
     put_text(out, content_type);
@@ -174,11 +187,29 @@ fn put_asked(out: &mut Vec<u8>, asked: &Asked) {
         put_text(out, key);
         put_text(out, value);
     }
+    if let Some(Ties { member_of, waits_for }) = ties.as_deref() {
+        put_field(out, 15, |out| {
+            put_places(out, member_of);
+            put_u64(out, *waits_for);
+        });
+    }
     end_fields(out);
 }
 
+fn put_places(out: &mut Vec<u8>, places: &[Place]) {
+    put_u64(out, places.len() as u64);
+    for (join, place) in places {
+        put_u64(out, *join);
+        put_u64(out, u64::from(*place));
+    }
+}
+
+fn read_places(reader: &mut Reader<'_>) -> Result<Vec<Place>, Malformed> {
+    reader.list("joins", |reader| Ok((reader.u64("join")?, reader.u32("place")?)))
+}
+
 fn read_asked(reader: &mut Reader<'_>, version: u8) -> Result<Asked, Malformed> {
-    let asked = Asked {
+    let mut asked = Asked {
         pusher: read_actor(reader)?,
         id: reader.option("id", read_job_id)?,
         content_type: read_text(reader)?,
@@ -188,8 +219,18 @@ fn read_asked(reader: &mut Reader<'_>, version: u8) -> Result<Asked, Malformed> 
         unique_until: read_timestamp(reader)?,
         tags: reader.list("tags", read_text)?,
         meta: reader.list("meta", |reader| Ok((read_text(reader)?, read_text(reader)?)))?,
+        ties: None,
     };
-    fields(reader, version, "option of a job", |_, _| Ok(false))?;
+    fields(reader, version, "option of a job", |tag, field| {
+        match tag {
+            15 => {
+                let ties = Ties { member_of: read_places(field)?, waits_for: field.u64("join")? };
+                asked.ties = Some(Box::new(ties));
+            }
+            _ => return Ok(false),
+        }
+        Ok(true)
+    })?;
     Ok(asked)
 }
 
@@ -358,6 +399,119 @@ pub(crate) fn read_bulk(bytes: &[u8]) -> Result<Bulk, Malformed> {
     fields(reader, version, "field of a bulk operation", |_, _| Ok(false))?;
     reader.finish("bulk operation")?;
     Ok(bulk)
+}
+
+/// A join without its members, and without what follows from them.
+pub(crate) fn join(join: &Join) -> Vec<u8> {
+    let Join {
+        id,
+        created_at,
+        name,
+        policy,
+        on_failure,
+        rest,
+        ignore,
+        sealed,
+        state,
+        ended_at,
+        then,
+        not_before,
+        member_of,
+        due,
+        told,
+        swept,
+        orphan,
+        dropped,
+        members,
+        counts: _,
+        result_bytes: _,
+    } = join;
+    let mut out = vec![VERSION];
+    put_u64(&mut out, *id);
+    put_timestamp(&mut out, *created_at);
+    put_text(&mut out, name);
+    put_policy(&mut out, *policy);
+    put_on_failure(&mut out, *on_failure);
+    put_rest(&mut out, *rest);
+    put_ignore(&mut out, *ignore);
+    put_bool(&mut out, *sealed);
+    put_join_state(&mut out, *state);
+    put_timestamp(&mut out, *ended_at);
+    put_u64(&mut out, *then);
+    put_timestamp(&mut out, *not_before);
+    put_places(&mut out, member_of);
+    put_timestamp(&mut out, *due);
+    put_bool(&mut out, *told);
+    put_u64(&mut out, u64::from(*swept));
+    put_bool(&mut out, *orphan);
+    put_bool(&mut out, *dropped);
+    put_u64(&mut out, members.len() as u64);
+    end_fields(&mut out);
+    out
+}
+
+/// A join without its members, and how many it has.
+pub(crate) fn read_join(bytes: &[u8]) -> Result<(Join, usize), Malformed> {
+    let reader = &mut Reader::new(bytes);
+    let version = version(reader)?;
+    let mut join = Join::new(reader.u64("id")?, &NewJoin::default(), read_timestamp(reader)?);
+    join.name = read_text(reader)?;
+    join.policy = read_policy(reader)?;
+    join.on_failure = read_on_failure(reader)?;
+    join.rest = read_rest(reader)?;
+    join.ignore = read_ignore(reader)?;
+    join.sealed = reader.bool("sealed")?;
+    join.state = read_join_state(reader)?;
+    join.ended_at = read_timestamp(reader)?;
+    join.then = reader.u64("continuation")?;
+    join.not_before = read_timestamp(reader)?;
+    join.member_of = read_places(reader)?;
+    join.due = read_timestamp(reader)?;
+    join.told = reader.bool("told")?;
+    join.swept = reader.u32("swept")?;
+    join.orphan = reader.bool("orphan")?;
+    join.dropped = reader.bool("dropped")?;
+    let members = reader.u32("members")? as usize;
+    fields(reader, version, "field of a join", |_, _| Ok(false))?;
+    reader.finish("join")?;
+    Ok((join, members))
+}
+
+pub(crate) fn member(member: &Member) -> Vec<u8> {
+    let Member { name, node, state, result, result_bytes, error } = member;
+    let mut out = vec![VERSION];
+    put_text(&mut out, name);
+    let (is_join, number) = match node {
+        Node::Job(number) => (false, number),
+        Node::Join(number) => (true, number),
+    };
+    put_bool(&mut out, is_join);
+    put_u64(&mut out, *number);
+    put_member_state(&mut out, *state);
+    put_option(&mut out, result.as_ref(), put_opaque);
+    put_u64(&mut out, u64::from(*result_bytes));
+    put_option(&mut out, error.as_deref(), put_error_info);
+    end_fields(&mut out);
+    out
+}
+
+pub(crate) fn read_member(bytes: &[u8]) -> Result<Member, Malformed> {
+    let reader = &mut Reader::new(bytes);
+    let version = version(reader)?;
+    let name = read_text(reader)?;
+    let is_join = reader.bool("kind of member")?;
+    let number = reader.u64("member")?;
+    let member = Member {
+        name,
+        node: if is_join { Node::Join(number) } else { Node::Job(number) },
+        state: read_member_state(reader)?,
+        result: reader.option("result", read_opaque)?,
+        result_bytes: reader.u32("size of a result")?,
+        error: reader.option("error", read_error_info)?.map(Box::new),
+    };
+    fields(reader, version, "field of a member", |_, _| Ok(false))?;
+    reader.finish("member")?;
+    Ok(member)
 }
 
 pub(crate) fn meta(shard: u16, counters: &Counters) -> Vec<u8> {

@@ -23,6 +23,7 @@ pub struct Restore {
     id: u16,
     jobs: Vec<Job>,
     queues: Vec<(u32, crate::queue::Queue)>,
+    joins: crate::join::Restored,
     has_meta: bool,
 }
 
@@ -32,7 +33,14 @@ impl Restore {
 
     /// Begins a restore of that shard.
     pub fn new(shard: u16) -> Self {
-        Self { shard: Shard::new(shard), id: shard, jobs: Vec::new(), queues: Vec::new(), has_meta: false }
+        Self {
+            shard: Shard::new(shard),
+            id: shard,
+            jobs: Vec::new(),
+            queues: Vec::new(),
+            joins: Default::default(),
+            has_meta: false,
+        }
     }
 
     /// Takes one record.
@@ -61,6 +69,7 @@ impl Restore {
                 self.shard.counters = counters;
                 self.has_meta = true;
             }
+            b'n' => self.joins.read(rest, value).map_err(|malformed| malformed.unwrap_or(unknown("key")))?,
             b'o' => {
                 let bulk = record::read_bulk(value)?;
                 self.shard.bulks.insert(bulk.id, bulk);
@@ -98,6 +107,7 @@ impl Restore {
         for job in self.jobs {
             place(&mut self.shard, job)?;
         }
+        self.shard.place_joins(self.joins).map_err(|(key, reason)| refuse(&key, reason.to_string()))?;
         self.shard.dirty = Dirty::restored(&self.shard);
         self.shard.check_bulks()?;
         Ok(self.shard)

@@ -3,6 +3,7 @@ use crate::{
     changes::Dirty,
     idempotency::Idempotency,
     job::{Job, Slab},
+    join::Joins,
     queue::Queue,
     split::{SequenceIndex, SplitMap},
 };
@@ -32,6 +33,7 @@ pub struct Shard {
     pub(crate) retention: BTreeSet<(Timestamp, u32, State)>,
     pub(crate) idempotency: Idempotency,
     pub(crate) bulks: BTreeMap<u64, Bulk>,
+    pub(crate) joins: Joins,
     pub(crate) dirty: Dirty,
 }
 
@@ -78,9 +80,13 @@ impl Context<'_> {
     }
 
     pub(crate) fn tell_ready(&mut self, queue: u32) {
+        self.tell_many_ready(queue, 1);
+    }
+
+    pub(crate) fn tell_many_ready(&mut self, queue: u32, count: u32) {
         match self.ready.iter_mut().rev().find(|(other, _)| *other == queue) {
-            Some((_, count)) => *count += 1,
-            None => self.ready.push((queue, 1)),
+            Some((_, ready)) => *ready += count,
+            None => self.ready.push((queue, count)),
         }
     }
 }
@@ -101,6 +107,7 @@ impl Shard {
             retention: BTreeSet::new(),
             idempotency: Idempotency::default(),
             bulks: BTreeMap::new(),
+            joins: Joins::default(),
             dirty: Dirty::default(),
         }
     }
@@ -129,6 +136,9 @@ impl Shard {
             None => self.command(&envelope.command, work, &mut context),
             Some(key) => self.once(key, &envelope.command, work, &mut context),
         };
+        if !self.joins.work.is_empty() {
+            self.advance_joins(limits::TICK_WORK_MAX, &mut context);
+        }
         for (queue, jobs) in std::mem::take(&mut context.ready) {
             let queue = &self.queues[queue as usize];
             if !queue.paused {
@@ -160,6 +170,9 @@ impl Shard {
             Command::Configure { queue, patch } => self.configure(queue, patch),
             Command::Bulk { queue, action, filter } => self.start_bulk(queue, *action, filter),
             Command::Tick => self.tick(work, context),
+            Command::Join { graph } => self.join(graph, context),
+            Command::Extend { join, jobs, seal } => self.extend_join(join, jobs, *seal, context),
+            Command::CancelJoin { join, reason } => self.cancel_join(join, reason, context),
         }
     }
 
@@ -208,12 +221,13 @@ impl Shard {
 
     /// When a [`Command::Tick`] is next needed; `None` if nothing is ever due.
     pub fn next_due(&self) -> Option<Timestamp> {
-        if self.bulks.values().any(|bulk| !bulk.finished) {
+        if self.bulks.values().any(|bulk| !bulk.finished) || !self.joins.work.is_empty() {
             return Some(self.counters.time);
         }
         let timer = self.timers.first().map(|(due, _)| *due);
         let retention = self.retention.first().map(|(due, ..)| *due);
-        [timer, retention].into_iter().flatten().min()
+        let join = self.joins.timers.first().map(|(due, _)| *due);
+        [timer, retention, join].into_iter().flatten().min()
     }
 
     /// Whether a fetch from these queues would hand out a job now.

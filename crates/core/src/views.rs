@@ -5,8 +5,8 @@ use bytes::Bytes;
 use compact_str::CompactString;
 use kit::Timestamp;
 use model::{
-    Actor, BulkView, Cause, HistoryEntry, JobRef, JobView, LogLine, Priority, QueueName, QueueView, Reject,
-    State,
+    Actor, BulkView, Cause, HistoryEntry, JobId, JobRef, JobView, LogLine, Priority, QueueName, QueueView,
+    Reject, State,
 };
 
 /// Jobs that one listing looks at, at most; a filter that matches few gives short pages and a cursor to go on.
@@ -55,7 +55,18 @@ pub enum Reason {
         timeout_at: Timestamp,
     },
     /// Its children, or the members of its join, have not ended.
-    WaitsForChildren,
+    WaitsForChildren {
+        /// The join.
+        join: JobId,
+        /// Members that have ended.
+        ended: u32,
+        /// All members so far.
+        total: u32,
+        /// The names of the first that have not ended.
+        missing: Vec<CompactString>,
+        /// More members may come.
+        open: bool,
+    },
     /// It is suspended until a signal comes, or until then.
     WaitsForSignal(Timestamp),
     /// It is final.
@@ -128,6 +139,16 @@ fn some_time(time: Timestamp) -> Option<Timestamp> {
     (time != Timestamp::ZERO).then_some(time)
 }
 
+fn waits_for_children(join: &JobId, ended: u32, total: u32, missing: &[CompactString], open: bool) -> String {
+    let more = if open { "; more may come until it is sealed" } else { "" };
+    if ended == total {
+        return format!("all {total} members of join {join} have ended{more}");
+    }
+    let others = if (total - ended) as usize > missing.len() { ", …" } else { "" };
+    let (left, names) = (total - ended, missing.join(", "));
+    format!("{left} of {total} members of join {join} have not ended: {names}{others}{more}")
+}
+
 impl Shard {
     fn shown_state(&self, job: &Job) -> State {
         match job.state {
@@ -172,6 +193,8 @@ impl Shard {
             meta: asked.map(|asked| asked.meta.clone()).unwrap_or_default(),
             unique_key: asked.and_then(|asked| asked.unique_key.clone()),
             timeout_ms: u64::from(job.timeout_ms),
+            waits_for: job.ties().and_then(|ties| self.public_join_id(ties.waits_for)),
+            joins: job.ties().map_or(Vec::new(), |ties| self.joins_of(ties)),
         }
     }
 
@@ -230,7 +253,7 @@ impl Shard {
             }
             State::Delayed => reasons.push(Reason::DelayedUntil(job.due)),
             State::Retrying => reasons.push(Reason::RetryAt(job.due)),
-            State::WaitingChildren => reasons.push(Reason::WaitsForChildren),
+            State::WaitingChildren => reasons.extend(self.waits_for_children(job)),
             State::Suspended => reasons.push(Reason::WaitsForSignal(job.due)),
             State::Active => {
                 let run = job.run.as_deref();
@@ -283,7 +306,9 @@ impl Shard {
                         job.attempt, job.attempts
                     )
                 }
-                Reason::WaitsForChildren => "it waits for other jobs to end".to_string(),
+                Reason::WaitsForChildren { join, ended, total, missing, open } => {
+                    waits_for_children(join, *ended, *total, missing, *open)
+                }
                 Reason::WaitsForSignal(until) => format!("it waits for a signal, until {until}"),
                 Reason::Final => match job.run.as_ref().and_then(|run| run.error.as_ref()) {
                     Some(error) if job.state != State::Completed => {

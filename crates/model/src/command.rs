@@ -1,4 +1,4 @@
-use crate::{Actor, ErrorInfo, JobId, JobRef, Priority, QueueName, QueuePatch, State};
+use crate::{Actor, ErrorInfo, Graph, JobId, JobRef, NamedJob, Priority, QueueName, QueuePatch, State};
 use bytes::Bytes;
 use compact_str::CompactString;
 use kit::{Backoff, Millis, Timestamp};
@@ -104,6 +104,27 @@ pub enum Command {
         action: BulkAction,
         /// To which jobs.
         filter: Filter,
+    },
+    /// Adds a graph of jobs and joins, all or none.
+    Join {
+        /// The graph.
+        graph: Graph,
+    },
+    /// Adds members to a join that is open, all or none.
+    Extend {
+        /// Which.
+        join: JobId,
+        /// The members.
+        jobs: Vec<NamedJob>,
+        /// No more will come.
+        seal: bool,
+    },
+    /// Calls a join off, with its continuation and the members that have not ended.
+    CancelJoin {
+        /// Which.
+        join: JobId,
+        /// For the history.
+        reason: CompactString,
     },
     /// Nothing but the passing of time: moves what is due, at most [`crate::limits::TICK_WORK_MAX`] jobs.
     Tick,
@@ -240,6 +261,12 @@ pub enum Outcome {
     Cancel {
         /// Why.
         reason: CompactString,
+    },
+    /// Adds these and waits for them; no attempt is used. The job is handed out again, with their results, when the last join of
+    /// the graph ends. That join names no continuation: it is this job.
+    Wait {
+        /// What to wait for.
+        children: Graph,
     },
 }
 

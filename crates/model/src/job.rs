@@ -1,4 +1,4 @@
-use crate::{Actor, JobId, QueueName};
+use crate::{Actor, JobId, JoinView, QueueName};
 use bytes::Bytes;
 use compact_str::CompactString;
 use core::{fmt, str::FromStr};
@@ -183,11 +183,15 @@ pub enum Cause {
     Replace = 12,
     /// A full queue dropped its oldest job.
     DropOldest = 13,
+    /// It waits for the jobs that it pushed.
+    Wait = 14,
+    /// A join ended, or was called off.
+    Join = 15,
 }
 
 impl Cause {
     /// Every cause, by number.
-    pub const ALL: [Cause; 14] = [
+    pub const ALL: [Cause; 16] = [
         Cause::Push,
         Cause::Fetch,
         Cause::Complete,
@@ -202,6 +206,8 @@ impl Cause {
         Cause::Expire,
         Cause::Replace,
         Cause::DropOldest,
+        Cause::Wait,
+        Cause::Join,
     ];
 
     /// The name used on every surface.
@@ -221,6 +227,8 @@ impl Cause {
             Cause::Expire => "expire",
             Cause::Replace => "replace",
             Cause::DropOldest => "drop_oldest",
+            Cause::Wait => "wait",
+            Cause::Join => "join",
         }
     }
 }
@@ -301,6 +309,8 @@ pub struct DispatchedJob {
     pub tags: Vec<CompactString>,
     /// Headers, trace context.
     pub meta: Vec<(CompactString, CompactString)>,
+    /// The join it waited for, with the results of the members, if it waited for one.
+    pub children: Option<Box<JoinView>>,
 }
 
 /// All there is to say of a job, for people and tools.
@@ -358,4 +368,8 @@ pub struct JobView {
     pub unique_key: Option<CompactString>,
     /// How long an attempt may take.
     pub timeout_ms: Millis,
+    /// The join that it waits for, or waited for.
+    pub waits_for: Option<JobId>,
+    /// The joins that it is a member of.
+    pub joins: Vec<JobId>,
 }

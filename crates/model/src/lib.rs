@@ -8,6 +8,7 @@ mod command;
 mod effect;
 mod id;
 mod job;
+mod join;
 pub mod limits;
 mod queue;
 mod reject;
@@ -21,6 +22,10 @@ pub use command::{
 pub use effect::Effect;
 pub use id::{Actor, BadName, JobId, JobRef, QueueName};
 pub use job::{Cause, DispatchedJob, ErrorInfo, HistoryEntry, JobView, LogLine, Priority, State};
+pub use join::{
+    Graph, Ignore, JoinState, JoinView, Joined, MemberOf, MemberState, MemberView, NamedJob, NewJoin,
+    OnFailure, Policy, Rest,
+};
 pub use queue::{Capacity, Keep, OnFull, QueueCounts, QueuePatch, QueueSettings, QueueView};
 pub use reject::Reject;
 pub use reply::{BulkView, Pushed, Renewed, Reply, Settled};

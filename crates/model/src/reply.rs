@@ -1,5 +1,5 @@
 use crate::{BulkAction, Filter};
-use crate::{DispatchedJob, JobId, QueueName, QueueSettings, Reject, State};
+use crate::{DispatchedJob, JobId, Joined, QueueName, QueueSettings, Reject, State};
 use kit::Timestamp;
 
 /// The answer to a command that was not refused.
@@ -19,6 +19,8 @@ pub enum Reply {
     Configured(QueueSettings),
     /// To a bulk operation.
     Started(BulkView),
+    /// To a graph of joins.
+    Joined(Joined),
     /// To everything that has nothing to say.
     Done,
 }

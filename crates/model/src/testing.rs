@@ -1,20 +1,21 @@
 //! Values for tests: every variant of every type, from a seed. The same seed gives the same value for ever.
 
 use crate::{
-    Actor, BulkAction, BulkView, Capacity, Command, DispatchedJob, Envelope, ErrorInfo, Filter, JobId,
-    JobRef, Keep, LeaseRef, NewJob, OnConflict, OnFull, Outcome, Priority, Pushed, QueueName, QueuePatch,
-    QueueSettings, Reject, Renewed, Reply, Settled, Settlement, State, Unique,
+    Actor, BulkAction, BulkView, Capacity, Command, DispatchedJob, Envelope, ErrorInfo, Filter, Graph,
+    Ignore, JobId, JobRef, Joined, Keep, LeaseRef, MemberState, NamedJob, NewJob, NewJoin, OnConflict,
+    OnFailure, OnFull, Outcome, Policy, Priority, Pushed, QueueName, QueuePatch, QueueSettings, Reject,
+    Renewed, Reply, Rest, Settled, Settlement, State, Unique,
 };
 use bytes::Bytes;
 use compact_str::CompactString;
 use kit::{Backoff, Timestamp, random::Random};
 
 /// How many variants [`Command`] has, so that [`command`] with `0..COMMANDS` meets each.
-pub const COMMANDS: u64 = 15;
+pub const COMMANDS: u64 = 18;
 /// How many variants [`Reply`] has.
-pub const REPLIES: u64 = 8;
+pub const REPLIES: u64 = 9;
 /// How many variants [`Reject`] has.
-pub const REJECTS: u64 = 12;
+pub const REJECTS: u64 = 15;
 
 fn pick<T: Copy>(random: &mut Random, among: &[T]) -> T {
     among[random.below(among.len() as u64) as usize]
@@ -127,12 +128,41 @@ pub fn error_info(random: &mut Random) -> ErrorInfo {
 }
 
 fn outcome(random: &mut Random) -> Outcome {
-    match random.below(5) {
+    match random.below(6) {
         0 => Outcome::Done { result: maybe(random, bytes) },
         1 => Outcome::Retry { error: error_info(random), after_ms: maybe(random, number) },
         2 => Outcome::Fail { error: error_info(random) },
         3 => Outcome::Snooze { after_ms: number(random) },
-        _ => Outcome::Cancel { reason: text(random) },
+        4 => Outcome::Cancel { reason: text(random) },
+        _ => Outcome::Wait { children: graph(random) },
+    }
+}
+
+/// One of eight names, so that some meet.
+fn node_name(random: &mut Random) -> CompactString {
+    pick(random, &["a", "b", "c", "d", "e", "f", "g", ""]).into()
+}
+
+fn named_job(random: &mut Random) -> NamedJob {
+    NamedJob { name: node_name(random), job: new_job(random) }
+}
+
+/// Jobs and joins that seldom fit together.
+pub fn graph(random: &mut Random) -> Graph {
+    Graph { jobs: several(random, named_job), joins: several(random, new_join) }
+}
+
+fn new_join(random: &mut Random) -> NewJoin {
+    let policies = [Policy::All, Policy::AllSettled, Policy::Any, Policy::Race, Policy::KOfN(small(random))];
+    NewJoin {
+        name: node_name(random),
+        members: several(random, node_name),
+        policy: pick(random, &policies),
+        then: maybe(random, node_name),
+        on_failure: pick(random, &OnFailure::ALL),
+        rest: pick(random, &Rest::ALL),
+        ignore: Ignore::of(&several(random, |r| pick(r, &MemberState::ALL))),
+        open: random.chance(1, 4),
     }
 }
 
@@ -216,7 +246,14 @@ pub fn command(random: &mut Random, variant: u64) -> Command {
         13 => {
             Command::Bulk { queue: queue_name(random), action: bulk_action(random), filter: filter(random) }
         }
-        _ => Command::Tick,
+        14 => Command::Tick,
+        15 => Command::Join { graph: graph(random) },
+        16 => Command::Extend {
+            join: job_id(random),
+            jobs: several(random, named_job),
+            seal: random.chance(1, 2),
+        },
+        _ => Command::CancelJoin { join: job_id(random), reason: text(random) },
     }
 }
 
@@ -250,6 +287,7 @@ fn dispatched_job(random: &mut Random) -> DispatchedJob {
         created_at: time(random),
         tags: several(random, text),
         meta: several(random, meta),
+        children: None,
     }
 }
 
@@ -268,7 +306,10 @@ pub fn reject(random: &mut Random, variant: u64) -> Reject {
         8 => Reject::Cancelled { id },
         9 => Reject::WrongState { id, state: pick(random, &State::ALL), wanted: "value" },
         10 => Reject::UniqueConflict { key: text(random), holder: id },
-        _ => Reject::IdempotencyConflict { key: id },
+        11 => Reject::IdempotencyConflict { key: id },
+        12 => Reject::UnknownJoin { id },
+        13 => Reject::BadGraph { name: id, reason: "waits for itself" },
+        _ => Reject::JoinClosed { id, state: "sealed" },
     }
 }
 
@@ -302,6 +343,7 @@ pub fn reply(random: &mut Random, variant: u64) -> Reply {
             changed: number(random),
             finished: random.chance(1, 2),
         }),
+        7 => Reply::Joined(Joined { jobs: several(random, pushed), joins: several(random, job_id) }),
         _ => Reply::Done,
     }
 }

@@ -2,9 +2,12 @@
 
 mod bulk;
 mod cancel;
+mod cancel_join;
 mod configure;
+mod extend;
 mod fail;
 mod fetch;
+mod join;
 mod log;
 mod pause;
 mod progress;
@@ -15,3 +18,4 @@ mod remove;
 mod renew;
 mod settle;
 mod tick;
+mod wait;

@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// What the first pass over a batch found out, so that the second can change things without a refusal.
 #[derive(Default)]
-struct Plan {
+pub(super) struct Plan {
     /// (jobs, bytes) that the batch adds, by queue.
     added: BTreeMap<QueueName, (u64, u64)>,
     ids: BTreeSet<(QueueName, JobId)>,
@@ -32,7 +32,7 @@ impl Shard {
     }
 
     /// Refuses what may not be pushed; changes nothing.
-    fn check_push(&self, jobs: &[NewJob], plan: &mut Plan, now: Timestamp) -> Result<(), Reject> {
+    pub(super) fn check_push(&self, jobs: &[NewJob], plan: &mut Plan, now: Timestamp) -> Result<(), Reject> {
         if jobs.len() > limits::BATCH_MAX {
             return Err(Reject::TooMany { what: "jobs in one push", limit: limits::BATCH_MAX as u64 });
         }
@@ -65,7 +65,7 @@ impl Shard {
     }
 
     /// Whether a job is answered with an existing one; refuses it if its unique key says so.
-    fn is_duplicate(&self, job: &NewJob, plan: &mut Plan, now: Timestamp) -> Result<bool, Reject> {
+    pub(super) fn is_duplicate(&self, job: &NewJob, plan: &mut Plan, now: Timestamp) -> Result<bool, Reject> {
         let named = job.id.as_ref().map(|id| (job.queue.clone(), id.clone()));
         if let Some((queue, id)) = named.clone()
             && (plan.ids.contains(&(queue.clone(), id.clone()))
@@ -145,7 +145,7 @@ impl Shard {
                 _ => self.ensure_queue(&job.queue),
             };
             last = Some((&job.queue, queue));
-            pushed.push(self.push_one(queue, job, context));
+            pushed.push(self.push_one(queue, job, false, context));
         }
         pushed
     }
@@ -174,7 +174,14 @@ impl Shard {
         Ok(())
     }
 
-    fn push_one(&mut self, queue: u32, new: &NewJob, context: &mut Context<'_>) -> Pushed {
+    /// Adds one checked job, or finds the one that stands for it. A job that is `held` waits for its join first.
+    pub(super) fn push_one(
+        &mut self,
+        queue: u32,
+        new: &NewJob,
+        held: bool,
+        context: &mut Context<'_>,
+    ) -> Pushed {
         if let Some(id) = &new.id
             && let Some(slot) = self.find(&JobRef { queue: Some(new.queue.clone()), id: id.clone() })
         {
@@ -194,7 +201,7 @@ impl Shard {
             self.transition(holder, Change::new(State::Cancelled, Cause::Replace).error(reason), context);
         }
         self.make_room(queue, new.body.len() as u64, context);
-        let job = self.build(queue, new, context);
+        let job = self.build(queue, new, held, context);
         let given = job.asked.as_ref().and_then(|asked| asked.id.clone());
         let (sequence, id, state) = (job.sequence, job.id(self.id), job.state);
         if let Some(unique) = &new.unique {
@@ -212,12 +219,14 @@ impl Shard {
         Pushed { id: job.id(self.id), state: job.state, deduplicated: true }
     }
 
-    fn build(&mut self, queue: u32, new: &NewJob, context: &Context<'_>) -> Job {
+    fn build(&mut self, queue: u32, new: &NewJob, held: bool, context: &Context<'_>) -> Job {
         let now = context.now;
         let settings = &self.queues[queue as usize].settings;
         let run_at = (now + new.delay_ms).max(new.run_at.unwrap_or(now));
         let expires_at = new.expires_ms.map(|span| now + span);
-        let (state, due) = if run_at > now {
+        let (state, due) = if held {
+            (State::WaitingChildren, expires_at.unwrap_or(Timestamp::ZERO))
+        } else if run_at > now {
             (State::Delayed, expires_at.map_or(run_at, |expires| expires.min(run_at)))
         } else {
             (State::Waiting, expires_at.unwrap_or(Timestamp::ZERO))
@@ -237,6 +246,7 @@ impl Shard {
                 .map_or(Timestamp::ZERO, |unique| now + unique.ttl_ms),
             tags: new.tags.clone(),
             meta: new.meta.clone(),
+            ties: None,
         };
         Job {
             sequence: self.counters.sequence,

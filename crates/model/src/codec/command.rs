@@ -1,13 +1,14 @@
 //! Commands by tag.
 
 use super::{
-    checked, put_bulk_action, put_error_info, put_filter, put_job_ref, put_list, put_new_job, put_queue_name,
-    put_queue_patch, read_bulk_action, read_compact, read_error_info, read_filter, read_job_ref,
-    read_new_job, read_queue_name, read_queue_patch,
+    checked, put_bulk_action, put_error_info, put_filter, put_graph, put_job_id, put_job_ref, put_list,
+    put_named_job, put_new_job, put_queue_name, put_queue_patch, read_bulk_action, read_compact,
+    read_error_info, read_filter, read_graph, read_job_id, read_job_ref, read_named_job, read_new_job,
+    read_queue_name, read_queue_patch,
 };
 use crate::{Command, LeaseRef, Outcome, Settlement};
 use bytes::Bytes;
-use kit::codec::{Malformed, Reader, put_bytes, put_option, put_str, put_u64};
+use kit::codec::{Malformed, Reader, put_bool, put_bytes, put_option, put_str, put_u64};
 
 /// Appends a command without its envelope. Equal commands, and only those, have equal bytes.
 pub fn encode_command(command: &Command, out: &mut Vec<u8>) {
@@ -78,6 +79,21 @@ pub fn encode_command(command: &Command, out: &mut Vec<u8>) {
             put_filter(out, filter);
         }
         Command::Tick => out.push(14),
+        Command::Join { graph } => {
+            out.push(25);
+            put_graph(out, graph);
+        }
+        Command::Extend { join, jobs, seal } => {
+            out.push(26);
+            put_job_id(out, join);
+            put_list(out, jobs, put_named_job);
+            put_bool(out, *seal);
+        }
+        Command::CancelJoin { join, reason } => {
+            out.push(27);
+            put_job_id(out, join);
+            put_str(out, reason);
+        }
     }
 }
 
@@ -111,6 +127,13 @@ pub fn read_command(reader: &mut Reader<'_>) -> Result<Command, Malformed> {
                 filter: read_filter(r)?,
             },
             14 => Command::Tick,
+            25 => Command::Join { graph: read_graph(r)? },
+            26 => Command::Extend {
+                join: read_job_id(r)?,
+                jobs: r.list("jobs", read_named_job)?,
+                seal: r.bool("seal")?,
+            },
+            27 => Command::CancelJoin { join: read_job_id(r)?, reason: read_compact(r, "reason")? },
             _ => return Ok(None),
         }))
     })
@@ -143,7 +166,7 @@ pub fn read_settlement(reader: &mut Reader<'_>) -> Result<Settlement, Malformed>
     })
 }
 
-/// 0 done (result), 1 retry (error, wait), 2 fail (error), 3 snooze (wait), 4 cancel (reason).
+/// 0 done (result), 1 retry (error, wait), 2 fail (error), 3 snooze (wait), 4 cancel (reason), 6 wait (children).
 pub fn put_outcome(out: &mut Vec<u8>, outcome: &Outcome) {
     match outcome {
         Outcome::Done { result } => {
@@ -167,6 +190,10 @@ pub fn put_outcome(out: &mut Vec<u8>, outcome: &Outcome) {
             out.push(4);
             put_str(out, reason);
         }
+        Outcome::Wait { children } => {
+            out.push(6);
+            put_graph(out, children);
+        }
     }
 }
 
@@ -181,6 +208,7 @@ pub fn read_outcome(reader: &mut Reader<'_>) -> Result<Outcome, Malformed> {
             2 => Outcome::Fail { error: read_error_info(r)? },
             3 => Outcome::Snooze { after_ms: r.u64("wait")? },
             4 => Outcome::Cancel { reason: read_compact(r, "reason")? },
+            6 => Outcome::Wait { children: read_graph(r)? },
             _ => return Ok(None),
         }))
     })

@@ -25,6 +25,9 @@
 //!  12   configure  queue, patch
 //!  13   bulk       queue, action, filter
 //!  14   tick       nothing
+//!  25   join       graph
+//!  26   extend     join, jobs, seal
+//!  27   cancel_join  join, reason
 //! ```
 //!
 //! A job to be added says with one bit each which fields differ from [`NewJob::new`]; the frequent ones have the low
@@ -58,6 +61,7 @@
 //! [`NewJob::new`]: crate::NewJob::new
 
 mod command;
+mod join;
 mod new_job;
 mod queue;
 mod reject;
@@ -67,6 +71,11 @@ mod words;
 pub use command::{
     encode_command, put_lease_ref, put_outcome, put_settlement, read_command, read_lease_ref, read_outcome,
     read_settlement,
+};
+pub use join::{
+    put_graph, put_ignore, put_join_state, put_joined, put_member_state, put_named_job, put_new_join,
+    put_on_failure, put_policy, put_rest, read_graph, read_ignore, read_join_state, read_joined,
+    read_member_state, read_named_job, read_new_join, read_on_failure, read_policy, read_rest,
 };
 pub use new_job::{put_new_job, put_unique, read_new_job, read_unique};
 pub use queue::{

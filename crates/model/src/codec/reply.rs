@@ -1,16 +1,16 @@
 //! Replies, as they are remembered for idempotency keys.
 
 use super::{
-    checked, put_bulk_action, put_filter, put_job_id, put_list, put_priority, put_queue_name,
+    checked, put_bulk_action, put_filter, put_job_id, put_joined, put_list, put_priority, put_queue_name,
     put_queue_settings, put_reject, put_state, put_timestamp, read_bulk_action, read_compact, read_filter,
-    read_job_id, read_priority, read_queue_name, read_queue_settings, read_reject, read_state,
+    read_job_id, read_joined, read_priority, read_queue_name, read_queue_settings, read_reject, read_state,
     read_timestamp,
 };
 use crate::{BulkView, DispatchedJob, Pushed, Reject, Renewed, Reply, Settled};
 use bytes::Bytes;
 use kit::codec::{Malformed, Reader, put_bool, put_bytes, put_option, put_str, put_u64};
 
-/// Appends a reply: 0 pushed, 1 fetched, 2 renewed, 3 settled, 4 changed, 5 configured, 6 started, 7 done.
+/// Appends a reply: 0 pushed, 1 fetched, 2 renewed, 3 settled, 4 changed, 5 configured, 6 started, 7 done, 13 joined.
 pub fn encode_reply(reply: &Reply, out: &mut Vec<u8>) {
     match reply {
         Reply::Pushed(jobs) => {
@@ -44,6 +44,10 @@ pub fn encode_reply(reply: &Reply, out: &mut Vec<u8>) {
             put_bulk_view(out, bulk);
         }
         Reply::Done => out.push(7),
+        Reply::Joined(joined) => {
+            out.push(13);
+            put_joined(out, joined);
+        }
     }
 }
 
@@ -61,6 +65,7 @@ pub fn decode_reply(reader: &mut Reader<'_>) -> Result<Reply, Malformed> {
             5 => Reply::Configured(read_queue_settings(r)?),
             6 => Reply::Started(read_bulk_view(r)?),
             7 => Reply::Done,
+            13 => Reply::Joined(read_joined(r)?),
             _ => return Ok(None),
         }))
     })
@@ -131,7 +136,7 @@ pub fn read_bulk_view(reader: &mut Reader<'_>) -> Result<BulkView, Malformed> {
     })
 }
 
-/// All fields, in the order of the struct.
+/// All fields but the children, in the order of the struct: what a job waited for stands in its join, as its body does in the job.
 pub fn put_dispatched_job(out: &mut Vec<u8>, job: &DispatchedJob) {
     put_u64(out, job.sequence);
     put_job_id(out, &job.id);
@@ -171,5 +176,6 @@ pub fn read_dispatched_job(reader: &mut Reader<'_>) -> Result<DispatchedJob, Mal
         created_at: read_timestamp(reader)?,
         tags: reader.list("tags", |r| read_compact(r, "tag"))?,
         meta: reader.list("meta", |r| Ok((read_compact(r, "meta name")?, read_compact(r, "meta value")?)))?,
+        children: None,
     })
 }

@@ -179,6 +179,9 @@ fn name(command: &Command) -> &'static str {
         Command::Configure { .. } => "configure",
         Command::Bulk { .. } => "bulk",
         Command::Tick => "tick",
+        Command::Join { .. } => "join",
+        Command::Extend { .. } => "extend",
+        Command::CancelJoin { .. } => "cancel_join",
     }
 }
 
