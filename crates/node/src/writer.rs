@@ -167,12 +167,16 @@ fn leave_out_new_work<T>(sealed: &mut Sealed<T>) {
 fn is_new_work(command: &Command) -> bool {
     match command {
         Command::Push { .. }
+        | Command::Join { .. }
         | Command::Progress { .. }
         | Command::Log { .. }
         | Command::Redrive { .. }
         | Command::Configure { .. }
         | Command::Bulk { action: BulkAction::Redrive, .. } => true,
+        // Without jobs it seals a join, so that it can end.
+        Command::Extend { jobs, .. } => !jobs.is_empty(),
         Command::Fetch { .. }
+        | Command::CancelJoin { .. }
         | Command::Renew { .. }
         | Command::Settle { .. }
         | Command::Cancel { .. }

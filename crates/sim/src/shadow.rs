@@ -366,6 +366,10 @@ impl Shadow {
                 &[State::Delayed, State::Waiting]
             }
             Outcome::Cancel { .. } => &[State::Cancelled],
+            Outcome::Wait { .. } => {
+                job.attempt -= 1;
+                &[State::WaitingChildren]
+            }
         };
         job.ended = settled.state.is_final();
         if !expected.contains(&settled.state) {

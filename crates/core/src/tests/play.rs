@@ -427,10 +427,16 @@ fn every_join_ends() {
             position += 1;
             shard.apply(position, at, envelope, &mut Effects::default())
         };
-        for _ in 0..1_200 {
-            let (at, envelope) = player.next();
+        for turn in 0..1_200 {
+            let (at, mut envelope) = player.next();
+            if turn % 5 == 0 {
+                envelope = Envelope { command: Command::Join { graph: player.graph(6) }, ..envelope };
+            }
             let reply = apply(&mut shard, at, &envelope);
             player.learn(&envelope.command, &reply);
+            if let Ok(Reply::Fetched(jobs)) = &reply {
+                met += jobs.iter().filter(|job| job.children.is_some()).count();
+            }
         }
         save(&mut shard, &mut store);
         let mut shard = restored(&store, 1);
@@ -454,6 +460,7 @@ fn every_join_ends() {
             });
             let settle = Command::Settle { settlements: settlements.collect() };
             let _ = apply(&mut shard, now, &by(settle));
+            let _ = apply(&mut shard, now, &by(Command::Tick));
             let live = QUEUES.iter().filter_map(|name| shard.queue(&QueueName::new(name).unwrap()));
             if live.map(|queue| queue.counts.live()).sum::<u64>() == 0 {
                 break;

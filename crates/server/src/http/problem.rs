@@ -44,6 +44,8 @@ kinds! {
         "The detail names the field and what is allowed."
     TOO_MANY "too_many" 422 "More items than one call may carry"
         "Split the call."
+    BAD_GRAPH "bad_graph" 422 "The jobs and joins do not fit together"
+        "The detail names the job or the join and what is wrong with it. Nothing was added."
     TOO_DURABLE "too_durable" 422 "The durability asked for is not kept here"
         "Ask for a weaker level, or run the pond on a log that keeps this one."
     UNAUTHORIZED "unauthorized" 401 "A token is needed"
@@ -58,6 +60,8 @@ kinds! {
         "It may have been removed when its retention ended. An id that you gave yourself needs its queue in the path."
     UNKNOWN_OPERATION "unknown_operation" 404 "There is no such operation"
         "GET /v1/operations lists those that are remembered."
+    UNKNOWN_JOIN "unknown_join" 404 "There is no such join"
+        "A join is kept as long as its continuation, or for a day after its end."
     METHOD_NOT_ALLOWED "method_not_allowed" 405 "The path does not take this method"
         "The `Allow` header lists what it takes."
     TIMEOUT "timeout" 408 "The request did not arrive in time"
@@ -72,6 +76,8 @@ kinds! {
         "Wait for that job, or push with `on_conflict` `return` or `replace`."
     IDEMPOTENCY_CONFLICT "idempotency_conflict" 409 "The idempotency key was used for another call"
         "Use a new key for new content; a key is remembered for 24 hours."
+    JOIN_CLOSED "join_closed" 409 "The join takes no more members"
+        "Push the job by itself, or make a new join that is open."
     BODY_TOO_LARGE "body_too_large" 413 "The body is too large"
         "Split the batch, or keep the payload elsewhere and push a reference to it."
     UNSUPPORTED_ENCODING "unsupported_encoding" 415 "The body is encoded"
@@ -214,6 +220,9 @@ impl From<&Reject> for Problem {
             Reject::WrongState { .. } => &WRONG_STATE,
             Reject::UniqueConflict { .. } => &UNIQUE_CONFLICT,
             Reject::IdempotencyConflict { .. } => &IDEMPOTENCY_CONFLICT,
+            Reject::UnknownJoin { .. } => &UNKNOWN_JOIN,
+            Reject::BadGraph { .. } => &BAD_GRAPH,
+            Reject::JoinClosed { .. } => &JOIN_CLOSED,
         };
         let mut problem = Problem::new(kind, reject.to_string());
         problem.retry_after_ms = reject.retry_after_ms();
@@ -225,7 +234,10 @@ impl From<&Reject> for Problem {
             | Reject::BodyTooLarge { limit, .. }
             | Reject::QueueFull { limit, .. }
             | Reject::PondFull { limit } => problem.with("limit", *limit),
+            Reject::BadGraph { name, .. } => problem.with("name", name.as_str()),
+            Reject::JoinClosed { state, .. } => problem.with("state", *state),
             Reject::UnknownQueue { .. }
+            | Reject::UnknownJoin { .. }
             | Reject::UnknownJob { .. }
             | Reject::StaleLease { .. }
             | Reject::Cancelled { .. }

@@ -107,7 +107,7 @@ impl<S: JobSource, H: Handler> Shared<S, H> {
             Outcome::Done { .. } => &self.counters.done,
             Outcome::Retry { .. } => &self.counters.retried,
             Outcome::Fail { .. } => &self.counters.failed,
-            Outcome::Snooze { .. } => &self.counters.snoozed,
+            Outcome::Snooze { .. } | Outcome::Wait { .. } => &self.counters.snoozed,
             Outcome::Cancel { .. } => &self.counters.cancelled,
         };
         counter.add(1);
@@ -133,6 +133,9 @@ fn replacement(mut posted: Posted, reject: &Reject) -> Option<Posted> {
         | Reject::BodyTooLarge { .. }
         | Reject::UnknownQueue { .. }
         | Reject::UniqueConflict { .. }
+        | Reject::UnknownJoin { .. }
+        | Reject::BadGraph { .. }
+        | Reject::JoinClosed { .. }
         | Reject::IdempotencyConflict { .. } => Outcome::Fail { error: why },
     };
     posted.settlement.push = Vec::new();

@@ -238,6 +238,10 @@ pub(super) fn weight(settlement: &Settlement) -> usize {
     let said = match &settlement.outcome {
         Outcome::Done { result } => result.as_ref().map_or(0, |result| result.len()),
         Outcome::Retry { error, .. } | Outcome::Fail { error } => error.message.len() + error.stack.len(),
+        Outcome::Wait { children } => {
+            children.jobs.iter().map(|named| 512 + named.job.body.len()).sum::<usize>()
+                + children.joins.iter().map(|join| 128 + 32 * join.members.len()).sum::<usize>()
+        }
         Outcome::Snooze { .. } | Outcome::Cancel { .. } => 0,
     };
     512 + said + settlement.push.iter().map(|job| 512 + job.body.len()).sum::<usize>()

@@ -144,7 +144,14 @@ fn write_reason(out: &mut Writer, reason: &Reason) {
             out.field("lease_until", lease_until);
             out.field("timeout_at", timeout_at);
         }
-        Reason::WaitsForChildren => out.field("kind", "waits_for_children"),
+        Reason::WaitsForChildren { join, ended, total, missing, open } => {
+            out.field("kind", "waits_for_children");
+            out.field("join", join);
+            out.field("ended", ended);
+            out.field("total", total);
+            out.key("missing").array(missing, |out, name| out.value(name));
+            out.field("open", *open);
+        }
         Reason::WaitsForSignal(until) => {
             out.field("kind", "waits_for_signal");
             out.field("at", until);
