@@ -1,6 +1,9 @@
 //! The sentences of `features/`, acted out against the real binary. Nothing here sleeps for a guess: what takes time is asked
 //! for again until it is so.
 
+#[path = "steps/cancellation.rs"]
+mod cancellation;
+
 use cucumber::{World as _, given, then, when};
 use rig::{Answer, Client, Ended, Server, StartError, Starter, TempDir, until};
 use serde_json::{Value, json};
@@ -24,6 +27,10 @@ struct World {
     job: Option<Value>,
     /// Exit code and output of the newest command.
     command: (Option<i32>, String),
+    /// A program that takes jobs.
+    worker: Option<cancellation::Worker>,
+    /// The position up to which revocations were heard.
+    heard_to: u64,
 }
 
 impl World {
@@ -37,6 +44,8 @@ impl World {
             first: None,
             job: None,
             command: (None, String::new()),
+            worker: None,
+            heard_to: 0,
         })
     }
 

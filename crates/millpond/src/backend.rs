@@ -1,6 +1,9 @@
 //! What a pond stands on. A connection to a server becomes a second variant here, and nothing above changes.
 
-use crate::{Error, Explanation, source::NodeSource};
+use crate::{
+    Error, Explanation,
+    source::{Mailbox, NodeSource},
+};
 use kit::Durability;
 use model::{
     Actor, Command, DispatchedJob, Effect, Envelope, HistoryEntry, JobRef, JobView, LogLine, QueueName,
@@ -103,7 +106,10 @@ impl Backend {
         level: Durability,
     ) -> NodeSource {
         match self {
-            Self::Node(handle) => NodeSource { handle: handle.clone(), actor, queues, lease, level },
+            Self::Node(handle) => {
+                let revoked = Mailbox::default();
+                NodeSource { handle: handle.clone(), actor, queues, lease, level, revoked }
+            }
         }
     }
 

@@ -5,8 +5,9 @@ use bytes::Bytes;
 use compact_str::CompactString;
 use kit::{Durability, Millis};
 use model::{Actor, Command, Envelope, LeaseRef, QueueName, Reject, Renewed, Reply, Settled, Settlement};
-use std::time::Duration;
-use workers::{JobSource, SourceError};
+use std::{collections::VecDeque, time::Duration};
+use tokio::sync::Mutex;
+use workers::{JobSource, Revoked, SourceError};
 
 pub(crate) struct NodeSource {
     pub(crate) handle: node::Handle,
@@ -14,7 +15,12 @@ pub(crate) struct NodeSource {
     pub(crate) queues: Vec<QueueName>,
     pub(crate) lease: Duration,
     pub(crate) level: Durability,
+    pub(crate) revoked: Mailbox,
 }
+
+/// What the node said of leases that were taken away, and from where it is to be asked next.
+#[derive(Default)]
+pub(crate) struct Mailbox(Mutex<(VecDeque<Revoked>, Option<u64>)>);
 
 impl NodeSource {
     fn lease_ms(&self) -> Millis {
@@ -63,6 +69,20 @@ impl JobSource for NodeSource {
 
     async fn log(&self, lease: LeaseRef, lines: Vec<CompactString>) -> Result<(), SourceError> {
         self.call(Command::Log { lease, lines }).await.map(drop)
+    }
+
+    async fn next_revoked(&self) -> Revoked {
+        let mut mailbox = self.revoked.0.lock().await;
+        let (news, after) = &mut *mailbox;
+        loop {
+            if let Some(news) = news.pop_front() {
+                return news;
+            }
+            let revoked = self.handle.revoked(&self.actor, *after, Duration::MAX).await;
+            *after = Some(revoked.position);
+            news.extend(revoked.missed.then_some(Revoked::Missed));
+            news.extend(revoked.leases.into_iter().map(|(lease, why)| Revoked::Lease(lease, why.into())));
+        }
     }
 }
 

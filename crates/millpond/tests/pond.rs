@@ -170,7 +170,7 @@ async fn dead_jobs_live_again_by_redrive() {
 }
 
 #[tokio::test]
-async fn a_cancelled_job_tells_its_handler_at_the_next_renewal() {
+async fn a_handler_hears_at_once_that_its_job_was_cancelled() {
     let pond = Pond::in_memory().await.unwrap();
     let queue = pond.queue::<u32>("q").unwrap();
     let (started, mut starts) = tokio::sync::mpsc::unbounded_channel();
@@ -182,13 +182,31 @@ async fn a_cancelled_job_tells_its_handler_at_the_next_renewal() {
             heard.send(job.cancelled().await).unwrap();
         }
     };
-    let worker = queue.worker(handler).lease(Duration::from_millis(600)).start().unwrap();
+    // Renewals are hours away, so that nothing but the revocation can tell.
+    let worker = queue.worker(handler).lease(Duration::from_secs(86_400)).start().unwrap();
     let receipt = queue.push(&1).await.unwrap();
     starts.recv().await.unwrap();
     assert_eq!(pond.cancel(&receipt.id, "not needed").await.unwrap(), State::Cancelled);
     let reason = tokio::time::timeout(Duration::from_secs(60), hears.recv()).await.unwrap().unwrap();
-    assert!(matches!(reason, Reason::Cancelled | Reason::LeaseLost), "{reason:?}");
+    assert_eq!(reason, Reason::Cancelled);
     assert_eq!(ended(&pond, &receipt.id).await.state, State::Cancelled);
+    worker.stop().await;
+}
+
+#[tokio::test]
+async fn a_handler_hears_that_its_attempt_ran_out_of_time() {
+    let pond = Pond::in_memory().await.unwrap();
+    let queue = pond.queue::<u32>("q").unwrap();
+    let (heard, mut hears) = tokio::sync::mpsc::unbounded_channel();
+    let handler = move |_: u32, job: Job| {
+        let heard = heard.clone();
+        async move { heard.send(job.cancelled().await).unwrap() }
+    };
+    let worker = queue.worker(handler).lease(Duration::from_secs(86_400)).start().unwrap();
+    let receipt = queue.push(&1).timeout(Duration::from_millis(100)).attempts(1).await.unwrap();
+    let reason = tokio::time::timeout(Duration::from_secs(60), hears.recv()).await.unwrap().unwrap();
+    assert_eq!(reason, Reason::Timeout);
+    assert_eq!(ended(&pond, &receipt.id).await.state, State::Dead);
     worker.stop().await;
 }
 

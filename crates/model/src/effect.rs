@@ -11,7 +11,7 @@ pub enum Effect {
         /// How many.
         jobs: u32,
     },
-    /// A running attempt was called off; its worker should stop.
+    /// The lease of a running attempt was taken away; its worker should stop.
     Revoked {
         /// Whose.
         worker: Actor,
@@ -21,6 +21,10 @@ pub enum Effect {
         id: JobId,
         /// Its lease.
         lease_token: u64,
+        /// Why.
+        why: Revocation,
+        /// Where in the log.
+        position: u64,
     },
     /// A job changed its state. Sent only while somebody listens.
     Changed {
@@ -41,4 +45,34 @@ pub enum Effect {
         /// Where in the log.
         position: u64,
     },
+}
+
+/// Why a worker lost a lease before it reported an outcome.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Revocation {
+    /// Somebody cancelled the job.
+    Cancelled,
+    /// The attempt ran longer than its timeout.
+    Timeout,
+    /// The lease ended without a renewal.
+    LeaseLost,
+}
+
+impl Revocation {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Cancelled, Self::Timeout, Self::LeaseLost];
+
+    /// The name on the wire.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Cancelled => "cancelled",
+            Self::Timeout => "timeout",
+            Self::LeaseLost => "lease_lost",
+        }
+    }
+
+    /// The reason of this name.
+    pub fn of(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|why| why.name() == name)
+    }
 }

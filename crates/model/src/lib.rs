@@ -19,7 +19,7 @@ pub mod testing;
 pub use command::{
     BulkAction, Command, Envelope, Filter, LeaseRef, NewJob, OnConflict, Outcome, Settlement, Unique,
 };
-pub use effect::Effect;
+pub use effect::{Effect, Revocation};
 pub use id::{Actor, BadName, JobId, JobRef, QueueName};
 pub use job::{Cause, DispatchedJob, ErrorInfo, HistoryEntry, JobView, LogLine, Priority, State};
 pub use join::{

@@ -23,7 +23,7 @@ pub use error::OpenError;
 pub use keeper::Keeper;
 pub use options::Options;
 pub use recover::{Recovered, recover};
-pub use shell::Handle;
+pub use shell::{Handle, Revoked};
 pub use waiters::Waiter;
 pub use writer::Writer;
 

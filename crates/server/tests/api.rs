@@ -9,7 +9,7 @@ use support::{TOKEN, call, read_answer, send, start};
 use tokio::{io::AsyncWriteExt, net::TcpStream};
 
 fn concrete(path: &str) -> String {
-    path.replace("{queue}", "mail").replace("{id}", "7")
+    path.replace("{queue}", "mail").replace("{id}", "7").replace("{worker}", "w1")
 }
 
 #[tokio::test]
@@ -54,6 +54,28 @@ async fn a_job_goes_from_push_to_done_and_tells_its_story() {
     assert_eq!(log["lines"][1]["text"], "two");
     let explained = call(&server, "GET /v1/queues/mail/jobs/m%2F1/explain", "").await.json();
     assert_eq!(explained["reasons"][0]["kind"], "final");
+    server.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_worker_hears_what_it_lost_as_often_as_it_asks() {
+    let server = start(&[]).await;
+    let first = call(&server, "GET /v1/workers/w1/revoked?wait_ms=60000", "").await.json();
+    assert_eq!((&first["missed"], &first["revoked"]), (&json!(true), &json!([])));
+    call(&server, "POST /v1/queues/mail/jobs", r#"{"body": 1, "id": "a"}"#).await;
+    let fetched = call(&server, "POST /v1/fetch", r#"{"worker":"w1","queues":["mail"]}"#).await.json();
+    let path = format!("GET /v1/workers/w1/revoked?wait_ms=60000&after={}", first["position"]);
+    let waiting = call(&server, &path, "");
+    let cancel = call(&server, "POST /v1/queues/mail/jobs/a/cancel", r#"{"reason":"no"}"#);
+    let (heard, _) = tokio::join!(waiting, cancel);
+    let token = &fetched["jobs"][0]["lease_token"];
+    let lost = json!([{"queue": "mail", "id": "a", "lease_token": token, "reason": "cancelled"}]);
+    assert_eq!((&heard.json()["revoked"], &heard.json()["missed"]), (&lost, &json!(false)));
+    assert_eq!(call(&server, &path, "").await.json()["revoked"], lost, "reading takes nothing away");
+    let after = format!("GET /v1/workers/w1/revoked?after={}", heard.json()["position"]);
+    assert_eq!(call(&server, &after, "").await.json()["revoked"], json!([]));
+    assert_eq!(call(&server, "GET /v1/workers/w2/revoked?after=0", "").await.json()["revoked"], json!([]));
+    assert_eq!(call(&server, "GET /v1/workers/w1/revoked?after=x", "").await.status, 422);
     server.stop().await.unwrap();
 }
 

@@ -17,4 +17,4 @@ pub use counters::{Counters, Totals};
 pub use handler::{Context, Handler, Verdict, error};
 pub use runtime::{Drained, Keeper, Options, Runtime};
 pub use signal::{Cancelled, Reason};
-pub use source::{JobSource, SourceError};
+pub use source::{JobSource, Revoked, SourceError};

@@ -23,6 +23,16 @@ pub enum Reason {
 impl Reason {
     const ALL: [Reason; 4] = [Reason::Timeout, Reason::LeaseLost, Reason::Cancelled, Reason::Stopping];
 
+    /// The name on the wire.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Reason::Timeout => "timeout",
+            Reason::LeaseLost => "lease_lost",
+            Reason::Cancelled => "cancelled",
+            Reason::Stopping => "stopping",
+        }
+    }
+
     /// One sentence for people.
     pub const fn text(self) -> &'static str {
         match self {
@@ -30,6 +40,16 @@ impl Reason {
             Reason::LeaseLost => "the lease was lost",
             Reason::Cancelled => "the job was cancelled",
             Reason::Stopping => "the worker is stopping",
+        }
+    }
+}
+
+impl From<model::Revocation> for Reason {
+    fn from(why: model::Revocation) -> Self {
+        match why {
+            model::Revocation::Cancelled => Reason::Cancelled,
+            model::Revocation::Timeout => Reason::Timeout,
+            model::Revocation::LeaseLost => Reason::LeaseLost,
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The seam to whoever has the jobs.
 
+use crate::Reason;
 use bytes::Bytes;
 use compact_str::CompactString;
 use kit::Millis;
@@ -23,6 +24,15 @@ pub enum SourceError {
     /// The source has closed for good: the worker finishes what it has and takes no more.
     #[error("the job source is closed")]
     Closed,
+}
+
+/// What a source knows of leases that were taken away.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Revoked {
+    /// This one, and why.
+    Lease(LeaseRef, Reason),
+    /// Some may have been missed: every lease in hand is to be renewed now, which shows those that are gone.
+    Missed,
 }
 
 /// Where a [`crate::Runtime`] gets its jobs. Which queues, under which worker's name, at what durability: the source knows.
@@ -66,7 +76,7 @@ pub trait JobSource: Send + Sync + 'static {
 
     /// The next attempt that was called off while it ran. A source that cannot tell never answers; the worker
     /// then learns it from the next renewal.
-    fn next_revoked(&self) -> impl Future<Output = LeaseRef> + Send {
+    fn next_revoked(&self) -> impl Future<Output = Revoked> + Send {
         std::future::pending()
     }
 }

@@ -234,19 +234,72 @@ async fn a_revoked_attempt_is_called_off_at_once() {
     while runtime.counters().totals().running < 1 {
         tokio::task::yield_now().await;
     }
-    let lease = model::LeaseRef {
-        job: model::JobRef {
-            queue: Some(model::QueueName::new("q").unwrap()),
-            id: model::JobId::parse("job-1").unwrap(),
-        },
-        token: 1,
-    };
-    *pit.revoke.lock().unwrap() = Some(lease);
-    pit.revoked.notify_one();
+    pit.cancel(1);
     while runtime.counters().totals().dropped < 1 {
         tokio::task::yield_now().await;
     }
     assert_eq!(runtime.counters().totals().panics, 0);
+    runtime.stop(SOON).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_attempt_that_was_revoked_before_it_began_never_begins() {
+    let (pit, mut told) = Pit::new(LEASE);
+    let gate = Arc::new(Notify::new());
+    let (held, ran) = (gate.clone(), Arc::new(std::sync::Mutex::new(Vec::new())));
+    let runs = ran.clone();
+    let handler = Run(move |context: Context| {
+        runs.lock().unwrap().push(context.job().lease_token);
+        let held = held.clone();
+        async move {
+            held.notified().await;
+            done()
+        }
+    });
+    let options = Options { concurrency: 1, prefetch: 10, ..Options::default() };
+    let runtime = Runtime::start(pit.clone(), handler, options).unwrap();
+    pit.push([job(1, "")]);
+    while runtime.counters().totals().running < 1 {
+        tokio::task::yield_now().await;
+    }
+    // Of a job that is still on its way.
+    pit.cancel(2);
+    while !pit.heard() {
+        tokio::task::yield_now().await;
+    }
+    pit.push([job(2, ""), job(3, "")]);
+    gate.notify_one();
+    assert_eq!(next(&mut told).await.0, 1);
+    gate.notify_one();
+    assert_eq!(next(&mut told).await.0, 3);
+    assert_eq!(*ran.lock().unwrap(), [1, 3]);
+    assert_eq!(runtime.counters().totals().dropped, 1);
+    runtime.stop(SOON).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_that_may_have_missed_something_renews_all_leases_at_once() {
+    let (pit, mut told) = Pit::new(LEASE);
+    let handler = Run(|context: Context| async move {
+        match context.cancelled().wait().await {
+            Reason::LeaseLost => done(),
+            other => panic!("{other:?}"),
+        }
+    });
+    let runtime = Runtime::start(pit.clone(), handler, Options::default()).unwrap();
+    pit.push([job(1, ""), job(2, "")]);
+    while runtime.counters().totals().running < 2 {
+        tokio::task::yield_now().await;
+    }
+    pit.stale.lock().unwrap().push(2);
+    let start = tokio::time::Instant::now();
+    pit.tell(workers::Revoked::Missed);
+    while runtime.counters().totals().dropped < 1 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(start.elapsed(), Duration::ZERO, "no timer had to pass");
+    assert_eq!(runtime.counters().totals().running, 1);
+    assert!(told.try_recv().is_err());
     runtime.stop(SOON).await;
 }
 

@@ -239,7 +239,7 @@ mod tests {
             2s fetch mail                -> a 1/5 t1
             3s bulk cancel mail          -> bulk 1: 0 of 0
             4s tick
-            4s heard                     -> w1 lost a t1
+            4s heard                     -> w1 lost a t1 cancelled
             4s counts mail               -> 3 cancelled
             5s bulk remove mail before=0s -> bulk 2: 0 of 0
             5s tick

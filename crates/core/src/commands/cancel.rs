@@ -3,7 +3,7 @@ use crate::{
     transition::Change,
 };
 use compact_str::{CompactString, ToCompactString};
-use model::{Cause, Effect, ErrorInfo, JobRef, Reject, Reply, State, limits};
+use model::{Cause, Effect, ErrorInfo, JobRef, Reject, Reply, Revocation, State, limits};
 
 impl Shard {
     /// Calls a job off. A running attempt loses its lease at once: whatever it reports later is refused.
@@ -29,13 +29,13 @@ impl Shard {
     }
 
     pub(crate) fn cancel_slot(&mut self, slot: u32, reason: &CompactString, context: &mut Context<'_>) {
-        self.revoke(slot, context);
+        self.revoke(slot, Revocation::Cancelled, context);
         let error = ErrorInfo { kind: "cancelled".into(), message: reason.clone(), ..ErrorInfo::default() };
         self.transition(slot, Change::new(State::Cancelled, Cause::Cancel).error(error), context);
     }
 
     /// Tells the worker of a running attempt that its lease is gone.
-    pub(crate) fn revoke(&self, slot: u32, context: &mut Context<'_>) {
+    pub(crate) fn revoke(&self, slot: u32, why: Revocation, context: &mut Context<'_>) {
         let job = &self.jobs[slot];
         if job.state == State::Active {
             context.effects.list.push(Effect::Revoked {
@@ -43,6 +43,8 @@ impl Shard {
                 queue: self.queues[job.queue as usize].name.clone(),
                 id: job.id(self.id),
                 lease_token: job.token(),
+                why,
+                position: context.position,
             });
         }
     }
@@ -59,7 +61,7 @@ mod tests {
             0s push mail id=a ; mail id=b delay=1h ; mail id=c ; mail id=d unique=k
             1s fetch mail                -> a 1/5 t1
             2s cancel a by=ops           -> cancelled
-            2s heard                     -> w1 lost a t1
+            2s heard                     -> w1 lost a t1 cancelled
             2s cancel b                  -> cancelled
             2s cancel c                  -> cancelled
             2s cancel c                  -> cancelled

@@ -155,7 +155,7 @@ mod tests {
             21s tick
             21s show a                   -> dead 2/9 crashes 2
             40s tick
-            40s heard                    -> w1 lost b t2
+            40s heard                    -> w1 lost b t2 lease_lost
             40s show b                   -> dead 1/1 crashes 1
         ",
         );
@@ -169,7 +169,7 @@ mod tests {
             0s  fetch mail lease=10s     -> a 1/5 t1
             10s upcoming mail            -> b
             10s tick
-            10s heard                    -> w1 lost a t1, 1 in mail
+            10s heard                    -> w1 lost a t1 lease_lost, 1 in mail
             10s upcoming mail            -> b a
         ",
         );
@@ -195,7 +195,7 @@ mod tests {
             0s  fetch mail lease=20s     -> a 1/5 t1
             10s renew a t1               -> until 20s
             20s tick
-            20s heard                    -> w1 lost a t1
+            20s heard                    -> w1 lost a t1 timeout
             20s history a -> 0s 1 w1 push waiting 0, 0s 2 w1 fetch active 1, 20s 4 - timeout retrying 1 timeout
             20s done a t1                -> ! stale_lease
             25s fetch mail               -> a 2/5 t2

@@ -65,7 +65,7 @@ mod tests {
             1s  renew b t1                     -> ! unknown_job
             1s  renew a t1 lease=1ms           -> ! invalid lease_ms
             2s  cancel a                       -> cancelled
-            2s  heard                          -> w1 lost a t1
+            2s  heard                          -> w1 lost a t1 cancelled
             3s  renew a t1                     -> ! cancelled
             3s  renew a t2                     -> ! stale_lease
         ",

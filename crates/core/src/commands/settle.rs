@@ -242,7 +242,7 @@ mod tests {
             3s  retry a t1 oops after=4s by=w7 -> retrying
             8s  fetch mail by=w8 lease=1s      -> a 2/2 t2
             9s  tick
-            9s  heard                          -> w8 lost a t2
+            9s  heard                          -> w8 lost a t2 lease_lost
             10s redrive a by=ops               -> waiting
             11s fetch mail by=w7               -> a 1/2 t3
             12s done a t3 by=w7                -> completed

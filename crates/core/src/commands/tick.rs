@@ -3,7 +3,7 @@ use crate::{
     transition::Change,
 };
 use kit::Timestamp;
-use model::{Actor, Cause, ErrorInfo, Priority, Reject, Reply, State, limits};
+use model::{Actor, Cause, ErrorInfo, Priority, Reject, Reply, Revocation, State, limits};
 
 /// Idempotency keys forgotten by one command at most.
 const EXPIRED_KEYS_MAX: usize = 16;
@@ -88,11 +88,11 @@ impl Shard {
                 let message = format!("the attempt ran longer than {} ms", job.timeout_ms);
                 let error =
                     ErrorInfo { kind: "timeout".into(), message: message.into(), ..ErrorInfo::default() };
-                self.revoke(slot, context);
+                self.revoke(slot, Revocation::Timeout, context);
                 self.fail_attempt(slot, Cause::Timeout, error, None, context);
             }
             State::Active => {
-                self.revoke(slot, context);
+                self.revoke(slot, Revocation::LeaseLost, context);
                 self.crash(slot, context);
             }
             State::Waiting

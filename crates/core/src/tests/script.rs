@@ -511,8 +511,8 @@ impl Script {
             "next" => self.shard.next_due().map_or("never".into(), since),
             "heard" => join(self.heard.iter().filter_map(|effect| match effect {
                 Effect::Available { queue, jobs } => Some(format!("{jobs} in {queue}")),
-                Effect::Revoked { worker, id, lease_token, .. } => {
-                    Some(format!("{worker} lost {} t{lease_token}", self.id(id)))
+                Effect::Revoked { worker, id, lease_token, why, .. } => {
+                    Some(format!("{worker} lost {} t{lease_token} {}", self.id(id), why.name()))
                 }
                 Effect::Changed { .. } => None,
             })),

@@ -10,6 +10,7 @@
 mod body_thread;
 mod clock;
 mod gate;
+mod revocations;
 mod shard_thread;
 mod threads;
 
@@ -25,6 +26,8 @@ use gate::Gate;
 use kit::{Durability, Millis};
 use millpond_core::Shard;
 use model::{Actor, Command, DispatchedJob, Effect, Envelope, JobRef, JobView, QueueName, Reply};
+use revocations::Revocations;
+pub use revocations::Revoked;
 use shard_thread::ShardThread;
 use std::{
     path::Path,
@@ -78,6 +81,7 @@ pub(crate) struct Shared {
     damage: OnceLock<String>,
     stats: Mutex<Stats>,
     events: broadcast::Sender<Arc<[Effect]>>,
+    revocations: Revocations,
     /// Given to fetches, in the order of their arrival.
     numbers: AtomicU64,
 }
@@ -157,6 +161,7 @@ impl Handle {
             damage: OnceLock::new(),
             stats: Mutex::new(recovered.driver.stats()),
             events: broadcast::Sender::new(EVENTS_MAX),
+            revocations: Revocations::new(recovered.driver.shard().position()),
             numbers: AtomicU64::new(0),
         });
         let (inbox, messages) = mpsc::channel();
@@ -229,6 +234,16 @@ impl Handle {
     /// Everything that changes from now on; a slow reader is told how much it missed (`Lagged`).
     pub fn events(&self) -> broadcast::Receiver<Arc<[Effect]>> {
         self.inner.shared.events.subscribe()
+    }
+
+    /// What `worker` lost behind the log position `after`, which is that of the answer before; waits up to `wait` for the first.
+    /// Without a position it answers at once with one to begin at, and with [`Revoked::missed`].
+    pub async fn revoked(&self, worker: &Actor, after: Option<u64>, wait: Duration) -> Revoked {
+        let revocations = &self.inner.shared.revocations;
+        match after {
+            Some(after) => revocations.next(worker, after, wait).await,
+            None => Revoked { leases: Vec::new(), position: revocations.position(), missed: true },
+        }
     }
 
     /// What the node did so far.

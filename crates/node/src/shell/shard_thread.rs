@@ -291,6 +291,7 @@ impl ShardThread {
             let _ = self.shared.poison.set(reason.clone());
         }
         self.answer_all(committed.answers);
+        self.shared.revocations.publish(&committed.effects);
         if want && !committed.effects.is_empty() {
             // Nobody listens any more: then nobody misses it.
             let _ = self.shared.events.send(committed.effects.into());

@@ -2,16 +2,21 @@
 
 use crate::client::{
     Client, ClientError, Extras, FetchAnswer, FetchedJob, ItemResult, LeaseCall, OutcomeCall, OutcomesCall,
-    ResultsAnswer, raw_json, segment,
+    ResultsAnswer, RevokedAnswer, RevokedLease, raw_json, segment,
 };
 use base64::{Engine, prelude::BASE64_STANDARD};
 use bytes::Bytes;
 use compact_str::CompactString;
 use hyper::Method;
-use model::{DispatchedJob, JobId, LeaseRef, QueueName, Reject, Renewed, Settled, Settlement, State};
+use kit::Backoff;
+use model::{
+    DispatchedJob, JobId, JobRef, LeaseRef, QueueName, Reject, Renewed, Revocation, Settled, Settlement,
+    State,
+};
 use serde_json::json;
-use std::time::Duration;
-use workers::{JobSource, SourceError};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
+use tokio::sync::Mutex;
+use workers::{JobSource, Revoked, SourceError};
 
 /// The jobs of some queues of one server, for one worker.
 #[derive(Clone)]
@@ -22,7 +27,22 @@ pub(crate) struct HttpSource {
     /// In order of preference.
     pub(crate) queues: Vec<String>,
     pub(crate) lease: Duration,
+    /// From where the server is asked for what was taken away.
+    pub(crate) revoked: Arc<Mutex<Mailbox>>,
 }
+
+/// Revocations that the runtime has not heard of yet, and the position to ask from.
+#[derive(Debug, Default)]
+pub(crate) struct Mailbox {
+    news: VecDeque<Revoked>,
+    after: Option<u64>,
+    failures: u32,
+}
+
+/// How long one question for revocations stays open.
+const REVOKED_WAIT: Duration = Duration::from_secs(20);
+/// Repeats of a question that failed wait a random time below this doubling cap.
+const REVOKED_BACKOFF: Backoff = Backoff::Exponential { base: 100, cap: 5_000 };
 
 impl HttpSource {
     /// A call on a running job, such as `progress`.
@@ -40,6 +60,14 @@ impl HttpSource {
         let call = format!("{{\"worker\":{worker},\"lease_token\":{},\"{field}\":{value}}}", lease.token);
         self.client.call(Method::POST, &path, call, Extras::default()).await.map_err(refusal)?;
         Ok(())
+    }
+
+    async fn ask_revoked(&self, after: Option<u64>) -> Result<RevokedAnswer, ClientError> {
+        let from = after.map(|after| format!("&after={after}")).unwrap_or_default();
+        let worker = segment(&self.worker);
+        let path = format!("/v1/workers/{worker}/revoked?wait_ms={}{from}", millis(REVOKED_WAIT));
+        let extras = Extras { patience: REVOKED_WAIT, ..Extras::default() };
+        self.client.json(Method::GET, &path, Bytes::new(), extras).await
     }
 
     async fn results(&self, path: &str, call: String, asked: usize) -> Result<Vec<ItemResult>, SourceError> {
@@ -112,6 +140,36 @@ impl JobSource for HttpSource {
         let lines: Vec<&str> = lines.iter().map(CompactString::as_str).collect();
         self.on_job(&lease, "log", "lines", &json!(lines).to_string()).await
     }
+
+    async fn next_revoked(&self) -> Revoked {
+        let mut mailbox = self.revoked.lock().await;
+        loop {
+            if let Some(news) = mailbox.news.pop_front() {
+                return news;
+            }
+            match self.ask_revoked(mailbox.after).await {
+                Ok(answer) => {
+                    (mailbox.after, mailbox.failures) = (Some(answer.position), 0);
+                    mailbox.news.extend(answer.missed.then_some(Revoked::Missed));
+                    mailbox.news.extend(answer.revoked.into_iter().filter_map(revoked));
+                }
+                // A server of an older release has no such route: the renewals tell.
+                Err(error) if error.code() == Some("unknown_route") => std::future::pending().await,
+                Err(_) => {
+                    mailbox.failures = mailbox.failures.saturating_add(1);
+                    let wait = REVOKED_BACKOFF.delay(mailbox.failures, millis(self.lease));
+                    tokio::time::sleep(Duration::from_millis(100 + wait)).await;
+                }
+            }
+        }
+    }
+}
+
+/// A lease in the runtime's words; a server newer than this program may name reasons that are not known here.
+fn revoked(lost: RevokedLease) -> Option<Revoked> {
+    let job = JobRef { queue: Some(QueueName::new(&lost.queue).ok()?), id: JobId::parse(&lost.id).ok()? };
+    let why = Revocation::of(&lost.reason).unwrap_or(Revocation::LeaseLost);
+    Some(Revoked::Lease(LeaseRef { job, token: lost.lease_token }, why.into()))
 }
 
 fn millis(span: Duration) -> u64 {

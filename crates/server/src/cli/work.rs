@@ -7,6 +7,7 @@ use kit::Millis;
 use serde_json::json;
 use std::{
     io::IsTerminal,
+    sync::Arc,
     time::{Duration, Instant},
 };
 use tokio::signal::unix::{SignalKind, signal};
@@ -77,6 +78,7 @@ impl Work {
             worker: self.worker.take().unwrap_or_else(worker_name),
             queues: self.queues.clone(),
             lease: Duration::from_millis(self.lease),
+            revoked: Arc::default(),
         };
         let started = if self.pool {
             let pool = PoolOptions {

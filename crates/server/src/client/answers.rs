@@ -136,6 +136,23 @@ pub(crate) struct ItemResult {
     pub(crate) cancelled: bool,
 }
 
+/// `GET /v1/workers/{worker}/revoked`
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct RevokedAnswer {
+    pub(crate) revoked: Vec<RevokedLease>,
+    pub(crate) position: u64,
+    pub(crate) missed: bool,
+}
+
+/// A lease that was taken away.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct RevokedLease {
+    pub(crate) queue: String,
+    pub(crate) id: String,
+    pub(crate) lease_token: u64,
+    pub(crate) reason: String,
+}
+
 /// What went wrong in an attempt.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]

@@ -189,6 +189,18 @@ impl FromRequestParts<App> for Job {
     }
 }
 
+/// The worker that the path names.
+pub(crate) struct Worker(pub(crate) Actor);
+
+impl FromRequestParts<App> for Worker {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
+        let params = params(parts, app).await?;
+        super::dto::worker(find(&params, "worker").unwrap_or_default()).map(Self)
+    }
+}
+
 /// The number that the path names.
 pub(crate) struct Number(pub(crate) u64);
 

@@ -87,6 +87,8 @@ fn table() -> Vec<(Route, MethodRouter<App>)> {
         (route("POST", "/v1/outcomes", "report how attempts ended").takes("Outcomes"), post(work::outcomes)),
         (route("POST", "/v1/renew", "keep leases").takes("Renew"), post(work::renew)),
 
+        (route("GET", "/v1/workers/{worker}/revoked", "leases that were taken from a worker, waiting for some if need be").query(&["after", "wait_ms"]).long(), get(work::revoked)),
+
         (route("GET", "/v1/operations", "bulk operations"), get(operations::list)),
         (route("GET", "/v1/operations/{id}", "one bulk operation"), get(operations::show)),
 

@@ -1,7 +1,7 @@
 //! Keeps leases alive, calls off what must stop, and drops what does not.
 
 use super::shared::{Attempt, Shared, lock};
-use crate::{Handler, JobSource, Reason};
+use crate::{Handler, JobSource, Reason, Revoked};
 use model::{LeaseRef, Reject, Renewed};
 use std::{sync::Arc, time::Duration};
 use tokio::time::{Instant, sleep};
@@ -53,9 +53,12 @@ async fn renew<S: JobSource, H: Handler>(shared: &Shared<S, H>) {
     let lease = shared.source.lease();
     let mut failures = 0;
     loop {
-        sleep(lease / 6).await;
+        let age = tokio::select! {
+            () = sleep(lease / 6) => lease / 6,
+            () = shared.renew_all.notified() => Duration::ZERO,
+        };
         loop {
-            let leases = due(shared, lease / 6);
+            let leases = due(shared, age);
             if leases.is_empty() {
                 break;
             }
@@ -111,11 +114,26 @@ fn note<S: JobSource, H: Handler>(
 
 async fn heed_revocations<S: JobSource, H: Handler>(shared: &Shared<S, H>) {
     loop {
-        let revoked = shared.source.next_revoked().await;
-        for slot in &shared.slots {
-            if let Some(attempt) = lock(slot).as_mut().filter(|attempt| attempt.lease == revoked) {
-                attempt.call_off(Reason::Cancelled, shared.options.grace);
+        match shared.source.next_revoked().await {
+            Revoked::Lease(lease, reason) => shared.revoke(lease, reason),
+            Revoked::Missed => shared.renew_all.notify_one(),
+        }
+    }
+}
+
+impl<S: JobSource, H> Shared<S, H> {
+    /// Calls off an attempt that runs, or sees to it that a job in hand does not start.
+    fn revoke(&self, lease: LeaseRef, reason: Reason) {
+        // Noted before the look, so that an attempt that begins meanwhile finds the note.
+        self.note_early(lease.clone(), reason);
+        for slot in &self.slots {
+            if let Some(attempt) = lock(slot).as_mut().filter(|attempt| attempt.lease == lease) {
+                attempt.call_off(reason, self.options.grace);
+                self.take_early(&lease);
             }
+        }
+        if self.drop_held(&lease) {
+            self.take_early(&lease);
         }
     }
 }

@@ -23,6 +23,11 @@ use tokio::{
 /// Repeats of a call to the source wait a random time below this doubling cap.
 const SOURCE_BACKOFF: Backoff = Backoff::Exponential { base: 100, cap: 5_000 };
 
+/// Revocations of jobs that are not here yet, or no longer, which are remembered; one that was forgotten shows at the next renewal.
+const EARLY_MAX: usize = 256;
+/// How long: a fetch that was answered arrives within this, or is of no use.
+const EARLY_KEPT: Duration = Duration::from_secs(10);
+
 /// A job that waits for a slot.
 pub(super) struct Held {
     pub(super) job: DispatchedJob,
@@ -88,6 +93,11 @@ pub(super) struct Shared<S, H> {
     pub(super) room: Notify,
     /// Wakes the keeper when the first of several jobs starts.
     pub(super) busy: Notify,
+    /// Has every lease renewed now.
+    pub(super) renew_all: Notify,
+    /// Leases that were taken away before their attempts began, oldest first, and how many.
+    early: Mutex<VecDeque<(Instant, LeaseRef, Reason)>>,
+    early_count: AtomicUsize,
     /// The fetcher is woken when no more jobs than this wait.
     pub(super) low_water: AtomicUsize,
     pub(super) buffered: AtomicUsize,
@@ -120,6 +130,9 @@ impl<S: JobSource, H> Shared<S, H> {
             settled: Notify::new(),
             room: Notify::new(),
             busy: Notify::new(),
+            renew_all: Notify::new(),
+            early: Mutex::default(),
+            early_count: AtomicUsize::new(0),
             low_water: AtomicUsize::new(0),
             buffered: AtomicUsize::new(0),
             in_hand: AtomicU64::new(0),
@@ -163,6 +176,45 @@ impl<S: JobSource, H> Shared<S, H> {
         for held in stale {
             self.hand_back(lease_of(&held.job), held.lease_end);
         }
+    }
+
+    /// Drops a job that waits for a slot, because its lease was taken away; false if none such waits.
+    pub(super) fn drop_held(&self, lease: &LeaseRef) -> bool {
+        let mut buffer = lock(&self.buffer);
+        let is_it = |held: &Held| held.job.lease_token == lease.token && lease_of(&held.job) == *lease;
+        let Some(index) = buffer.iter().position(is_it) else { return false };
+        buffer.remove(index);
+        self.buffered.store(buffer.len(), Ordering::Relaxed);
+        drop(buffer);
+        self.ready.forget_permits(1);
+        self.counters.dropped.add(1);
+        self.let_go(1);
+        true
+    }
+
+    /// Remembers a lease that was taken away, for the attempt that has not begun.
+    pub(super) fn note_early(&self, lease: LeaseRef, reason: Reason) {
+        let mut early = lock(&self.early);
+        if early.len() >= EARLY_MAX {
+            early.pop_front();
+        }
+        early.push_back((Instant::now(), lease, reason));
+        self.early_count.store(early.len(), Ordering::Release);
+    }
+
+    /// Why an attempt must not begin, if it must not.
+    pub(super) fn take_early(&self, lease: &LeaseRef) -> Option<Reason> {
+        if self.early_count.load(Ordering::Acquire) == 0 {
+            return None;
+        }
+        let mut early = lock(&self.early);
+        let index = early.iter().position(|(_, other, _)| other.token == lease.token && other == lease);
+        let reason = index.and_then(|index| early.remove(index)).map(|(_, _, reason)| reason);
+        while early.front().is_some_and(|(at, ..)| at.elapsed() > EARLY_KEPT) {
+            early.pop_front();
+        }
+        self.early_count.store(early.len(), Ordering::Release);
+        reason
     }
 
     /// `count` jobs are no longer ours.

@@ -69,6 +69,12 @@ impl<S: JobSource, H: Handler> Shared<S, H> {
             deadline,
             abandon_at: None,
         });
+        // Looked for after the slot is filled: whoever revokes now finds either the slot, or is found here.
+        if self.take_early(&lease).is_some() {
+            *lock(&self.slots[index]) = None;
+            self.counters.dropped.add(1);
+            return self.let_go(1);
+        }
         self.counters.started.add(1);
         if self.counters.running.add(1) == 0 {
             self.busy.notify_one();

@@ -5,7 +5,8 @@ use bytes::Bytes;
 use compact_str::CompactString;
 use kit::Timestamp;
 use model::{
-    DispatchedJob, JobId, LeaseRef, Outcome, Priority, QueueName, Reject, Renewed, Settled, Settlement, State,
+    DispatchedJob, JobId, JobRef, LeaseRef, Outcome, Priority, QueueName, Reject, Renewed, Settled,
+    Settlement, State,
 };
 use std::{
     collections::VecDeque,
@@ -13,7 +14,7 @@ use std::{
     time::Duration,
 };
 use tokio::sync::{Notify, mpsc};
-use workers::{JobSource, SourceError};
+use workers::{JobSource, Reason, Revoked, SourceError};
 
 #[derive(Clone)]
 pub struct Pit(Arc<Inner>);
@@ -32,7 +33,7 @@ pub struct Inner {
     pub lines: Mutex<Vec<CompactString>>,
     settled: mpsc::UnboundedSender<Settlement>,
     pub batches: Mutex<Vec<usize>>,
-    pub revoke: Mutex<Option<LeaseRef>>,
+    pub revoke: Mutex<Option<Revoked>>,
     pub revoked: Notify,
 }
 
@@ -71,6 +72,23 @@ impl Pit {
     pub fn push(&self, jobs: impl IntoIterator<Item = DispatchedJob>) {
         self.jobs.lock().unwrap().extend(jobs);
         self.arrived.notify_one();
+    }
+
+    /// Says that a job of [`job`] was cancelled.
+    pub fn cancel(&self, token: u64) {
+        let id = JobId::parse(&format!("job-{token}")).unwrap();
+        let job = JobRef { queue: Some(QueueName::new("q").unwrap()), id };
+        self.tell(Revoked::Lease(LeaseRef { job, token }, Reason::Cancelled));
+    }
+
+    pub fn tell(&self, revoked: Revoked) {
+        *self.revoke.lock().unwrap() = Some(revoked);
+        self.revoked.notify_one();
+    }
+
+    /// Whether what was told last has been heard.
+    pub fn heard(&self) -> bool {
+        self.revoke.lock().unwrap().is_none()
     }
 
     pub async fn renewal(&self) {
@@ -190,11 +208,11 @@ impl JobSource for Pit {
         Ok(())
     }
 
-    async fn next_revoked(&self) -> LeaseRef {
+    async fn next_revoked(&self) -> Revoked {
         loop {
             self.revoked.notified().await;
-            if let Some(lease) = self.revoke.lock().unwrap().take() {
-                return lease;
+            if let Some(revoked) = self.revoke.lock().unwrap().take() {
+                return revoked;
             }
         }
     }

@@ -127,6 +127,7 @@ fn start(client: &Client, step: Step) -> Result<Runtime, Failure> {
         worker: format!("demo:{}", step.queue),
         queues: vec![step.queue.to_owned()],
         lease: Duration::from_secs(30),
+        revoked: std::sync::Arc::default(),
     };
     let options = Options { concurrency: step.concurrency, prefetch: 200, ..Options::default() };
     Runtime::start(source, step, options).map_err(|error| Failure::Check(error.to_string()))

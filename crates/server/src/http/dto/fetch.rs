@@ -81,7 +81,7 @@ impl RenewDto<'_> {
     }
 }
 
-pub(super) fn worker(name: &str) -> Result<Actor, Problem> {
+pub(crate) fn worker(name: &str) -> Result<Actor, Problem> {
     if name.is_empty() {
         return Err(Problem::invalid("worker", "must not be empty: it stands in every job's history"));
     }

@@ -12,10 +12,10 @@ mod scalar;
 mod settings;
 
 pub(crate) use bulk::{BulkDto, CancelDto, NothingDto};
-pub(crate) use fetch::{FetchDto, RenewDto};
+pub(crate) use fetch::{FetchDto, RenewDto, worker};
 pub(crate) use job::{Source, read_jobs};
 pub(crate) use outcome::{LogDto, OutcomesDto, ProgressDto};
-pub(crate) use query::{EventsQuery, ListParams, PageParams, query};
+pub(crate) use query::{EventsQuery, ListParams, PageParams, RevokedQuery, query};
 pub(crate) use settings::{SettingsDto, write_settings};
 
 #[cfg(test)]

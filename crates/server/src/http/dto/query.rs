@@ -1,6 +1,7 @@
 use super::{bulk::read_state, scalar::queue_name};
 use crate::http::{json, problem::Problem};
 use compact_str::CompactString;
+use kit::Millis;
 use model::{QueueName, State, limits};
 use std::borrow::Cow;
 
@@ -88,4 +89,28 @@ impl EventsQuery {
         let pairs = query(text, &["queue"])?;
         Ok(Self { queue: find(&pairs, "queue").map(|name| queue_name("queue", name)).transpose()? })
     }
+}
+
+/// From where, and for how long, a worker asks for what it lost.
+#[derive(Debug)]
+pub(crate) struct RevokedQuery {
+    pub(crate) after: Option<u64>,
+    pub(crate) wait_ms: Millis,
+}
+
+impl RevokedQuery {
+    pub(crate) fn read(text: Option<&str>) -> Result<Self, Problem> {
+        let pairs = query(text, &["after", "wait_ms"])?;
+        let after = number(&pairs, "after", "is a position: the one of the answer before")?;
+        let wait_ms = number(&pairs, "wait_ms", "is a number of milliseconds")?.unwrap_or(0);
+        Ok(Self { after, wait_ms })
+    }
+}
+
+fn number(
+    pairs: &[(&'static str, Cow<'_, str>)],
+    name: &'static str,
+    is: &str,
+) -> Result<Option<u64>, Problem> {
+    find(pairs, name).map(|text| text.parse().map_err(|_| Problem::invalid(name, is))).transpose()
 }

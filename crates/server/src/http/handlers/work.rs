@@ -3,8 +3,8 @@
 use super::{Answered, mismatched, push::write_pushed};
 use crate::http::{
     app::App,
-    dto::{FetchDto, OutcomesDto, RenewDto, Source},
-    extract::{Call, Payload},
+    dto::{FetchDto, OutcomesDto, RenewDto, RevokedQuery, Source},
+    extract::{Call, Payload, QueryText, Worker},
     json::{self, Raw, Writer},
     problem::Problem,
     reply,
@@ -128,6 +128,33 @@ pub(crate) async fn renew(State(app): State<App>, call: Call, payload: Payload) 
                 }
             });
         });
+    }))
+}
+
+/// GET /v1/workers/{worker}/revoked: a long poll. Reading takes nothing away; a lost answer is asked for again.
+pub(crate) async fn revoked(
+    State(app): State<App>,
+    Worker(worker): Worker,
+    QueryText(text): QueryText,
+) -> Answered {
+    let RevokedQuery { after, wait_ms } = RevokedQuery::read(text.as_deref())?;
+    let wait = Duration::from_millis(wait_ms.min(app.rules.wait_ms_max));
+    let revoked = tokio::select! {
+        biased;
+        revoked = app.node.revoked(&worker, after, wait) => revoked,
+        () = app.stopping() => app.node.revoked(&worker, after, Duration::ZERO).await,
+    };
+    Ok(reply::object(StatusCode::OK, 64 + 160 * revoked.leases.len(), |out| {
+        out.key("revoked").array(&revoked.leases, |out, (lease, why)| {
+            out.object(|out| {
+                out.optional("queue", lease.job.queue.as_ref());
+                out.field("id", &lease.job.id);
+                out.field("lease_token", lease.token);
+                out.field("reason", why.name());
+            });
+        });
+        out.field("position", revoked.position);
+        out.field("missed", revoked.missed);
     }))
 }
 
