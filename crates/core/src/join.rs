@@ -28,7 +28,7 @@ use compact_str::{CompactString, ToCompactString, format_compact};
 use kit::Timestamp;
 use model::{
     Actor, Cause, ErrorInfo, Ignore, JobId, JoinState, LeaseRef, MemberState, NewJoin, OnFailure, Policy,
-    Rest, State, limits,
+    Rest, Revocation, State, limits,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -452,7 +452,7 @@ impl Shard {
     fn tell_of_end(&mut self, id: u64, context: &mut Context<'_>) {
         let join = self.join_mut(id);
         #[cfg(feature = "plant")]
-        let forgetful = crate::plant::is(crate::plant::Bug::ForgetContinuation) && id % 4 == 0;
+        let forgetful = crate::plant::is(crate::plant::Bug::ForgetContinuation) && id.is_multiple_of(4);
         #[cfg(not(feature = "plant"))]
         let forgetful = false;
         join.told = true;
@@ -515,7 +515,7 @@ impl Shard {
 
     /// Cancels a job because of a join.
     fn call_off(&mut self, slot: u32, id: u64, context: &mut Context<'_>) {
-        self.revoke(slot, context);
+        self.revoke(slot, Revocation::Cancelled, context);
         let join = &self.joins.all[&id];
         let message = format_compact!("join {} is {}", join.public_id(self.id), join.state);
         let error = ErrorInfo { kind: "cancelled".into(), message, ..ErrorInfo::default() };

@@ -1,6 +1,7 @@
 use super::{
     fetch::{check_batch, worker},
     job::{JobDto, Source, convert},
+    join::GraphDto,
     scalar::{Text, Token, job_ref, some_raw},
 };
 use crate::http::problem::Problem;
@@ -37,6 +38,8 @@ struct OutcomeDto<'a> {
     after_ms: Option<Millis>,
     #[serde(borrow)]
     reason: Option<Text<'a>>,
+    #[serde(borrow)]
+    children: Option<GraphDto<'a>>,
     #[serde(borrow, default)]
     push: Vec<JobDto<'a>>,
 }
@@ -49,6 +52,7 @@ enum OutcomeKind {
     Fail,
     Snooze,
     Cancel,
+    Wait,
 }
 
 #[derive(Debug, Deserialize)]
@@ -107,18 +111,25 @@ impl OutcomeDto<'_> {
             OutcomeKind::Cancel => {
                 Outcome::Cancel { reason: self.reason.as_deref().map_or(error.message, CompactString::from) }
             }
+            OutcomeKind::Wait => {
+                let children = self.children.ok_or_else(|| Problem::invalid("children", "are missing"))?;
+                let children =
+                    children.into_graph(source, true).map_err(|problem| problem.inside("children"))?;
+                Outcome::Wait { children }
+            }
         };
         Ok(Settlement { lease: LeaseRef { job, token: self.lease_token.0 }, outcome, push })
     }
 
     /// A field that an outcome has no use for is a misunderstanding, and is said so.
     fn check_fields(&self) -> Result<(), Problem> {
-        use OutcomeKind::{Cancel, Done, Fail, Retry, Snooze};
-        let fields: [(&str, bool, &[OutcomeKind], &str); 4] = [
+        use OutcomeKind::{Cancel, Done, Fail, Retry, Snooze, Wait};
+        let fields: [(&str, bool, &[OutcomeKind], &str); 5] = [
             ("result", self.result.is_some_and(|value| value.get() != "null"), &[Done], "done"),
             ("error", self.error.is_some(), &[Retry, Fail, Cancel], "retry, fail and cancel"),
             ("after_ms", self.after_ms.is_some(), &[Retry, Snooze], "retry and snooze"),
             ("reason", self.reason.is_some(), &[Cancel], "cancel"),
+            ("children", self.children.is_some(), &[Wait], "wait"),
         ];
         for (field, given, allowed, names) in fields {
             if given && !allowed.contains(&self.outcome) {

@@ -55,10 +55,14 @@ pub(super) fn write_view(out: &mut Writer, job: &JobView) {
     out.field("progress", &job.progress);
     write_error(out, job.error.as_ref());
     out.field("unique_key", &job.unique_key);
+    out.optional("waits_for", job.waits_for.as_ref());
+    if !job.joins.is_empty() {
+        out.key("joins").array(&job.joins, |out, join| out.value(join));
+    }
     write_words(out, &job.tags, &job.meta);
 }
 
-fn write_error(out: &mut Writer, error: Option<&ErrorInfo>) {
+pub(super) fn write_error(out: &mut Writer, error: Option<&ErrorInfo>) {
     let Some(error) = error else { return out.field("error", None::<bool>) };
     out.key("error").object(|out| {
         out.field("kind", &error.kind);
