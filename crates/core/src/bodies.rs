@@ -51,7 +51,8 @@ impl Shard {
         let due = self.timers.iter().take_while(|(due, _)| *due <= until).take(limit);
         cold.extend(due.filter_map(|(_, sequence)| {
             let job = &self.jobs[self.slot_of(*sequence)?];
-            (job.body.is_none() && matches!(job.state, State::Delayed | State::Retrying)).then_some(*sequence)
+            (job.body.is_none() && matches!(job.state, State::Delayed | State::Retrying | State::Suspended))
+                .then_some(*sequence)
         }));
         cold.truncate(limit);
         cold
@@ -76,7 +77,7 @@ impl Shard {
         true
     }
 
-    /// Gives the jobs of a remembered fetch their bodies back. A job whose lease has ended since then is left out: it may be with
+    /// Gives the jobs of a remembered fetch their bodies back, and says how many steps they have. A job whose lease has ended since then is left out: it may be with
     /// another worker.
     pub(crate) fn refill(&self, mut reply: Reply) -> Reply {
         if let Reply::Fetched(jobs) = &mut reply {
@@ -85,6 +86,7 @@ impl Shard {
                 let held = &self.jobs[slot];
                 job.body = held.body.as_deref().map(Bytes::copy_from_slice);
                 job.children = held.ties().and_then(|ties| self.children(ties.waits_for));
+                job.steps = held.step_count();
                 held.state == State::Active && held.token() == job.lease_token
             });
         }

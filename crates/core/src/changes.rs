@@ -11,6 +11,8 @@ pub(crate) struct Dirty {
     jobs: Vec<u64>,
     /// Sequences of jobs that a checkpoint holds and the shard has forgotten.
     forgotten: Vec<u64>,
+    /// Steps that a checkpoint holds and the shard has forgotten: sequence and number.
+    pub(crate) steps_forgotten: Vec<(u64, u64)>,
     queues: Vec<u32>,
     pub(crate) idempotency: Vec<CompactString>,
     pub(crate) bulks: BTreeSet<u64>,
@@ -47,6 +49,10 @@ impl Dirty {
         if self.joins.insert((id, place)) {
             self.bytes += RECORD_BYTES;
         }
+    }
+    /// More that the next checkpoint writes.
+    pub(crate) fn add_bytes(&mut self, bytes: u64) {
+        self.bytes += bytes;
     }
 
     pub(crate) fn touch_queue(&mut self, queues: &mut [Queue], index: u32) {
@@ -88,6 +94,7 @@ impl Shard {
         let dirty = &self.dirty;
         let records = dirty.jobs.len()
             + dirty.forgotten.len()
+            + dirty.steps_forgotten.len()
             + dirty.queues.len()
             + dirty.idempotency.len()
             + dirty.bulks.len()
@@ -111,6 +118,12 @@ impl Shard {
             job.stored.dirty = false;
             job.stored.record = true;
             records.push((record::job_key(sequence), Some(record::job(job))));
+            let steps = job.run.as_mut().and_then(|run| run.steps.as_deref_mut());
+            for entry in steps.into_iter().flat_map(|steps| &mut steps.entries).filter(|entry| !entry.written)
+            {
+                (entry.written, entry.stored) = (true, true);
+                records.push((record::step_key(sequence, entry.number), Some(record::step(&entry.step))));
+            }
             if let Some(body) = job.body.as_deref().filter(|_| !job.stored.body) {
                 records.push((record::body_key(sequence), Some(body.to_vec())));
                 job.stored.body = true;
@@ -120,6 +133,9 @@ impl Shard {
         for sequence in dirty.forgotten.drain(..) {
             records.push((record::job_key(sequence), None));
             records.push((record::body_key(sequence), None));
+        }
+        for (sequence, number) in dirty.steps_forgotten.drain(..) {
+            records.push((record::step_key(sequence, number), None));
         }
         for index in dirty.queues.drain(..) {
             let queue = &mut self.queues[index as usize];
@@ -184,6 +200,10 @@ impl Shard {
     pub(crate) fn each_record(&self, visit: &mut dyn FnMut(&[u8], &[u8])) {
         for (_, job) in self.jobs.iter() {
             visit(&record::job_key(job.sequence), &record::job(job));
+            let steps = job.run.as_ref().and_then(|run| run.steps.as_deref());
+            for entry in steps.into_iter().flat_map(|steps| &steps.entries) {
+                visit(&record::step_key(job.sequence, entry.number), &record::step(&entry.step));
+            }
         }
         for (index, queue) in self.queues.iter().enumerate() {
             visit(&record::queue_key(index as u32), &record::queue(queue));

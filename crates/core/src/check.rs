@@ -1,8 +1,12 @@
 //! What must hold of a shard at every moment. For tests and the simulator: it walks everything.
 
-use crate::shard::Shard;
+use crate::{
+    shard::Shard,
+    steps::{Parent, Signal, Wait},
+};
 use kit::Timestamp;
-use model::State;
+use model::{JobRef, State, StepValue, limits};
+use std::collections::BTreeSet;
 
 impl Shard {
     /// Compares every index and counter with the jobs themselves.
@@ -14,6 +18,7 @@ impl Shard {
         let mut bytes = vec![0u64; self.queues.len()];
         let mut cold = vec![0u64; self.queues.len()];
         let mut waiting = vec![0u64; self.queues.len()];
+        let mut steps_bytes = 0;
         let (mut timers, mut given, mut unique, mut resident, mut retention) = (0, 0, 0, 0, 0);
         for (slot, job) in self.jobs.iter() {
             let fail = |what: &str| Err(format!("job {} ({}): {what}", job.sequence, job.state));
@@ -38,9 +43,11 @@ impl Shard {
                 if !self.timers.contains(&(job.due, job.sequence)) {
                     return fail("its timer is not set");
                 }
-            } else if matches!(job.state, State::Active | State::Delayed | State::Retrying) {
+            } else if matches!(job.state, State::Active | State::Delayed | State::Retrying | State::Suspended)
+            {
                 return fail("it would stay here for ever: it has no timer");
             }
+            steps_bytes += self.check_steps_of(slot)?;
             if job.state.is_final() && job.finished_at() == Timestamp::ZERO {
                 return fail("it is final without an end");
             }
@@ -98,11 +105,57 @@ impl Shard {
             ("unique keys", self.unique.len(), unique),
             ("calls", self.idempotency.len(), self.idempotency.iter().count()),
             ("given ids", self.by_given_id.len(), given),
+            ("bytes of steps", self.steps_bytes as usize, steps_bytes as usize),
+            ("children untold", self.orphans.len(), 0),
             ("body bytes", self.dirty.bodies_resident as usize, resident as usize),
         ];
         match sums.into_iter().find(|(_, kept, counted)| kept != counted) {
             Some((what, kept, counted)) => Err(format!("{what}: {kept} kept, {counted} counted")),
             None => Ok(()),
         }
+    }
+
+    /// A job's steps and what it waits for; returns the bytes they hold.
+    fn check_steps_of(&self, slot: u32) -> Result<u64, String> {
+        let job = &self.jobs[slot];
+        let fail = |what: &str| Err(format!("job {} ({}): {what}", job.sequence, job.state));
+        let Some(steps) = self.steps(slot) else {
+            return if job.state == State::Suspended { fail("it waits for nothing") } else { Ok(0) };
+        };
+        let names: BTreeSet<_> = steps.entries.iter().map(|entry| &entry.step.name).collect();
+        if names.len() != steps.entries.len() || names.len() > limits::STEPS_MAX {
+            return fail("two of its steps have one name, or it has too many");
+        }
+        if !steps.entries.iter().map(|entry| entry.number).eq(steps.first..steps.next) {
+            return fail("its steps are not numbered in order");
+        }
+        let bytes: u64 = steps.entries.iter().map(|entry| entry.step.bytes() as u64).sum();
+        let signals: u64 = steps.signals.iter().map(Signal::bytes).sum();
+        if (steps.bytes, steps.signal_bytes) != (bytes, signals) {
+            return fail("the bytes of its steps are miscounted");
+        }
+        match (&steps.wait, job.state) {
+            (Some(Wait::Signal { step, name }), State::Suspended) => {
+                if steps.get(step).is_some() || steps.signals.iter().any(|signal| signal.name == *name) {
+                    return fail("it waits for what it has");
+                }
+            }
+            (Some(Wait::Child { step }), State::WaitingChildren) => {
+                let Some(StepValue::Child { queue, id, end: None }) = steps.get(step).map(|step| &step.value)
+                else {
+                    return fail("it waits for a child that it does not have");
+                };
+                let child = self.find(&JobRef { queue: Some(queue.clone()), id: id.clone() });
+                let parent = child.and_then(|child| self.jobs[child].asked.as_ref()?.parent.as_deref());
+                if child.is_none_or(|child| self.jobs[child].state.is_final())
+                    || parent != Some(&Parent { sequence: job.sequence, step: step.clone() })
+                {
+                    return fail("it waits for a child that has ended, or is not its own");
+                }
+            }
+            (None, state) if state != State::Suspended => {}
+            _ => return fail("it waits for something that its state does not say"),
+        }
+        Ok(bytes + signals)
     }
 }

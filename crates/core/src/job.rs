@@ -1,4 +1,5 @@
 use crate::join::Ties;
+use crate::steps::{Parent, Steps};
 use bytes::Bytes;
 use compact_str::CompactString;
 use kit::{Backoff, Timestamp};
@@ -63,6 +64,8 @@ pub(crate) struct Asked {
     pub(crate) meta: Vec<(CompactString, CompactString)>,
     /// The joins that it belongs to.
     pub(crate) ties: Option<Box<Ties>>,
+    /// Whose step it is the child of.
+    pub(crate) parent: Option<Box<Parent>>,
 }
 
 /// What happened to a job.
@@ -80,6 +83,7 @@ pub(crate) struct Run {
     pub(crate) error: Option<Box<ErrorInfo>>,
     pub(crate) log: Option<Box<Log>>,
     pub(crate) history: crate::history::History,
+    pub(crate) steps: Option<Box<Steps>>,
 }
 
 /// The lines a job's handlers wrote, bounded by count and bytes.
@@ -103,6 +107,12 @@ impl Job {
 
     pub(crate) fn token(&self) -> u64 {
         self.run.as_ref().map_or(0, |run| run.token)
+    }
+
+    /// How many steps it has.
+    pub(crate) fn step_count(&self) -> u32 {
+        let steps = self.run.as_ref().and_then(|run| run.steps.as_ref());
+        steps.map_or(0, |steps| steps.entries.len() as u32)
     }
 
     pub(crate) fn expires_at(&self) -> Option<Timestamp> {

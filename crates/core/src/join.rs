@@ -292,7 +292,9 @@ impl Shard {
         let job = &self.jobs[slot];
         let to = job.state;
         let Some(ties) = job.ties().cloned() else { return };
-        if from == State::WaitingChildren && self.join_mut(ties.waits_for).state == JoinState::Open {
+        // A step may wait for a child, too: that is no join's business.
+        let join = self.joins.all.get(&ties.waits_for);
+        if from == State::WaitingChildren && join.is_some_and(|join| join.state == JoinState::Open) {
             self.end_join(ties.waits_for, JoinState::Cancelled, now);
         }
         if from.is_final() != to.is_final() {

@@ -41,6 +41,8 @@ mod record;
 mod restore;
 mod shard;
 mod split;
+mod steps;
+mod suspend;
 mod transition;
 mod views;
 

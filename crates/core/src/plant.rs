@@ -25,6 +25,14 @@ pub enum Bug {
     KeepLosers,
     /// Now and then a continuation is not told that its join has ended.
     ForgetContinuation,
+    /// A step that is stored is stored again, with another result.
+    StoreStepAgain,
+    /// A signal that nobody waits for is dropped.
+    DropEarlySignal,
+    /// A signal stays after it was taken.
+    KeepTakenSignal,
+    /// A child that is removed does not wake its parent.
+    ForgetRemovedChild,
 }
 
 thread_local! {

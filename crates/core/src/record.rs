@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! b | sequence (8 bytes, big endian)   the body, as it was pushed
+//! e | sequence, number (8 bytes each)  a durable step of a job
 //! i | idempotency key                  a remembered call and its reply
 //! j | sequence (8 bytes, big endian)   a job without its body
 //! m                                    the counters
@@ -21,6 +22,7 @@ use crate::{
     join::{Join, Member, Node, Place, Ties},
     queue::{Queue, Totals},
     shard::Counters,
+    steps::{Parent, Signal, Steps, Wait},
 };
 use bytes::Bytes;
 use compact_str::CompactString;
@@ -28,7 +30,7 @@ use kit::{
     Timestamp,
     codec::{Malformed, Reader, end_fields, put_bool, put_bytes, put_field, put_option, put_str, put_u64},
 };
-use model::{LogLine, NewJoin, QueueCounts, codec::*};
+use model::{LogLine, NewJoin, QueueCounts, Step, codec::*};
 
 /// Version 2 ends jobs, their two boxes, queues and counters with a list of tagged fields. Version 1 had none.
 const VERSION: u8 = 2;
@@ -62,6 +64,12 @@ pub(crate) fn join_key(id: u64) -> Vec<u8> {
 pub(crate) fn member_key(id: u64, place: u32) -> Vec<u8> {
     let mut key = join_key(id);
     key.extend_from_slice(&place.to_be_bytes());
+    key
+}
+
+pub(crate) fn step_key(sequence: u64, number: u64) -> Vec<u8> {
+    let mut key = key(b'e', &sequence.to_be_bytes());
+    key.extend_from_slice(&number.to_be_bytes());
     key
 }
 
@@ -171,8 +179,19 @@ fn read_u32_le(reader: &mut Reader<'_>) -> Result<u32, Malformed> {
 }
 
 fn put_asked(out: &mut Vec<u8>, asked: &Asked) {
-    let Asked { pusher, id, content_type, backoff, expires_at, unique_key, unique_until, tags, meta, ties } =
-        asked;
+    let Asked {
+        pusher,
+        id,
+        content_type,
+        backoff,
+        expires_at,
+        unique_key,
+        unique_until,
+        tags,
+        meta,
+        ties,
+        parent,
+    } = asked;
     put_actor(out, pusher);
     put_option(out, id.as_ref(), put_job_id);
     put_text(out, content_type);
@@ -191,6 +210,12 @@ fn put_asked(out: &mut Vec<u8>, asked: &Asked) {
         put_field(out, 15, |out| {
             put_places(out, member_of);
             put_u64(out, *waits_for);
+        });
+    }
+    if let Some(parent) = parent {
+        put_field(out, 20, |out| {
+            put_u64(out, parent.sequence);
+            put_text(out, &parent.step);
         });
     }
     end_fields(out);
@@ -220,12 +245,17 @@ fn read_asked(reader: &mut Reader<'_>, version: u8) -> Result<Asked, Malformed> 
         tags: reader.list("tags", read_text)?,
         meta: reader.list("meta", |reader| Ok((read_text(reader)?, read_text(reader)?)))?,
         ties: None,
+        parent: None,
     };
     fields(reader, version, "option of a job", |tag, field| {
         match tag {
             15 => {
                 let ties = Ties { member_of: read_places(field)?, waits_for: field.u64("join")? };
                 asked.ties = Some(Box::new(ties));
+            }
+            20 => {
+                let parent = Parent { sequence: field.u64("parent")?, step: read_text(field)? };
+                asked.parent = Some(Box::new(parent));
             }
             _ => return Ok(false),
         }
@@ -247,6 +277,7 @@ fn put_run(out: &mut Vec<u8>, run: &Run) {
         error,
         log,
         history,
+        steps,
     } = run;
     put_actor(out, worker);
     put_u64(out, *token);
@@ -265,11 +296,14 @@ fn put_run(out: &mut Vec<u8>, run: &Run) {
         }
     });
     history.put(out);
+    if let Some(steps) = steps {
+        put_field(out, 20, |out| put_steps(out, steps));
+    }
     end_fields(out);
 }
 
 fn read_run(reader: &mut Reader<'_>, base: (Timestamp, u64), version: u8) -> Result<Run, Malformed> {
-    let run = Run {
+    let mut run = Run {
         worker: read_actor(reader)?,
         token: reader.u64("token")?,
         lease_until: read_timestamp(reader)?,
@@ -281,9 +315,71 @@ fn read_run(reader: &mut Reader<'_>, base: (Timestamp, u64), version: u8) -> Res
         error: reader.option("error", read_error_info)?.map(Box::new),
         log: reader.option("log", read_log)?.map(Box::new),
         history: History::read(reader, base)?,
+        steps: None,
     };
-    fields(reader, version, "field of a run", |_, _| Ok(false))?;
+    fields(reader, version, "field of a run", |tag, field| {
+        match tag {
+            20 => run.steps = Some(Box::new(read_steps(field)?)),
+            _ => return Ok(false),
+        }
+        Ok(true)
+    })?;
     Ok(run)
+}
+
+/// The numbers of its steps (first, next), what is waited for (0 nothing, 1 a signal, 2 a child), the kept signals. The
+/// steps themselves have records of their own.
+fn put_steps(out: &mut Vec<u8>, steps: &Steps) {
+    put_u64(out, steps.first);
+    put_u64(out, steps.next);
+    match &steps.wait {
+        None => out.push(0),
+        Some(Wait::Signal { step, name }) => {
+            out.push(1);
+            put_text(out, step);
+            put_text(out, name);
+        }
+        Some(Wait::Child { step }) => {
+            out.push(2);
+            put_text(out, step);
+        }
+    }
+    put_u64(out, steps.signals.len() as u64);
+    for signal in &steps.signals {
+        put_text(out, &signal.name);
+        put_opaque(out, &signal.body);
+    }
+}
+
+/// Without the steps themselves.
+fn read_steps(reader: &mut Reader<'_>) -> Result<Steps, Malformed> {
+    let (first, next) = (reader.u64("step number")?, reader.u64("step number")?);
+    let wait = match reader.u8("suspension")? {
+        0 => None,
+        1 => Some(Wait::Signal { step: read_text(reader)?, name: read_text(reader)? }),
+        2 => Some(Wait::Child { step: read_text(reader)? }),
+        _ => return Err(reader.malformed("suspension")),
+    };
+    let signals = reader
+        .list("signals", |reader| Ok(Signal { name: read_text(reader)?, body: read_opaque(reader)? }))?;
+    let signal_bytes = signals.iter().map(Signal::bytes).sum();
+    Ok(Steps { first, next, wait, signals: signals.into(), signal_bytes, ..Steps::default() })
+}
+
+pub(crate) fn step(step: &Step) -> Vec<u8> {
+    let mut out = vec![VERSION];
+    put_step(&mut out, step);
+    end_fields(&mut out);
+    out
+}
+
+pub(crate) fn read_stored_step(bytes: &[u8]) -> Result<Step, Malformed> {
+    let reader = &mut Reader::new(bytes);
+    let version = version(reader)?;
+    let step = read_step(reader)?;
+    fields(reader, version, "field of a step", |_, _| Ok(false))?;
+    reader.finish("step")?;
+    Ok(step)
 }
 
 fn read_log(reader: &mut Reader<'_>) -> Result<Log, Malformed> {

@@ -1,6 +1,7 @@
-use crate::{changes::Dirty, job::Job, record, shard::Shard};
+use crate::{changes::Dirty, job::Job, record, shard::Shard, steps::Entry};
 use kit::codec::Malformed;
-use model::State;
+use model::{State, Step};
+use std::collections::BTreeMap;
 
 /// A checkpoint cannot be restored: a record is not what was written.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -24,6 +25,8 @@ pub struct Restore {
     jobs: Vec<Job>,
     queues: Vec<(u32, crate::queue::Queue)>,
     joins: crate::join::Restored,
+    /// By the sequence of their job and their number.
+    steps: BTreeMap<(u64, u64), Step>,
     has_meta: bool,
 }
 
@@ -39,6 +42,7 @@ impl Restore {
             jobs: Vec::new(),
             queues: Vec::new(),
             joins: Default::default(),
+            steps: BTreeMap::new(),
             has_meta: false,
         }
     }
@@ -56,6 +60,15 @@ impl Restore {
         let (kind, rest) = key.split_first().ok_or(unknown("key"))?;
         match kind {
             b'b' => {}
+            b'e' => {
+                let number = |bytes: &[u8]| bytes.try_into().map(u64::from_be_bytes);
+                let (Ok(sequence), Ok(step)) =
+                    (number(&rest[..rest.len().min(8)]), number(&rest[rest.len().min(8)..]))
+                else {
+                    return Err(unknown("key"));
+                };
+                self.steps.insert((sequence, step), record::read_stored_step(value)?);
+            }
             b'i' => {
                 let name = std::str::from_utf8(rest).map_err(|_| unknown("key"))?;
                 self.shard.idempotency.insert(name.into(), record::read_call(value)?);
@@ -104,10 +117,14 @@ impl Restore {
         }
         // Lanes are filled in the order of their entries, whatever the state: order numbers are the shard's own.
         self.jobs.sort_unstable_by_key(|job| job.order);
-        for job in self.jobs {
+        for mut job in self.jobs {
+            take_steps(&mut job, &mut self.steps)?;
             place(&mut self.shard, job)?;
         }
         self.shard.place_joins(self.joins).map_err(|(key, reason)| refuse(&key, reason.to_string()))?;
+        if let Some((sequence, number)) = self.steps.keys().next() {
+            return Err(refuse(&record::step_key(*sequence, *number), "its job is missing".to_string()));
+        }
         self.shard.dirty = Dirty::restored(&self.shard);
         self.shard.check_bulks()?;
         Ok(self.shard)
@@ -116,6 +133,19 @@ impl Restore {
 
 fn refuse(key: &[u8], reason: String) -> RestoreError {
     RestoreError { key: key.escape_ascii().to_string(), reason }
+}
+
+/// Gives a job its steps: all of those that its record speaks of.
+fn take_steps(job: &mut Job, records: &mut BTreeMap<(u64, u64), Step>) -> Result<(), RestoreError> {
+    let Some(steps) = job.run.as_mut().and_then(|run| run.steps.as_deref_mut()) else { return Ok(()) };
+    for number in steps.first..steps.next {
+        let Some(step) = records.remove(&(job.sequence, number)) else {
+            return Err(refuse(&record::step_key(job.sequence, number), "the step is missing".to_string()));
+        };
+        steps.bytes += step.bytes() as u64;
+        steps.entries.push(Entry { number, step, written: true, stored: true });
+    }
+    Ok(())
 }
 
 fn place(shard: &mut Shard, mut job: Job) -> Result<(), RestoreError> {
@@ -141,6 +171,8 @@ fn place(shard: &mut Shard, mut job: Job) -> Result<(), RestoreError> {
             shard.unique.insert((queue, key.clone()), sequence);
         }
     }
+    let steps = job.run.as_ref().and_then(|run| run.steps.as_ref());
+    shard.steps_bytes += steps.map_or(0, |steps| steps.total());
     let slot = shard.jobs.insert(job);
     let jobs = &shard.jobs;
     shard.by_sequence.insert(sequence, slot, |slot| jobs[slot].sequence);

@@ -6,6 +6,7 @@ use crate::{
     join::Joins,
     queue::Queue,
     split::{SequenceIndex, SplitMap},
+    steps::Orphan,
 };
 use compact_str::{CompactString, ToCompactString};
 use kit::{Timestamp, codec};
@@ -34,6 +35,10 @@ pub struct Shard {
     pub(crate) idempotency: Idempotency,
     pub(crate) bulks: BTreeMap<u64, Bulk>,
     pub(crate) joins: Joins,
+    /// Bytes of the steps and signals of all jobs. Follows from them.
+    pub(crate) steps_bytes: u64,
+    /// Children whose ends their parents have not heard of; empty between commands.
+    pub(crate) orphans: Vec<Orphan>,
     pub(crate) dirty: Dirty,
 }
 
@@ -108,6 +113,8 @@ impl Shard {
             idempotency: Idempotency::default(),
             bulks: BTreeMap::new(),
             joins: Joins::default(),
+            steps_bytes: 0,
+            orphans: Vec::new(),
             dirty: Dirty::default(),
         }
     }
@@ -132,6 +139,7 @@ impl Shard {
         let now = self.counters.time;
         let mut context = Context { position, now, actor: &envelope.actor, effects, ready: Vec::new() };
         let work = self.advance(&mut context);
+        self.wake_parents(&mut context);
         let reply = match &envelope.idempotency_key {
             None => self.command(&envelope.command, work, &mut context),
             Some(key) => self.once(key, &envelope.command, work, &mut context),
@@ -139,6 +147,7 @@ impl Shard {
         if !self.joins.work.is_empty() {
             self.advance_joins(limits::TICK_WORK_MAX, &mut context);
         }
+        self.wake_parents(&mut context);
         for (queue, jobs) in std::mem::take(&mut context.ready) {
             let queue = &self.queues[queue as usize];
             if !queue.paused {
@@ -173,6 +182,9 @@ impl Shard {
             Command::Join { graph } => self.join(graph, context),
             Command::Extend { join, jobs, seal } => self.extend_join(join, jobs, *seal, context),
             Command::CancelJoin { join, reason } => self.cancel_join(join, reason, context),
+            Command::Step { lease, name, result } => self.store_step(lease, name, result, context),
+            Command::Signal { job, name, body } => self.signal(job, name, body, context),
+            Command::Restart { jobs } => self.restart(jobs, context),
         }
     }
 

@@ -72,8 +72,12 @@ impl Shard {
             run.error = Some(Box::new(error));
         }
         run.finished_at = if change.to.is_final() { context.now } else { Timestamp::ZERO };
+        if matches!(from, State::Suspended | State::WaitingChildren) {
+            self.stop_waiting(slot);
+        }
         if change.to.is_final() {
             self.release_unique(slot);
+            self.tell_parent(slot);
         }
         self.enter(slot);
         self.after_change(slot, Some(from), change.cause, context);
@@ -189,6 +193,10 @@ impl Shard {
             self.tied_job_gone(slot, self.counters.time);
         }
         self.leave(slot);
+        if !self.jobs[slot].state.is_final() {
+            self.tell_parent(slot);
+        }
+        self.forget_steps(slot);
         self.release_unique(slot);
         let job = &self.jobs[slot];
         let (sequence, queue) = (job.sequence, job.queue);

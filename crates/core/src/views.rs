@@ -5,8 +5,8 @@ use bytes::Bytes;
 use compact_str::CompactString;
 use kit::Timestamp;
 use model::{
-    Actor, BulkView, Cause, HistoryEntry, JobId, JobRef, JobView, LogLine, Priority, QueueName, QueueView,
-    Reject, State,
+    Actor, Awaited, BulkView, Cause, HistoryEntry, JobId, JobRef, JobView, LogLine, Priority, QueueName,
+    QueueView, Reject, State, Step, StepValue,
 };
 
 /// Jobs that one listing looks at, at most; a filter that matches few gives short pages and a cursor to go on.
@@ -67,8 +67,24 @@ pub enum Reason {
         /// More members may come.
         open: bool,
     },
-    /// It is suspended until a signal comes, or until then.
-    WaitsForSignal(Timestamp),
+    /// It is suspended until this signal comes, or until then.
+    WaitsForSignal {
+        /// The signal.
+        name: CompactString,
+        /// When it goes on without.
+        until: Timestamp,
+    },
+    /// It is suspended until this child of its ends.
+    WaitsForChild {
+        /// The child's queue.
+        queue: QueueName,
+        /// Its id.
+        id: JobId,
+        /// Its state.
+        state: State,
+    },
+    /// It sleeps in a step of this name.
+    Sleeps(CompactString),
     /// It is final.
     Final,
 }
@@ -135,6 +151,13 @@ impl Cursor {
     }
 }
 
+/// The step in which a delayed job sleeps, if it is one that does.
+fn sleeping_in(job: &Job) -> Option<CompactString> {
+    let steps = job.run.as_ref()?.steps.as_ref()?;
+    let newest = &steps.entries.last()?.step;
+    (newest.value == StepValue::Slept { until: job.due }).then(|| newest.name.clone())
+}
+
 fn some_time(time: Timestamp) -> Option<Timestamp> {
     (time != Timestamp::ZERO).then_some(time)
 }
@@ -160,6 +183,7 @@ impl Shard {
     fn view(&self, job: &Job) -> JobView {
         let asked = job.asked.as_deref();
         let run = job.run.as_deref();
+        let steps = run.and_then(|run| run.steps.as_deref());
         let due_at = match job.state {
             State::Delayed | State::Retrying | State::Active | State::WaitingChildren | State::Suspended => {
                 some_time(job.due)
@@ -195,6 +219,9 @@ impl Shard {
             timeout_ms: u64::from(job.timeout_ms),
             waits_for: job.ties().and_then(|ties| self.public_join_id(ties.waits_for)),
             joins: job.ties().map_or(Vec::new(), |ties| self.joins_of(ties)),
+            steps: job.step_count(),
+            signals: steps.map_or(0, |steps| steps.signals.len() as u32),
+            awaits: steps.and_then(|steps| steps.awaited(job.due)),
         }
     }
 
@@ -221,6 +248,12 @@ impl Shard {
             error: None,
         };
         Some(std::iter::once(push).chain(later).collect())
+    }
+
+    /// A job's durable steps, in the order in which they began.
+    pub fn job_steps(&self, job: &JobRef) -> Option<Vec<Step>> {
+        let steps = self.steps(self.find(job)?);
+        Some(steps.into_iter().flat_map(|steps| &steps.entries).map(|entry| entry.step.clone()).collect())
     }
 
     /// What a job's handlers wrote.
@@ -251,10 +284,14 @@ impl Shard {
                 }
                 expected_at = (reasons == [Reason::NextInLine]).then_some(self.counters.time);
             }
-            State::Delayed => reasons.push(Reason::DelayedUntil(job.due)),
+            State::Delayed => {
+                reasons.push(Reason::DelayedUntil(job.due));
+                reasons.extend(sleeping_in(job).map(Reason::Sleeps));
+            }
             State::Retrying => reasons.push(Reason::RetryAt(job.due)),
-            State::WaitingChildren => reasons.extend(self.waits_for_children(job)),
-            State::Suspended => reasons.push(Reason::WaitsForSignal(job.due)),
+            State::WaitingChildren | State::Suspended => {
+                reasons.extend(self.awaited(job).or_else(|| self.waits_for_children(job)));
+            }
             State::Active => {
                 let run = job.run.as_deref();
                 reasons.push(Reason::Running {
@@ -274,6 +311,18 @@ impl Shard {
         }
         let summary = self.summary(job, queue, &reasons);
         Some(Explanation { state: self.shown_state(job), summary, reasons, expected_at })
+    }
+
+    fn awaited(&self, job: &Job) -> Option<Reason> {
+        let steps = job.run.as_ref()?.steps.as_ref()?;
+        Some(match steps.awaited(job.due)? {
+            Awaited::Signal { name, until } => Reason::WaitsForSignal { name, until },
+            Awaited::Child { queue, id } => {
+                let child = JobRef { queue: Some(queue.clone()), id: id.clone() };
+                let state = self.find(&child).map(|slot| self.shown_state(&self.jobs[slot]))?;
+                Reason::WaitsForChild { queue, id, state }
+            }
+        })
     }
 
     fn ahead_of(&self, queue: &Queue, job: &Job) -> u64 {
@@ -309,7 +358,13 @@ impl Shard {
                 Reason::WaitsForChildren { join, ended, total, missing, open } => {
                     waits_for_children(join, *ended, *total, missing, *open)
                 }
-                Reason::WaitsForSignal(until) => format!("it waits for a signal, until {until}"),
+                Reason::WaitsForSignal { name, until } => {
+                    format!("it waits for signal `{name}` until {until} (nobody has sent it)")
+                }
+                Reason::WaitsForChild { queue, id, state } => {
+                    format!("it waits for its child {id} in queue {queue}, which is {state}")
+                }
+                Reason::Sleeps(step) => format!("it sleeps in step `{step}`"),
                 Reason::Final => match job.run.as_ref().and_then(|run| run.error.as_ref()) {
                     Some(error) if job.state != State::Completed => {
                         format!("it ended {} after {} attempts: {}", job.state, job.attempt, error.message)

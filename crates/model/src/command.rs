@@ -1,4 +1,6 @@
-use crate::{Actor, ErrorInfo, Graph, JobId, JobRef, NamedJob, Priority, QueueName, QueuePatch, State};
+use crate::{
+    Actor, ErrorInfo, Graph, JobId, JobRef, NamedJob, Priority, QueueName, QueuePatch, State, Until,
+};
 use bytes::Bytes;
 use compact_str::CompactString;
 use kit::{Backoff, Millis, Timestamp};
@@ -125,6 +127,29 @@ pub enum Command {
         join: JobId,
         /// For the history.
         reason: CompactString,
+    },
+    /// Stores the result of a step of a running job, unless the job has a step of that name already.
+    Step {
+        /// Which, and by what lease.
+        lease: LeaseRef,
+        /// Unique within the job.
+        name: CompactString,
+        /// Opaque.
+        result: Bytes,
+    },
+    /// Hands a job what it waits for, or will wait for.
+    Signal {
+        /// Which; not final.
+        job: JobRef,
+        /// The signal's name.
+        name: CompactString,
+        /// Opaque.
+        body: Bytes,
+    },
+    /// Gives final jobs another life from the very beginning: as redrive, but their steps and signals are forgotten.
+    Restart {
+        /// Which; all or none.
+        jobs: Vec<JobRef>,
     },
     /// Nothing but the passing of time: moves what is due, at most [`crate::limits::TICK_WORK_MAX`] jobs.
     Tick,
@@ -267,6 +292,13 @@ pub enum Outcome {
     Wait {
         /// What to wait for.
         children: Graph,
+    },
+    /// Lets go of the job until something comes; no attempt is used. What came is the value of a step.
+    Suspend {
+        /// The step; if the job has it already, nothing is waited for.
+        step: CompactString,
+        /// What is waited for.
+        until: Until,
     },
 }
 

@@ -1,4 +1,4 @@
-use crate::{Actor, JobId, JoinView, QueueName};
+use crate::{Actor, Awaited, JobId, JoinView, QueueName};
 use bytes::Bytes;
 use compact_str::CompactString;
 use core::{fmt, str::FromStr};
@@ -183,15 +183,21 @@ pub enum Cause {
     Replace = 12,
     /// A full queue dropped its oldest job.
     DropOldest = 13,
+    /// The worker gave it back until something comes.
+    Suspend = 14,
+    /// The signal that it waited for came.
+    Signal = 15,
+    /// The child that it waited for ended.
+    ChildEnded = 16,
     /// It waits for the jobs that it pushed.
-    Wait = 14,
+    Wait = 17,
     /// A join ended, or was called off.
-    Join = 15,
+    Join = 18,
 }
 
 impl Cause {
     /// Every cause, by number.
-    pub const ALL: [Cause; 16] = [
+    pub const ALL: [Cause; 19] = [
         Cause::Push,
         Cause::Fetch,
         Cause::Complete,
@@ -206,6 +212,9 @@ impl Cause {
         Cause::Expire,
         Cause::Replace,
         Cause::DropOldest,
+        Cause::Suspend,
+        Cause::Signal,
+        Cause::ChildEnded,
         Cause::Wait,
         Cause::Join,
     ];
@@ -227,6 +236,9 @@ impl Cause {
             Cause::Expire => "expire",
             Cause::Replace => "replace",
             Cause::DropOldest => "drop_oldest",
+            Cause::Suspend => "suspend",
+            Cause::Signal => "signal",
+            Cause::ChildEnded => "child_ended",
             Cause::Wait => "wait",
             Cause::Join => "join",
         }
@@ -311,6 +323,8 @@ pub struct DispatchedJob {
     pub meta: Vec<(CompactString, CompactString)>,
     /// The join it waited for, with the results of the members, if it waited for one.
     pub children: Option<Box<JoinView>>,
+    /// How many steps earlier attempts stored; whoever runs the job asks for them.
+    pub steps: u32,
 }
 
 /// All there is to say of a job, for people and tools.
@@ -372,4 +386,10 @@ pub struct JobView {
     pub waits_for: Option<JobId>,
     /// The joins that it is a member of.
     pub joins: Vec<JobId>,
+    /// How many steps it has stored.
+    pub steps: u32,
+    /// How many signals are kept for it.
+    pub signals: u32,
+    /// What it is suspended for.
+    pub awaits: Option<Awaited>,
 }

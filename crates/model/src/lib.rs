@@ -13,6 +13,7 @@ pub mod limits;
 mod queue;
 mod reject;
 mod reply;
+mod step;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 
@@ -29,3 +30,4 @@ pub use join::{
 pub use queue::{Capacity, Keep, OnFull, QueueCounts, QueuePatch, QueueSettings, QueueView};
 pub use reject::Reject;
 pub use reply::{BulkView, Pushed, Renewed, Reply, Settled};
+pub use step::{Awaited, ChildEnd, Step, StepValue, Until};

@@ -85,5 +85,25 @@ pub const CHILDREN_BYTES_MAX: usize = 1 << 20;
 pub const JOIN_OPEN_MS: Millis = 24 * 3_600_000;
 /// How long a join without a continuation is kept after its end. One with a continuation is kept as long as that job.
 pub const JOIN_KEEP_MS: Millis = 24 * 3_600_000;
+/// Steps of one job.
+pub const STEPS_MAX: usize = 1_000;
+/// Bytes of a step's name, or of a signal's.
+pub const STEP_NAME_BYTES_MAX: usize = 128;
+/// Bytes of one step's result.
+pub const STEP_BYTES_MAX: usize = 1 << 20;
+/// Bytes of one job's steps, names included. A step is begun only below it, so what comes of the last one may pass it.
+pub const STEPS_BYTES_MAX: u64 = 8 << 20;
+/// Bytes of all steps and kept signals of a shard; they are held in memory until the retention of their jobs ends.
+pub const STEPS_SHARD_BYTES_MAX: u64 = 2 << 30;
+/// Signals kept for one job that does not wait for them yet.
+pub const SIGNALS_MAX: usize = 100;
+/// Bytes of one signal's body.
+pub const SIGNAL_BYTES_MAX: usize = 64 << 10;
+/// Bytes of the signals kept for one job, names included.
+pub const SIGNALS_BYTES_MAX: u64 = 256 << 10;
+/// How long a signal is waited for that does not say.
+pub const SIGNAL_WAIT_MS_DEFAULT: Millis = 24 * 3_600_000;
+/// The longest sleep of a job, and the longest wait for a signal: ten years.
+pub const SUSPENSION_MS_MAX: Millis = 3_653 * 24 * 3_600_000;
 /// Bytes of one encoded command.
 pub const COMMAND_BYTES_MAX: usize = 32 << 20;

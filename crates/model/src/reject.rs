@@ -119,6 +119,32 @@ pub enum Reject {
         /// `sealed`, or how it ended.
         state: &'static str,
     },
+    /// The job holds as many steps as it may.
+    #[error("job {id} holds its limit of {limit} {unit}; store less, or split the work into child jobs")]
+    StepsFull {
+        /// Which job.
+        id: CompactString,
+        /// The limit met.
+        limit: u64,
+        /// Of what.
+        unit: &'static str,
+    },
+    /// The job holds as many signals that it did not wait for as it may.
+    #[error("job {id} holds its limit of {limit} {unit}; signal it again when it has taken some")]
+    SignalsFull {
+        /// Which job.
+        id: CompactString,
+        /// The limit met.
+        limit: u64,
+        /// Of what.
+        unit: &'static str,
+    },
+    /// A step's child would be a job that exists.
+    #[error("job {id} exists already; a child is a new job: leave out its id and its unique key")]
+    ChildExists {
+        /// Which job.
+        id: CompactString,
+    },
 }
 
 impl Reject {
@@ -140,13 +166,16 @@ impl Reject {
             Reject::UnknownJoin { .. } => "unknown_join",
             Reject::BadGraph { .. } => "bad_graph",
             Reject::JoinClosed { .. } => "join_closed",
+            Reject::StepsFull { .. } => "steps_full",
+            Reject::SignalsFull { .. } => "signals_full",
+            Reject::ChildExists { .. } => "child_exists",
         }
     }
 
     /// How long to wait before trying again, where that helps.
     pub const fn retry_after_ms(&self) -> Option<Millis> {
         match self {
-            Reject::QueueFull { .. } | Reject::PondFull { .. } => Some(1_000),
+            Reject::QueueFull { .. } | Reject::PondFull { .. } | Reject::SignalsFull { .. } => Some(1_000),
             _ => None,
         }
     }

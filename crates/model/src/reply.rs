@@ -1,5 +1,6 @@
-use crate::{BulkAction, Filter};
-use crate::{DispatchedJob, JobId, Joined, QueueName, QueueSettings, Reject, State};
+use crate::{
+    BulkAction, DispatchedJob, Filter, JobId, Joined, QueueName, QueueSettings, Reject, State, Step,
+};
 use kit::Timestamp;
 
 /// The answer to a command that was not refused.
@@ -23,6 +24,15 @@ pub enum Reply {
     Joined(Joined),
     /// To everything that has nothing to say.
     Done,
+    /// To a step: what the job had under that name already; `None` if it was stored now.
+    Step(Option<Step>),
+    /// To a signal.
+    Signalled {
+        /// The job's state now.
+        state: State,
+        /// True if the job does not wait for it yet: it is kept until the job does.
+        buffered: bool,
+    },
 }
 
 /// One pushed job.

@@ -1,21 +1,21 @@
 //! Values for tests: every variant of every type, from a seed. The same seed gives the same value for ever.
 
 use crate::{
-    Actor, BulkAction, BulkView, Capacity, Command, DispatchedJob, Envelope, ErrorInfo, Filter, Graph,
-    Ignore, JobId, JobRef, Joined, Keep, LeaseRef, MemberState, NamedJob, NewJob, NewJoin, OnConflict,
+    Actor, BulkAction, BulkView, Capacity, ChildEnd, Command, DispatchedJob, Envelope, ErrorInfo, Filter,
+    Graph, Ignore, JobId, JobRef, Joined, Keep, LeaseRef, MemberState, NamedJob, NewJob, NewJoin, OnConflict,
     OnFailure, OnFull, Outcome, Policy, Priority, Pushed, QueueName, QueuePatch, QueueSettings, Reject,
-    Renewed, Reply, Rest, Settled, Settlement, State, Unique,
+    Renewed, Reply, Rest, Settled, Settlement, State, Step, StepValue, Unique, Until,
 };
 use bytes::Bytes;
 use compact_str::CompactString;
 use kit::{Backoff, Timestamp, random::Random};
 
 /// How many variants [`Command`] has, so that [`command`] with `0..COMMANDS` meets each.
-pub const COMMANDS: u64 = 18;
+pub const COMMANDS: u64 = 21;
 /// How many variants [`Reply`] has.
-pub const REPLIES: u64 = 9;
+pub const REPLIES: u64 = 11;
 /// How many variants [`Reject`] has.
-pub const REJECTS: u64 = 15;
+pub const REJECTS: u64 = 18;
 
 fn pick<T: Copy>(random: &mut Random, among: &[T]) -> T {
     among[random.below(among.len() as u64) as usize]
@@ -128,13 +128,14 @@ pub fn error_info(random: &mut Random) -> ErrorInfo {
 }
 
 fn outcome(random: &mut Random) -> Outcome {
-    match random.below(6) {
+    match random.below(7) {
         0 => Outcome::Done { result: maybe(random, bytes) },
         1 => Outcome::Retry { error: error_info(random), after_ms: maybe(random, number) },
         2 => Outcome::Fail { error: error_info(random) },
         3 => Outcome::Snooze { after_ms: number(random) },
         4 => Outcome::Cancel { reason: text(random) },
-        _ => Outcome::Wait { children: graph(random) },
+        5 => Outcome::Wait { children: graph(random) },
+        _ => Outcome::Suspend { step: text(random), until: until(random) },
     }
 }
 
@@ -164,6 +165,34 @@ fn new_join(random: &mut Random) -> NewJoin {
         ignore: Ignore::of(&several(random, |r| pick(r, &MemberState::ALL))),
         open: random.chance(1, 4),
     }
+}
+
+fn until(random: &mut Random) -> Until {
+    match random.below(3) {
+        0 => Until::Time { after_ms: number(random) },
+        1 => Until::Signal { name: text(random), timeout_ms: number(random) },
+        _ => Until::Child { job: Box::new(new_job(random)) },
+    }
+}
+
+/// A step of any kind.
+pub fn step(random: &mut Random) -> Step {
+    let value = match random.below(5) {
+        0 => StepValue::Result(bytes(random)),
+        1 => StepValue::Slept { until: time(random) },
+        2 => StepValue::Signal(bytes(random)),
+        3 => StepValue::TimedOut,
+        _ => StepValue::Child {
+            queue: queue_name(random),
+            id: job_id(random),
+            end: maybe(random, |r| ChildEnd {
+                state: maybe(r, |r| pick(r, &State::ALL)),
+                result: maybe(r, bytes),
+                error: maybe(r, error_info),
+            }),
+        },
+    };
+    Step { name: text(random), at: time(random), attempt: small(random), value }
 }
 
 fn settlement(random: &mut Random) -> Settlement {
@@ -247,8 +276,11 @@ pub fn command(random: &mut Random, variant: u64) -> Command {
             Command::Bulk { queue: queue_name(random), action: bulk_action(random), filter: filter(random) }
         }
         14 => Command::Tick,
-        15 => Command::Join { graph: graph(random) },
-        16 => Command::Extend {
+        15 => Command::Step { lease: lease_ref(random), name: text(random), result: bytes(random) },
+        16 => Command::Signal { job: job_ref(random), name: text(random), body: bytes(random) },
+        17 => Command::Restart { jobs: several(random, job_ref) },
+        18 => Command::Join { graph: graph(random) },
+        19 => Command::Extend {
             join: job_id(random),
             jobs: several(random, named_job),
             seal: random.chance(1, 2),
@@ -288,6 +320,7 @@ fn dispatched_job(random: &mut Random) -> DispatchedJob {
         tags: several(random, text),
         meta: several(random, meta),
         children: None,
+        steps: 0,
     }
 }
 
@@ -307,8 +340,11 @@ pub fn reject(random: &mut Random, variant: u64) -> Reject {
         9 => Reject::WrongState { id, state: pick(random, &State::ALL), wanted: "value" },
         10 => Reject::UniqueConflict { key: text(random), holder: id },
         11 => Reject::IdempotencyConflict { key: id },
-        12 => Reject::UnknownJoin { id },
-        13 => Reject::BadGraph { name: id, reason: "waits for itself" },
+        12 => Reject::StepsFull { id, limit: number(random), unit: "steps" },
+        13 => Reject::SignalsFull { id, limit: number(random), unit: "signals" },
+        14 => Reject::ChildExists { id },
+        15 => Reject::UnknownJoin { id },
+        16 => Reject::BadGraph { name: id, reason: "waits for itself" },
         _ => Reject::JoinClosed { id, state: "sealed" },
     }
 }
@@ -343,7 +379,9 @@ pub fn reply(random: &mut Random, variant: u64) -> Reply {
             changed: number(random),
             finished: random.chance(1, 2),
         }),
-        7 => Reply::Joined(Joined { jobs: several(random, pushed), joins: several(random, job_id) }),
-        _ => Reply::Done,
+        7 => Reply::Done,
+        8 => Reply::Step(maybe(random, step)),
+        9 => Reply::Signalled { state: pick(random, &State::ALL), buffered: random.chance(1, 2) },
+        _ => Reply::Joined(Joined { jobs: several(random, pushed), joins: several(random, job_id) }),
     }
 }

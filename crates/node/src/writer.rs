@@ -172,6 +172,8 @@ fn is_new_work(command: &Command) -> bool {
         | Command::Log { .. }
         | Command::Redrive { .. }
         | Command::Configure { .. }
+        | Command::Signal { .. }
+        | Command::Restart { .. }
         | Command::Bulk { action: BulkAction::Redrive, .. } => true,
         // Without jobs it seals a join, so that it can end.
         Command::Extend { jobs, .. } => !jobs.is_empty(),
@@ -179,6 +181,8 @@ fn is_new_work(command: &Command) -> bool {
         | Command::CancelJoin { .. }
         | Command::Renew { .. }
         | Command::Settle { .. }
+        // What was done must not be done again.
+        | Command::Step { .. }
         | Command::Cancel { .. }
         | Command::Promote { .. }
         | Command::Remove { .. }

@@ -370,6 +370,10 @@ impl Shadow {
                 job.attempt -= 1;
                 &[State::WaitingChildren]
             }
+            Outcome::Suspend { .. } => {
+                job.attempt -= 1;
+                &[State::Delayed, State::Waiting, State::Suspended, State::WaitingChildren]
+            }
         };
         job.ended = settled.state.is_final();
         if !expected.contains(&settled.state) {

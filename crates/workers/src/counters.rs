@@ -34,6 +34,8 @@ counters! {
     snoozed,
     /// Attempts called off by their own handler.
     cancelled,
+    /// Attempts that gave their job back until something comes.
+    suspended,
     /// Handlers that panicked.
     panics,
     /// Attempts that ran into their timeout here.

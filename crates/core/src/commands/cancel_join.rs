@@ -38,7 +38,7 @@ mod tests {
             0s  join q id=a ; q id=b ; q id=c ; sum id=x | in all a b | out all in c then=x rest=run
             1s  fetch q                      -> a 1/5 t1
             2s  calloff #6                   -> ok
-            2s  heard                        -> w1 lost a t1
+            2s  heard                        -> w1 lost a t1 cancelled
             2s  counts q                     -> 3 cancelled
             2s  joined #6                    -> cancelled in=cancelled(a=cancelled b=cancelled) c=cancelled
             2s  history x                    -> 0s 1 w1 push waiting-children 0, 2s 3 w1 cancel cancelled 0 cancelled

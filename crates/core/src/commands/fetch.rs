@@ -102,6 +102,7 @@ impl Shard {
             tags: asked.map_or(Vec::new(), |asked| asked.tags.clone()),
             meta: asked.map_or(Vec::new(), |asked| asked.meta.clone()),
             children: job.ties().and_then(|ties| self.children(ties.waits_for)),
+            steps: job.step_count(),
         }
     }
 

@@ -358,7 +358,7 @@ mod tests {
             0s  join mail id=a ; mail id=b ; mail id=d ; sum id=c | j all a b d then=c
             1s  fetch mail max=2             -> a 1/5 t1, b 1/5 t2
             2s  fail a t1 oops               -> dead
-            2s  heard                        -> w1 lost b t2
+            2s  heard                        -> w1 lost b t2 cancelled
             2s  joined #5                    -> failed a=failed b=cancelled d=cancelled
             2s  show c                       -> dead 0/5
             2s  history c                    -> 0s 1 w1 push waiting-children 0, 2s 3 - join dead 0 join_failed
@@ -485,7 +485,7 @@ mod tests {
             1s  done a t1                    -> completed
             1s  fetch mail max=9             -> b 1/5 t2 [completed a=completed], c 1/5 t3 [completed a=completed]
             2s  fail b t2 oops               -> dead
-            2s  heard                        -> w1 lost c t3
+            2s  heard                        -> w1 lost c t3 cancelled
             2s  show d                       -> dead 0/5
         ",
         );

@@ -213,6 +213,11 @@ impl Shard {
         self.admit(job, context);
         Pushed { id, state, deduplicated: false }
     }
+    /// Whether a push of this job alone would be answered with an existing one.
+    pub(crate) fn would_be_answered(&self, job: &NewJob, now: Timestamp) -> Result<bool, Reject> {
+        check_job(job)?;
+        self.is_duplicate(job, &mut Plan::default(), now)
+    }
 
     fn existing(&self, slot: u32) -> Pushed {
         let job = &self.jobs[slot];
@@ -247,6 +252,7 @@ impl Shard {
             tags: new.tags.clone(),
             meta: new.meta.clone(),
             ties: None,
+            parent: None,
         };
         Job {
             sequence: self.counters.sequence,

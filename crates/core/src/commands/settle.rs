@@ -40,13 +40,17 @@ impl Shard {
         let slot = self.leased(&settlement.lease)?;
         check_outcome(&settlement.outcome)?;
         if let Outcome::Wait { children } = &settlement.outcome {
-            return self.wait_for(slot, children, &settlement.push, context);
+            return self.wait_for_children(slot, children, &settlement.push, context);
         }
         let ends = matches!(
             settlement.outcome,
             Outcome::Done { .. } | Outcome::Fail { .. } | Outcome::Cancel { .. }
         );
-        self.check_follow_up(&settlement.push, ends.then_some(slot), context.now)?;
+        if let Outcome::Suspend { step, until } = &settlement.outcome {
+            self.check_suspend(slot, step, until, &settlement.push, context.now)?;
+        } else {
+            self.check_follow_up(&settlement.push, ends.then_some(slot), context.now)?;
+        }
         let state = match &settlement.outcome {
             Outcome::Done { result } => self.complete(slot, result.as_ref(), context),
             Outcome::Retry { error, after_ms } => {
@@ -61,6 +65,7 @@ impl Shard {
                 State::Cancelled
             }
             Outcome::Wait { .. } => State::WaitingChildren,
+            Outcome::Suspend { step, until } => self.suspend(slot, step, until, context),
         };
         Ok(Settled { state, pushed: self.push_checked(&settlement.push, context) })
     }
@@ -107,7 +112,8 @@ fn pushes(settlement: &Settlement) -> usize {
         | Outcome::Retry { .. }
         | Outcome::Fail { .. }
         | Outcome::Snooze { .. }
-        | Outcome::Cancel { .. } => 0,
+        | Outcome::Cancel { .. }
+        | Outcome::Suspend { .. } => 0,
     };
     children + settlement.push.len()
 }
@@ -132,6 +138,7 @@ fn check_outcome(outcome: &Outcome) -> Result<(), Reject> {
         | Outcome::Snooze { .. }
         | Outcome::Cancel { .. }
         | Outcome::Wait { .. } => Ok(()),
+        Outcome::Suspend { .. } => Ok(()),
     }
 }
 

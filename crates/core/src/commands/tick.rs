@@ -80,9 +80,8 @@ impl Shard {
                 self.wait(slot, Change::new(State::Waiting, Cause::Due), context)
             }
             // Nobody called it up in time.
-            State::WaitingChildren | State::Suspended => {
-                self.wait(slot, Change::new(State::Waiting, Cause::Due), context)
-            }
+            State::Suspended => self.time_out(slot, context),
+            State::WaitingChildren => self.wait(slot, Change::new(State::Waiting, Cause::Due), context),
             // A lease renewed up to the timeout was held by a live worker; one that ended before was lost, however late that is seen.
             State::Active if job.run.as_ref().is_some_and(|run| run.timeout_at <= run.lease_until) => {
                 let message = format!("the attempt ran longer than {} ms", job.timeout_ms);

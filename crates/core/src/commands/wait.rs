@@ -7,7 +7,7 @@ use model::{Cause, Graph, NewJob, Reject, Settled, State};
 
 impl Shard {
     /// Adds children and gives the worker back until the last join of their graph has ended. No attempt is used.
-    pub(crate) fn wait_for(
+    pub(crate) fn wait_for_children(
         &mut self,
         slot: u32,
         children: &Graph,

@@ -7,7 +7,7 @@ use kit::{Timestamp, random::Random};
 use model::{
     Actor, BulkAction, Capacity, Command, Envelope, ErrorInfo, Filter, Graph, Ignore, JobId, JobRef, Keep,
     LeaseRef, MemberState, NamedJob, NewJob, NewJoin, OnConflict, OnFailure, OnFull, Outcome, Policy,
-    Priority, QueueName, QueuePatch, Reject, Reply, Rest, Settlement, State, Unique, testing,
+    Priority, QueueName, QueuePatch, Reject, Reply, Rest, Settlement, State, Unique, Until, testing,
 };
 use std::collections::BTreeMap;
 
@@ -144,16 +144,37 @@ impl Player {
         if self.random.chance(1, 5) { self.leases[at].clone() } else { self.leases.swap_remove(at) }
     }
 
+    /// The lease goes on.
+    fn lease_kept(&mut self) -> LeaseRef {
+        match self.leases.last() {
+            Some(lease) => lease.clone(),
+            None => testing::lease_ref(&mut self.random),
+        }
+    }
+
     fn outcome(&mut self) -> Outcome {
         let kind = self.one_of(&["timeout", "TypeError"]);
         let error = ErrorInfo { kind: kind.into(), message: "no".into(), stack: "".into() };
-        match self.random.below(9) {
-            8 => Outcome::Wait { children: self.graph(3) },
+        match self.random.below(12) {
+            11 => Outcome::Wait { children: self.graph(3) },
+            8..11 => Outcome::Suspend { step: self.step(), until: self.until() },
             0..3 => Outcome::Done { result: self.some(2, |p| vec![b'r'; p.random.below(9) as usize].into()) },
             3..5 => Outcome::Retry { error, after_ms: self.some(3, Self::span) },
             5 => Outcome::Fail { error },
             6 => Outcome::Snooze { after_ms: self.span() },
             _ => Outcome::Cancel { reason: "over".into() },
+        }
+    }
+
+    fn step(&mut self) -> CompactString {
+        format!("step-{}", self.random.below(4)).into()
+    }
+
+    fn until(&mut self) -> Until {
+        match self.random.below(3) {
+            0 => Until::Time { after_ms: self.span() },
+            1 => Until::Signal { name: self.step(), timeout_ms: 1 + self.span() },
+            _ => Until::Child { job: Box::new(self.new_job()) },
         }
     }
 
@@ -221,13 +242,20 @@ impl Player {
                 filter: self.filter(),
             },
             91..93 if self.random.chance(1, 2) => Command::Join { graph: self.graph(5) },
-            91 => Command::Extend {
+            91 if self.random.chance(4, 5) => Command::Extend {
                 join: self.join(),
                 jobs: self.named_jobs(3),
                 seal: self.random.chance(1, 3),
             },
             92 if self.random.chance(1, 3) => Command::CancelJoin { join: self.join(), reason: "no".into() },
-            92 => {
+            93..95 => Command::Step {
+                lease: self.lease_kept(),
+                name: self.step(),
+                result: vec![b's'; self.random.below(30) as usize].into(),
+            },
+            95..97 => Command::Signal { job: self.job(), name: self.step(), body: "now".into() },
+            97 => Command::Restart { jobs: self.several() },
+            91..93 => {
                 let variant = self.random.next_u64();
                 testing::command(&mut self.random, variant)
             }

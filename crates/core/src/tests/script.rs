@@ -18,7 +18,7 @@ use model::{
     Actor, BulkAction, BulkView, Capacity, Command, DispatchedJob, Effect, Envelope, ErrorInfo, Filter,
     Graph, Ignore, JobId, JobRef, JoinView, Keep, LeaseRef, MemberOf, MemberState, NamedJob, NewJob, NewJoin,
     OnConflict, OnFailure, OnFull, Outcome, Policy, Priority, Pushed, QueueName, QueuePatch, Reject, Reply,
-    Rest, Settlement, State, Unique,
+    Rest, Settlement, State, StepValue, Unique, Until,
 };
 use std::collections::BTreeMap;
 
@@ -210,6 +210,9 @@ impl Script {
         save(&mut self.shard, &mut self.store);
         let bodies = self.store.keys().filter(|key| key[0] == Restore::BODY_PREFIX).count();
         assert_eq!(bodies, self.shard.jobs.len(), "the store has the body of every job and of no other");
+        let steps = self.store.keys().filter(|key| key[0] == b'e').count();
+        let held: u32 = self.shard.jobs.iter().map(|(_, job)| job.step_count()).sum();
+        assert_eq!(steps, held as usize, "the store has every step and no other");
         self.heard = effects.list;
         self.log.push((at, envelope));
         reply
@@ -256,7 +259,8 @@ impl Script {
                 leases: vec![self.lease(&words)],
                 lease_ms: words.span("lease").unwrap_or(0),
             },
-            "done" | "retry" | "fail" | "snooze" | "giveup" | "wait" => self.settle(verb, rest),
+            "done" | "retry" | "fail" | "snooze" | "giveup" | "sleep" | "wait" | "wait-signal"
+            | "wait-child" => self.settle(verb, rest),
             "cancel" => Command::Cancel { job: self.job(words.plain[0]), reason: "wrong".into() },
             "progress" => Command::Progress {
                 lease: self.lease(&words),
@@ -296,6 +300,17 @@ impl Script {
                 seal: words.get("seal").is_some(),
             },
             "calloff" => Command::CancelJoin { join: self.join(words.plain[0]), reason: "wrong".into() },
+            "step" => Command::Step {
+                lease: self.lease(&words),
+                name: words.plain[2].into(),
+                result: Bytes::copy_from_slice(words.plain[3].as_bytes()),
+            },
+            "signal" => Command::Signal {
+                job: self.job(words.plain[0]),
+                name: words.plain[1].into(),
+                body: Bytes::copy_from_slice(words.plain[2].as_bytes()),
+            },
+            "restart" => Command::Restart { jobs: jobs() },
             other => panic!("no command {other}"),
         }
     }
@@ -303,6 +318,8 @@ impl Script {
     fn settle(&mut self, verb: &str, rest: &str) -> Command {
         let (rest, push) = rest.split_once(" push ").unwrap_or((rest, ""));
         let push = self.new_jobs(push);
+        let (rest, child) = rest.split_once(" child ").unwrap_or((rest, ""));
+        let child = self.new_jobs(child).pop();
         let words = Words::of(rest);
         let kind = words.plain.get(2).copied().unwrap_or_default();
         let after_ms = words.span("after");
@@ -317,6 +334,14 @@ impl Script {
                 Outcome::Wait { children: self.graph(children) }
             }
             "snooze" => Outcome::Snooze { after_ms: after_ms.unwrap_or(0) },
+            "sleep" | "wait-signal" | "wait-child" => Outcome::Suspend {
+                step: kind.into(),
+                until: match (verb, child) {
+                    ("sleep", _) => Until::Time { after_ms: after_ms.unwrap_or(0) },
+                    (_, Some(child)) => Until::Child { job: Box::new(child) },
+                    _ => Until::Signal { name: words.plain[3].into(), timeout_ms: after_ms.unwrap_or(0) },
+                },
+            },
             _ => Outcome::Cancel { reason: kind.into() },
         };
         Command::Settle { settlements: vec![Settlement { lease: self.lease(&words), outcome, push }] }
@@ -420,6 +445,11 @@ impl Script {
                 format!("{} | {joins}", self.pushed(&joined.jobs))
             }
             Reply::Done => "ok".into(),
+            Reply::Step(None) => "stored".into(),
+            Reply::Step(Some(had)) => format!("had {}", step_value(&had.value)),
+            Reply::Signalled { state, buffered } => {
+                format!("{state}{}", if *buffered { ", kept" } else { "" })
+            }
         }
     }
 
@@ -435,7 +465,12 @@ impl Script {
             .children
             .as_ref()
             .map_or(String::new(), |join| format!(" [{} {}]", join.state, self.members(join)));
-        format!("{} {}/{} t{}{children}", self.id(&job.id), job.attempt, job.attempts, job.lease_token)
+        let steps = match job.steps {
+            0 => String::new(),
+            1 => ", 1 step".to_string(),
+            many => format!(", {many} steps"),
+        };
+        format!("{} {}/{} t{}{children}{steps}", self.id(&job.id), job.attempt, job.attempts, job.lease_token)
     }
 
     /// The verbs that only look.
@@ -492,6 +527,17 @@ impl Script {
                 let jobs = self.shard.upcoming(&name(first), 100)?;
                 jobs.iter().map(|job| self.id(&job.id)).collect::<Vec<_>>().join(" ")
             }
+            "steps" => self.shard.job_steps(&self.job(first)).map_or("gone".into(), |steps| {
+                join(steps.iter().map(|step| {
+                    let kind = match &step.value {
+                        StepValue::Child { id, .. } => format!("child {} ", self.id(id)),
+                        StepValue::TimedOut => String::new(),
+                        other => format!("{} ", other.kind()),
+                    };
+                    let value = step_value(&step.value);
+                    format!("{}: {kind}{value} ({}, {})", step.name, since(step.at), step.attempt)
+                }))
+            }),
             "lines" => {
                 let lines = self.shard.log_lines(&self.job(first))?;
                 join(lines.iter().map(|line| format!("{}: {}", line.attempt, line.text)))
@@ -540,6 +586,22 @@ impl Script {
     }
 }
 
+fn step_value(value: &StepValue) -> String {
+    match value {
+        StepValue::Result(value) | StepValue::Signal(value) => String::from_utf8_lossy(value).into_owned(),
+        StepValue::Slept { until } => format!("until {}", since(*until)),
+        StepValue::TimedOut => "timeout".into(),
+        StepValue::Child { end: None, .. } => "live".into(),
+        StepValue::Child { end: Some(end), .. } => {
+            let state = end.state.map_or("removed", State::name);
+            let result =
+                end.result.as_deref().map_or(String::new(), |r| format!(" {}", String::from_utf8_lossy(r)));
+            let error = end.error.as_ref().map_or(String::new(), |error| format!(" {}", error.kind));
+            format!("{state}{result}{error}")
+        }
+    }
+}
+
 fn join(parts: impl Iterator<Item = String>) -> String {
     parts.collect::<Vec<_>>().join(", ")
 }
@@ -549,6 +611,8 @@ fn refusal(reject: &Reject) -> String {
         Reject::Invalid { field, .. } => format!("! invalid {field}"),
         Reject::TooMany { limit, .. } => format!("! too_many {limit}"),
         Reject::BadGraph { name, reason } => format!("! bad_graph {name}: {reason}"),
+        Reject::StepsFull { limit, .. } => format!("! steps_full {limit}"),
+        Reject::SignalsFull { limit, .. } => format!("! signals_full {limit}"),
         Reject::WrongState { state, .. } => format!("! wrong_state {state}"),
         other => format!("! {}", other.code()),
     }

@@ -2,9 +2,9 @@
 
 use super::{
     checked, put_bulk_action, put_error_info, put_filter, put_graph, put_job_id, put_job_ref, put_list,
-    put_named_job, put_new_job, put_queue_name, put_queue_patch, read_bulk_action, read_compact,
+    put_named_job, put_new_job, put_queue_name, put_queue_patch, put_until, read_bulk_action, read_compact,
     read_error_info, read_filter, read_graph, read_job_id, read_job_ref, read_named_job, read_new_job,
-    read_queue_name, read_queue_patch,
+    read_queue_name, read_queue_patch, read_until,
 };
 use crate::{Command, LeaseRef, Outcome, Settlement};
 use bytes::Bytes;
@@ -94,6 +94,22 @@ pub fn encode_command(command: &Command, out: &mut Vec<u8>) {
             put_job_id(out, join);
             put_str(out, reason);
         }
+        Command::Step { lease, name, result } => {
+            out.push(30);
+            put_lease_ref(out, lease);
+            put_str(out, name);
+            put_bytes(out, result);
+        }
+        Command::Signal { job, name, body } => {
+            out.push(31);
+            put_job_ref(out, job);
+            put_str(out, name);
+            put_bytes(out, body);
+        }
+        Command::Restart { jobs } => {
+            out.push(32);
+            put_list(out, jobs, put_job_ref);
+        }
     }
 }
 
@@ -134,6 +150,17 @@ pub fn read_command(reader: &mut Reader<'_>) -> Result<Command, Malformed> {
                 seal: r.bool("seal")?,
             },
             27 => Command::CancelJoin { join: read_job_id(r)?, reason: read_compact(r, "reason")? },
+            30 => Command::Step {
+                lease: read_lease_ref(r)?,
+                name: read_compact(r, "step name")?,
+                result: read_body(r, "step result")?,
+            },
+            31 => Command::Signal {
+                job: read_job_ref(r)?,
+                name: read_compact(r, "signal name")?,
+                body: read_body(r, "signal body")?,
+            },
+            32 => Command::Restart { jobs: r.list("jobs", read_job_ref)? },
             _ => return Ok(None),
         }))
     })
@@ -166,7 +193,8 @@ pub fn read_settlement(reader: &mut Reader<'_>) -> Result<Settlement, Malformed>
     })
 }
 
-/// 0 done (result), 1 retry (error, wait), 2 fail (error), 3 snooze (wait), 4 cancel (reason), 6 wait (children).
+/// 0 done (result), 1 retry (error, wait), 2 fail (error), 3 snooze (wait), 4 cancel (reason), 6 wait (children),
+/// 7 suspend (step, until).
 pub fn put_outcome(out: &mut Vec<u8>, outcome: &Outcome) {
     match outcome {
         Outcome::Done { result } => {
@@ -194,6 +222,11 @@ pub fn put_outcome(out: &mut Vec<u8>, outcome: &Outcome) {
             out.push(6);
             put_graph(out, children);
         }
+        Outcome::Suspend { step, until } => {
+            out.push(7);
+            put_str(out, step);
+            put_until(out, until);
+        }
     }
 }
 
@@ -209,6 +242,7 @@ pub fn read_outcome(reader: &mut Reader<'_>) -> Result<Outcome, Malformed> {
             3 => Outcome::Snooze { after_ms: r.u64("wait")? },
             4 => Outcome::Cancel { reason: read_compact(r, "reason")? },
             6 => Outcome::Wait { children: read_graph(r)? },
+            7 => Outcome::Suspend { step: read_compact(r, "step name")?, until: read_until(r)? },
             _ => return Ok(None),
         }))
     })

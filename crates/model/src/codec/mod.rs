@@ -28,6 +28,9 @@
 //!  25   join       graph
 //!  26   extend     join, jobs, seal
 //!  27   cancel_join  join, reason
+//!  30   step       lease, name, result
+//!  31   signal     job reference, name, body
+//!  32   restart    job references
 //! ```
 //!
 //! A job to be added says with one bit each which fields differ from [`NewJob::new`]; the frequent ones have the low
@@ -66,6 +69,7 @@ mod new_job;
 mod queue;
 mod reject;
 mod reply;
+mod step;
 mod words;
 
 pub use command::{
@@ -87,6 +91,7 @@ pub use reply::{
     decode_reply, encode_reply, put_bulk_view, put_dispatched_job, put_pushed, read_bulk_view,
     read_dispatched_job, read_pushed,
 };
+pub use step::{put_step, put_until, read_step, read_until};
 pub use words::{
     put_actor, put_backoff, put_bulk_action, put_cause, put_error_info, put_job_id, put_job_ref,
     put_on_conflict, put_on_full, put_priority, put_queue_name, put_state, put_timestamp, read_actor,

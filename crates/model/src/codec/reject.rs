@@ -86,6 +86,15 @@ pub const REJECT_WORDS: &[&str] = &[
     "completed",
     "failed",
     "cancelled",
+    "step",
+    "signal",
+    "steps",
+    "bytes of steps",
+    "bytes of steps in this pond",
+    "signals",
+    "bytes of signals",
+    "only a job that is not final can be signalled",
+    "only a final job can be restarted",
 ];
 
 fn put_word(out: &mut Vec<u8>, word: &str) {
@@ -173,6 +182,22 @@ pub fn put_reject(out: &mut Vec<u8>, reject: &Reject) {
             put_str(out, id);
             put_word(out, state);
         }
+        Reject::StepsFull { id, limit, unit } => {
+            out.push(24);
+            put_str(out, id);
+            put_u64(out, *limit);
+            put_word(out, unit);
+        }
+        Reject::SignalsFull { id, limit, unit } => {
+            out.push(25);
+            put_str(out, id);
+            put_u64(out, *limit);
+            put_word(out, unit);
+        }
+        Reject::ChildExists { id } => {
+            out.push(26);
+            put_str(out, id);
+        }
     }
 }
 
@@ -204,6 +229,17 @@ pub fn read_reject(reader: &mut Reader<'_>) -> Result<Reject, Malformed> {
             20 => Reject::UnknownJoin { id: read_compact(r, "join id")? },
             21 => Reject::BadGraph { name: read_compact(r, "name")?, reason: read_word(r)? },
             22 => Reject::JoinClosed { id: read_compact(r, "join id")?, state: read_word(r)? },
+            24 => Reject::StepsFull {
+                id: read_compact(r, "job id")?,
+                limit: r.u64("limit")?,
+                unit: read_word(r)?,
+            },
+            25 => Reject::SignalsFull {
+                id: read_compact(r, "job id")?,
+                limit: r.u64("limit")?,
+                unit: read_word(r)?,
+            },
+            26 => Reject::ChildExists { id: read_compact(r, "job id")? },
             _ => return Ok(None),
         }))
     })

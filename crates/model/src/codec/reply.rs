@@ -2,15 +2,16 @@
 
 use super::{
     checked, put_bulk_action, put_filter, put_job_id, put_joined, put_list, put_priority, put_queue_name,
-    put_queue_settings, put_reject, put_state, put_timestamp, read_bulk_action, read_compact, read_filter,
-    read_job_id, read_joined, read_priority, read_queue_name, read_queue_settings, read_reject, read_state,
-    read_timestamp,
+    put_queue_settings, put_reject, put_state, put_step, put_timestamp, read_bulk_action, read_compact,
+    read_filter, read_job_id, read_joined, read_priority, read_queue_name, read_queue_settings, read_reject,
+    read_state, read_step, read_timestamp,
 };
 use crate::{BulkView, DispatchedJob, Pushed, Reject, Renewed, Reply, Settled};
 use bytes::Bytes;
 use kit::codec::{Malformed, Reader, put_bool, put_bytes, put_option, put_str, put_u64};
 
-/// Appends a reply: 0 pushed, 1 fetched, 2 renewed, 3 settled, 4 changed, 5 configured, 6 started, 7 done, 13 joined.
+/// Appends a reply: 0 pushed, 1 fetched, 2 renewed, 3 settled, 4 changed, 5 configured, 6 started, 7 done,
+/// 13 joined, 16 step, 17 signalled.
 pub fn encode_reply(reply: &Reply, out: &mut Vec<u8>) {
     match reply {
         Reply::Pushed(jobs) => {
@@ -48,6 +49,15 @@ pub fn encode_reply(reply: &Reply, out: &mut Vec<u8>) {
             out.push(13);
             put_joined(out, joined);
         }
+        Reply::Step(step) => {
+            out.push(16);
+            put_option(out, step.as_ref(), put_step);
+        }
+        Reply::Signalled { state, buffered } => {
+            out.push(17);
+            put_state(out, *state);
+            put_bool(out, *buffered);
+        }
     }
 }
 
@@ -66,6 +76,8 @@ pub fn decode_reply(reader: &mut Reader<'_>) -> Result<Reply, Malformed> {
             6 => Reply::Started(read_bulk_view(r)?),
             7 => Reply::Done,
             13 => Reply::Joined(read_joined(r)?),
+            16 => Reply::Step(r.option("step", read_step)?),
+            17 => Reply::Signalled { state: read_state(r)?, buffered: r.bool("buffered")? },
             _ => return Ok(None),
         }))
     })
@@ -136,7 +148,7 @@ pub fn read_bulk_view(reader: &mut Reader<'_>) -> Result<BulkView, Malformed> {
     })
 }
 
-/// All fields but the children, in the order of the struct: what a job waited for stands in its join, as its body does in the job.
+/// All fields, in the order of the struct, but the number of steps and the children: they stand in the job and in its join.
 pub fn put_dispatched_job(out: &mut Vec<u8>, job: &DispatchedJob) {
     put_u64(out, job.sequence);
     put_job_id(out, &job.id);
@@ -177,5 +189,6 @@ pub fn read_dispatched_job(reader: &mut Reader<'_>) -> Result<DispatchedJob, Mal
         tags: reader.list("tags", |r| read_compact(r, "tag"))?,
         meta: reader.list("meta", |r| Ok((read_compact(r, "meta name")?, read_compact(r, "meta value")?)))?,
         children: None,
+        steps: 0,
     })
 }

@@ -182,6 +182,9 @@ fn name(command: &Command) -> &'static str {
         Command::Join { .. } => "join",
         Command::Extend { .. } => "extend",
         Command::CancelJoin { .. } => "cancel_join",
+        Command::Step { .. } => "step",
+        Command::Signal { .. } => "signal",
+        Command::Restart { .. } => "restart",
     }
 }
 
@@ -250,6 +253,24 @@ fn every_field_of_a_job_has_its_place() {
         b"\x09",           // expires
     ];
     assert_eq!(bytes, parts.concat());
+}
+
+#[test]
+fn every_field_of_a_suspension_has_its_place() {
+    use crate::{Outcome, Until};
+    let child = NewJob::new(crate::QueueName::new("q").unwrap(), &b"b"[..]);
+    let cases: [(Until, &[u8]); 3] = [
+        (Until::Time { after_ms: 5 }, b"\x07\x01s\x00\x05"),
+        (Until::Signal { name: "go".into(), timeout_ms: 6 }, b"\x07\x01s\x01\x02go\x06"),
+        (Until::Child { job: Box::new(child) }, b"\x07\x01s\x02\x00\x01q\x01b"),
+    ];
+    for (until, expected) in cases {
+        let outcome = Outcome::Suspend { step: "s".into(), until };
+        let mut bytes = Vec::new();
+        put_outcome(&mut bytes, &outcome);
+        assert_eq!(bytes, expected);
+        assert_eq!(read_outcome(&mut Reader::new(&bytes)), Ok(outcome));
+    }
 }
 
 /// Writes the fixtures that do not exist yet; one that exists is never written again.

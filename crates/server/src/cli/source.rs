@@ -233,5 +233,6 @@ fn dispatched(job: FetchedJob) -> Result<DispatchedJob, SourceError> {
         tags: job.tags.iter().map(text).collect(),
         meta: job.meta.iter().map(|(key, value)| (text(key), text(value))).collect(),
         children: None,
+        steps: job.steps,
     })
 }

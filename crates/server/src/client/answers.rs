@@ -116,6 +116,8 @@ pub(crate) struct FetchedJob {
     pub(crate) tags: Vec<String>,
     #[serde(default)]
     pub(crate) meta: BTreeMap<String, String>,
+    #[serde(default)]
+    pub(crate) steps: u32,
 }
 
 /// The answer to a batch in which each item is judged by itself.

@@ -4,7 +4,7 @@
 use base64::{Engine, prelude::BASE64_STANDARD};
 use kit::{Backoff, Millis};
 use model::{
-    ErrorInfo, Graph, LeaseRef, NewJob, NewJoin, OnConflict, Outcome, Policy, QueueName, Settlement,
+    ErrorInfo, Graph, LeaseRef, NewJob, NewJoin, OnConflict, Outcome, Policy, QueueName, Settlement, Until,
 };
 use serde::Serialize;
 use serde_json::{Value, json, value::RawValue, value::to_raw_value};
@@ -54,6 +54,14 @@ pub(crate) struct OutcomeCall<'a> {
     children: Option<GraphCall<'a>>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     push: Vec<JobCall<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    step: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    signal: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    timeout_ms: Option<Millis>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    child: Option<JobCall<'a>>,
 }
 
 #[derive(Debug, Serialize)]
@@ -83,6 +91,10 @@ impl<'a> From<&'a Settlement> for OutcomeCall<'a> {
             reason: None,
             children: None,
             push: settlement.push.iter().map(JobCall::from).collect(),
+            step: None,
+            signal: None,
+            timeout_ms: None,
+            child: None,
         };
         match &settlement.outcome {
             Outcome::Done { result } => call.result = result.as_ref().map(|result| raw_json(result)),
@@ -94,6 +106,19 @@ impl<'a> From<&'a Settlement> for OutcomeCall<'a> {
             Outcome::Cancel { reason } => (call.outcome, call.reason) = ("cancel", Some(reason.as_str())),
             Outcome::Wait { children } => {
                 (call.outcome, call.children) = ("wait", Some(GraphCall::from(children)));
+            }
+            Outcome::Suspend { step, until } => {
+                call.step = Some(step);
+                match until {
+                    Until::Time { after_ms } => (call.outcome, call.after_ms) = ("sleep", Some(*after_ms)),
+                    Until::Signal { name, timeout_ms } => {
+                        (call.outcome, call.signal) = ("wait_for_signal", Some(name.as_str()));
+                        call.timeout_ms = (*timeout_ms > 0).then_some(*timeout_ms);
+                    }
+                    Until::Child { job } => {
+                        (call.outcome, call.child) = ("wait_for_child", Some((&**job).into()));
+                    }
+                }
             }
         }
         call

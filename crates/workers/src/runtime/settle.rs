@@ -109,6 +109,7 @@ impl<S: JobSource, H: Handler> Shared<S, H> {
             Outcome::Fail { .. } => &self.counters.failed,
             Outcome::Snooze { .. } | Outcome::Wait { .. } => &self.counters.snoozed,
             Outcome::Cancel { .. } => &self.counters.cancelled,
+            Outcome::Suspend { .. } => &self.counters.suspended,
         };
         counter.add(1);
     }
@@ -136,7 +137,10 @@ fn replacement(mut posted: Posted, reject: &Reject) -> Option<Posted> {
         | Reject::UnknownJoin { .. }
         | Reject::BadGraph { .. }
         | Reject::JoinClosed { .. }
-        | Reject::IdempotencyConflict { .. } => Outcome::Fail { error: why },
+        | Reject::IdempotencyConflict { .. }
+        | Reject::StepsFull { .. }
+        | Reject::SignalsFull { .. }
+        | Reject::ChildExists { .. } => Outcome::Fail { error: why },
     };
     posted.settlement.push = Vec::new();
     posted.replaced = true;

@@ -5,7 +5,7 @@ use crate::{
     signal::Cancelled,
 };
 use kit::Backoff;
-use model::{DispatchedJob, LeaseRef, Outcome, Settlement, limits};
+use model::{DispatchedJob, LeaseRef, Outcome, Settlement, Until, limits};
 use std::{
     collections::{VecDeque, hash_map::RandomState},
     hash::{BuildHasher, Hasher},
@@ -294,7 +294,8 @@ pub(super) fn weight(settlement: &Settlement) -> usize {
             children.jobs.iter().map(|named| 512 + named.job.body.len()).sum::<usize>()
                 + children.joins.iter().map(|join| 128 + 32 * join.members.len()).sum::<usize>()
         }
-        Outcome::Snooze { .. } | Outcome::Cancel { .. } => 0,
+        Outcome::Suspend { until: Until::Child { job }, .. } => job.body.len(),
+        Outcome::Snooze { .. } | Outcome::Cancel { .. } | Outcome::Suspend { .. } => 0,
     };
     512 + said + settlement.push.iter().map(|job| 512 + job.body.len()).sum::<usize>()
 }

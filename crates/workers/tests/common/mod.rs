@@ -123,6 +123,7 @@ pub fn job(token: u64, body: &str) -> DispatchedJob {
         tags: Vec::new(),
         meta: vec![("k".into(), "v".into())],
         children: None,
+        steps: 0,
     }
 }
 

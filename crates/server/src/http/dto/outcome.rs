@@ -8,7 +8,7 @@ use crate::http::problem::Problem;
 use bytes::Bytes;
 use compact_str::CompactString;
 use kit::Millis;
-use model::{Actor, ErrorInfo, JobRef, LeaseRef, Outcome, Settlement};
+use model::{Actor, ErrorInfo, JobRef, LeaseRef, Outcome, Settlement, Until};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -42,10 +42,17 @@ struct OutcomeDto<'a> {
     children: Option<GraphDto<'a>>,
     #[serde(borrow, default)]
     push: Vec<JobDto<'a>>,
+    #[serde(borrow)]
+    step: Option<Text<'a>>,
+    #[serde(borrow)]
+    signal: Option<Text<'a>>,
+    timeout_ms: Option<Millis>,
+    #[serde(borrow)]
+    child: Option<Box<JobDto<'a>>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "snake_case")]
 enum OutcomeKind {
     Done,
     Retry,
@@ -53,6 +60,9 @@ enum OutcomeKind {
     Snooze,
     Cancel,
     Wait,
+    Sleep,
+    WaitForSignal,
+    WaitForChild,
 }
 
 #[derive(Debug, Deserialize)]
@@ -117,19 +127,47 @@ impl OutcomeDto<'_> {
                     children.into_graph(source, true).map_err(|problem| problem.inside("children"))?;
                 Outcome::Wait { children }
             }
+            OutcomeKind::Sleep => Outcome::Suspend {
+                step: needed("step", self.step)?,
+                until: Until::Time { after_ms: self.after_ms.unwrap_or(0) },
+            },
+            OutcomeKind::WaitForSignal => {
+                let name = needed("signal", self.signal)?;
+                let step = self.step.as_deref().map_or_else(|| name.clone(), CompactString::from);
+                Outcome::Suspend {
+                    step,
+                    until: Until::Signal { name, timeout_ms: self.timeout_ms.unwrap_or(0) },
+                }
+            }
+            OutcomeKind::WaitForChild => {
+                let step = needed("step", self.step)?;
+                let child = self.child.ok_or_else(|| Problem::invalid("child", "is missing"))?;
+                let child = convert(vec![*child], source, None)?.pop();
+                let job = child.ok_or_else(|| Problem::invalid("child", "is missing"))?;
+                Outcome::Suspend { step, until: Until::Child { job: Box::new(job) } }
+            }
         };
         Ok(Settlement { lease: LeaseRef { job, token: self.lease_token.0 }, outcome, push })
     }
 
     /// A field that an outcome has no use for is a misunderstanding, and is said so.
     fn check_fields(&self) -> Result<(), Problem> {
-        use OutcomeKind::{Cancel, Done, Fail, Retry, Snooze, Wait};
-        let fields: [(&str, bool, &[OutcomeKind], &str); 5] = [
+        use OutcomeKind::{Cancel, Done, Fail, Retry, Sleep, Snooze, Wait, WaitForChild, WaitForSignal};
+        let fields: [(&str, bool, &[OutcomeKind], &str); 9] = [
             ("result", self.result.is_some_and(|value| value.get() != "null"), &[Done], "done"),
             ("error", self.error.is_some(), &[Retry, Fail, Cancel], "retry, fail and cancel"),
-            ("after_ms", self.after_ms.is_some(), &[Retry, Snooze], "retry and snooze"),
+            ("after_ms", self.after_ms.is_some(), &[Retry, Snooze, Sleep], "retry, snooze and sleep"),
             ("reason", self.reason.is_some(), &[Cancel], "cancel"),
             ("children", self.children.is_some(), &[Wait], "wait"),
+            (
+                "step",
+                self.step.is_some(),
+                &[Sleep, WaitForSignal, WaitForChild],
+                "sleep, wait_for_signal and wait_for_child",
+            ),
+            ("signal", self.signal.is_some(), &[WaitForSignal], "wait_for_signal"),
+            ("timeout_ms", self.timeout_ms.is_some(), &[WaitForSignal], "wait_for_signal"),
+            ("child", self.child.is_some(), &[WaitForChild], "wait_for_child"),
         ];
         for (field, given, allowed, names) in fields {
             if given && !allowed.contains(&self.outcome) {
@@ -138,6 +176,10 @@ impl OutcomeDto<'_> {
         }
         Ok(())
     }
+}
+
+fn needed(field: &str, text: Option<Text<'_>>) -> Result<CompactString, Problem> {
+    text.map(|text| CompactString::from(&*text)).ok_or_else(|| Problem::invalid(field, "is missing"))
 }
 
 /// A running handler says how far it is.

@@ -156,9 +156,20 @@ fn write_reason(out: &mut Writer, reason: &Reason) {
             out.key("missing").array(missing, |out, name| out.value(name));
             out.field("open", *open);
         }
-        Reason::WaitsForSignal(until) => {
+        Reason::WaitsForSignal { name, until } => {
             out.field("kind", "waits_for_signal");
+            out.field("signal", name);
             out.field("at", until);
+        }
+        Reason::WaitsForChild { queue, id, state } => {
+            out.field("kind", "waits_for_child");
+            out.field("queue", queue);
+            out.field("id", id);
+            out.field("state", *state);
+        }
+        Reason::Sleeps(step) => {
+            out.field("kind", "sleeps");
+            out.field("step", step);
         }
         Reason::Final => out.field("kind", "final"),
     }

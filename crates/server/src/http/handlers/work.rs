@@ -64,6 +64,9 @@ fn write_dispatched(out: &mut Writer, job: &DispatchedJob) {
         if let Some(join) = &job.children {
             out.key("children").object(|out| write_join(out, join));
         }
+        if job.steps > 0 {
+            out.field("steps", job.steps);
+        }
     });
 }
 

@@ -1,0 +1,43 @@
+use crate::shard::{Context, Shard};
+use model::{JobRef, Reject, Reply, State};
+
+impl Shard {
+    /// Gives final jobs another life from the very beginning: their steps and signals are forgotten.
+    pub(crate) fn restart(&mut self, jobs: &[JobRef], context: &mut Context<'_>) -> Result<Reply, Reject> {
+        let slots = self.select(jobs, |job| {
+            if job.state.is_final() { Ok(()) } else { Err("only a final job can be restarted") }
+        })?;
+        for slot in slots {
+            self.forget_steps(slot);
+            self.redrive_slot(slot, context);
+        }
+        Ok(Reply::Changed(vec![State::Waiting; jobs.len()]))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::tests::check;
+
+    #[test]
+    fn a_redriven_job_keeps_its_steps_and_a_restarted_one_does_not() {
+        check(
+            "
+            0s  push mail id=a
+            0s  fetch mail                     -> a 1/5 t1
+            0s  step a t1 charge paid          -> stored
+            0s  signal a go 1                  -> active, kept
+            1s  fail a t1 oops                 -> dead
+            2s  redrive a                      -> waiting
+            2s  fetch mail                     -> a 1/5 t2, 1 step
+            2s  restart a                      -> ! wrong_state active
+            3s  fail a t2 oops                 -> dead
+            3s  restart a                      -> waiting
+            3s  fetch mail                     -> a 1/5 t3
+            3s  step a t3 charge anew          -> stored
+            3s  steps a                        -> charge: result anew (3s, 1)
+            4s  wait-signal a t3 ok go         -> suspended
+        ",
+        );
+    }
+}
