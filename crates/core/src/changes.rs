@@ -2,6 +2,7 @@
 
 use crate::{job::Job, queue::Queue, record, shard::Shard};
 use compact_str::CompactString;
+use model::ScheduleId;
 use std::collections::{BTreeSet, VecDeque};
 
 /// The records to write, and which bodies are in memory. None of it is state: a restored shard starts clean.
@@ -18,6 +19,12 @@ pub(crate) struct Dirty {
     pub(crate) bulks: BTreeSet<u64>,
     /// Joins, and their members by place.
     joins: BTreeSet<(u64, Option<u32>)>,
+    /// Schedules that were put or removed.
+    schedules: BTreeSet<ScheduleId>,
+    /// Schedules that have come further.
+    pub(crate) courses: BTreeSet<ScheduleId>,
+    /// Rules of time zones that came or went.
+    zones: BTreeSet<u128>,
     bytes: u64,
     generation: u64,
     position: u64,
@@ -63,6 +70,19 @@ impl Dirty {
         }
     }
 
+    /// A schedule was put or removed, and with it rules of time zones.
+    pub(crate) fn put_schedule(
+        &mut self,
+        id: &ScheduleId,
+        body_bytes: usize,
+        zones: impl IntoIterator<Item = u128>,
+    ) {
+        self.schedules.insert(id.clone());
+        self.courses.insert(id.clone());
+        self.zones.extend(zones);
+        self.bytes += RECORD_BYTES + body_bytes as u64;
+    }
+
     pub(crate) fn forgotten(&mut self, job: &Job) {
         if job.stored.record {
             self.forgotten.push(job.sequence);
@@ -98,7 +118,10 @@ impl Shard {
             + dirty.queues.len()
             + dirty.idempotency.len()
             + dirty.bulks.len()
-            + dirty.joins.len();
+            + dirty.joins.len()
+            + dirty.schedules.len()
+            + dirty.courses.len()
+            + dirty.zones.len();
         records + usize::from(dirty.position != self.counters.position)
     }
 
@@ -164,6 +187,17 @@ impl Shard {
                 }
             });
         }
+        for id in std::mem::take(&mut dirty.schedules) {
+            let spec = self.schedules.get(&id).map(|schedule| record::schedule(&schedule.spec));
+            records.push((record::schedule_key(&id), spec));
+        }
+        for id in std::mem::take(&mut dirty.courses) {
+            let course = self.schedules.get(&id).map(|schedule| record::course(&schedule.course));
+            records.push((record::course_key(&id), course));
+        }
+        for hash in std::mem::take(&mut dirty.zones) {
+            records.push((record::zone_key(hash), self.schedules.rules_by(hash).map(record::zone)));
+        }
         records.push((record::META_KEY.to_vec(), Some(record::meta(self.id, &self.counters))));
         dirty.generation += 1;
         dirty.bytes = 0;
@@ -219,6 +253,13 @@ impl Shard {
             for (place, member) in (0..).zip(&join.members) {
                 visit(&record::member_key(*id, place), &record::member(member));
             }
+        }
+        for (id, schedule) in self.schedules.iter() {
+            visit(&record::schedule_key(id), &record::schedule(&schedule.spec));
+            visit(&record::course_key(id), &record::course(&schedule.course));
+        }
+        for (hash, rules) in self.schedules.rules() {
+            visit(&record::zone_key(hash), &record::zone(rules));
         }
         visit(record::META_KEY, &record::meta(self.id, &self.counters));
     }

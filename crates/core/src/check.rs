@@ -1,11 +1,12 @@
 //! What must hold of a shard at every moment. For tests and the simulator: it walks everything.
 
 use crate::{
+    job::Job,
     shard::Shard,
     steps::{Parent, Signal, Wait},
 };
 use kit::Timestamp;
-use model::{JobRef, State, StepValue, limits};
+use model::{JobRef, ScheduleId, State, StepValue, limits};
 use std::collections::BTreeSet;
 
 impl Shard {
@@ -73,6 +74,18 @@ impl Shard {
                 unique += 1;
                 if self.unique.get(&(job.queue, key)) != Some(&job.sequence) {
                     return fail("it does not hold its unique key");
+                }
+            }
+        }
+        self.schedules.check()?;
+        for (id, schedule) in self.schedules.iter() {
+            for sequence in &schedule.course.live {
+                let job = self.slot_of(*sequence).map(|slot| &self.jobs[slot]);
+                let own = |job: &Job| ScheduleId::of_job(&job.id(self.id)).as_ref() == Some(id);
+                if !job.is_some_and(|job| !job.state.is_final() && own(job)) {
+                    return Err(format!(
+                        "schedule {id}: it waits for job {sequence}, which is none of its live jobs"
+                    ));
                 }
             }
         }

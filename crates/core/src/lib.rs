@@ -29,6 +29,7 @@ mod bulk;
 mod changes;
 mod check;
 mod commands;
+mod firing;
 mod history;
 mod idempotency;
 mod job;
@@ -39,7 +40,9 @@ pub mod plant;
 mod queue;
 mod record;
 mod restore;
+mod schedule;
 mod shard;
+mod slots;
 mod split;
 mod steps;
 mod suspend;
@@ -51,6 +54,7 @@ pub use join::JoinQuery;
 pub use record::body_key;
 pub use restore::{Restore, RestoreError};
 pub use shard::{Effects, Shard};
+pub use slots::Slots;
 pub use views::{Explanation, ListQuery, Page, Reason, ShardStats};
 
 #[cfg(test)]

@@ -17,6 +17,12 @@ pub enum Bug {
     HashOrder,
     /// Timers fire a second early.
     FireEarly,
+    /// Slots fire a second early.
+    FireSlotEarly,
+    /// Every fifth slot makes two jobs.
+    FireSlotTwice,
+    /// Every seventh slot makes none.
+    MissSlot,
     /// A repeated call is done again.
     ForgetIdempotency,
     /// A join ends with its first member, whatever its policy.

@@ -9,6 +9,9 @@
 //! n | number (8 bytes, big endian)     a join; with a place (4 bytes, big endian) behind it, a member
 //! o | number (8 bytes, big endian)     a bulk operation
 //! q | index (4 bytes, big endian)      a queue
+//! s | = | schedule id                  what a schedule is
+//! s | + | schedule id                  how far it has come
+//! s | / | hash (16 bytes, big endian)  the rules of a time zone
 //! ```
 //!
 //! Every value begins with the version of its layout; old versions are read for ever. A new field takes the next free tag in the
@@ -21,6 +24,7 @@ use crate::{
     job::{Asked, Job, Log, Run, Stored},
     join::{Join, Member, Node, Place, Ties},
     queue::{Queue, Totals},
+    schedule::{Course, rules_of},
     shard::Counters,
     steps::{Parent, Signal, Steps, Wait},
 };
@@ -30,7 +34,7 @@ use kit::{
     Timestamp,
     codec::{Malformed, Reader, end_fields, put_bool, put_bytes, put_field, put_option, put_str, put_u64},
 };
-use model::{LogLine, NewJoin, QueueCounts, Step, codec::*};
+use model::{LogLine, NewJoin, QueueCounts, ScheduleId, ScheduleSpec, Step, When, codec::*};
 
 /// Version 2 ends jobs, their two boxes, queues and counters with a list of tagged fields. Version 1 had none.
 const VERSION: u8 = 2;
@@ -67,6 +71,17 @@ pub(crate) fn member_key(id: u64, place: u32) -> Vec<u8> {
     key
 }
 
+pub(crate) fn schedule_key(id: &ScheduleId) -> Vec<u8> {
+    [b"s=", id.as_str().as_bytes()].concat()
+}
+
+pub(crate) fn course_key(id: &ScheduleId) -> Vec<u8> {
+    [b"s+", id.as_str().as_bytes()].concat()
+}
+
+pub(crate) fn zone_key(hash: u128) -> Vec<u8> {
+    [&b"s/"[..], &hash.to_be_bytes()].concat()
+}
 pub(crate) fn step_key(sequence: u64, number: u64) -> Vec<u8> {
     let mut key = key(b'e', &sequence.to_be_bytes());
     key.extend_from_slice(&number.to_be_bytes());
@@ -638,4 +653,105 @@ pub(crate) fn read_meta(bytes: &[u8]) -> Result<(u16, Counters), Malformed> {
     fields(reader, version, "counter", |_, _| Ok(false))?;
     reader.finish("counters")?;
     Ok((shard, counters))
+}
+
+/// What a schedule is, with the hash of its zone's rules in their place.
+pub(crate) fn schedule(spec: &ScheduleSpec) -> Vec<u8> {
+    let mut out = vec![VERSION];
+    let hash = rules_of(spec).map(|(hash, _)| hash);
+    let mut spec = spec.clone();
+    if let When::Cron { rules, .. } = &mut spec.when {
+        *rules = Bytes::new();
+    }
+    put_schedule_spec(&mut out, &spec);
+    put_option(&mut out, hash.as_ref(), |out, hash| out.extend_from_slice(&hash.to_be_bytes()));
+    end_fields(&mut out);
+    out
+}
+
+/// A schedule without the rules of its zone, and their hash.
+pub(crate) fn read_schedule(bytes: &[u8]) -> Result<(ScheduleSpec, Option<u128>), Malformed> {
+    let reader = &mut Reader::new(bytes);
+    let version = version(reader)?;
+    let spec = read_schedule_spec(reader)?;
+    let hash = reader.option("rules", |reader| {
+        let bytes = reader.take(16, "rules")?;
+        Ok(bytes.iter().fold(0, |hash, byte| hash << 8 | u128::from(*byte)))
+    })?;
+    fields(reader, version, "field of a schedule", |_, _| Ok(false))?;
+    reader.finish("schedule")?;
+    Ok((spec, hash))
+}
+
+pub(crate) fn course(course: &Course) -> Vec<u8> {
+    let mut out = vec![VERSION];
+    let Course {
+        created_at,
+        updated_at,
+        paused,
+        cursor,
+        owed_until,
+        fired,
+        skipped,
+        missed,
+        refused,
+        queued,
+        live,
+        firings,
+    } = course;
+    for at in [created_at, updated_at, cursor, owed_until] {
+        put_timestamp(&mut out, *at);
+    }
+    put_bool(&mut out, *paused);
+    for count in [fired, skipped, missed, refused] {
+        put_u64(&mut out, *count);
+    }
+    put_u64(&mut out, queued.len() as u64);
+    queued.iter().for_each(|slot| put_timestamp(&mut out, *slot));
+    put_u64(&mut out, live.len() as u64);
+    live.iter().for_each(|sequence| put_u64(&mut out, *sequence));
+    put_u64(&mut out, firings.len() as u64);
+    firings.iter().for_each(|firing| put_firing(&mut out, firing));
+    end_fields(&mut out);
+    out
+}
+
+pub(crate) fn read_course(bytes: &[u8]) -> Result<Course, Malformed> {
+    let reader = &mut Reader::new(bytes);
+    let version = version(reader)?;
+    let created_at = read_timestamp(reader)?;
+    let updated_at = read_timestamp(reader)?;
+    let course = Course {
+        created_at,
+        updated_at,
+        cursor: read_timestamp(reader)?,
+        owed_until: read_timestamp(reader)?,
+        paused: reader.bool("paused")?,
+        fired: reader.u64("fired")?,
+        skipped: reader.u64("skipped")?,
+        missed: reader.u64("missed")?,
+        refused: reader.u64("refused")?,
+        queued: reader.list("queued slots", read_timestamp)?.into(),
+        live: reader.list("live jobs", |reader| reader.u64("live job"))?.into_iter().collect(),
+        firings: reader.list("firings", read_firing)?.into(),
+    };
+    fields(reader, version, "field of a course", |_, _| Ok(false))?;
+    reader.finish("course")?;
+    Ok(course)
+}
+
+pub(crate) fn zone(rules: &Bytes) -> Vec<u8> {
+    let mut out = vec![VERSION];
+    put_opaque(&mut out, rules);
+    end_fields(&mut out);
+    out
+}
+
+pub(crate) fn read_zone(bytes: &[u8]) -> Result<Bytes, Malformed> {
+    let reader = &mut Reader::new(bytes);
+    let version = version(reader)?;
+    let rules = read_opaque(reader)?;
+    fields(reader, version, "field of a zone", |_, _| Ok(false))?;
+    reader.finish("zone")?;
+    Ok(rules)
 }

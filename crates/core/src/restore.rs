@@ -1,6 +1,15 @@
-use crate::{changes::Dirty, job::Job, record, shard::Shard, steps::Entry};
+use crate::{
+    changes::Dirty,
+    job::Job,
+    record,
+    schedule::{Course, Schedule},
+    shard::Shard,
+    slots::Slots,
+    steps::Entry,
+};
+use bytes::Bytes;
 use kit::codec::Malformed;
-use model::{State, Step};
+use model::{ScheduleId, ScheduleSpec, State, Step, When};
 use std::collections::BTreeMap;
 
 /// A checkpoint cannot be restored: a record is not what was written.
@@ -25,6 +34,9 @@ pub struct Restore {
     jobs: Vec<Job>,
     queues: Vec<(u32, crate::queue::Queue)>,
     joins: crate::join::Restored,
+    schedules: BTreeMap<ScheduleId, (ScheduleSpec, Option<u128>)>,
+    courses: BTreeMap<ScheduleId, Course>,
+    zones: BTreeMap<u128, Bytes>,
     /// By the sequence of their job and their number.
     steps: BTreeMap<(u64, u64), Step>,
     has_meta: bool,
@@ -42,6 +54,9 @@ impl Restore {
             jobs: Vec::new(),
             queues: Vec::new(),
             joins: Default::default(),
+            schedules: BTreeMap::new(),
+            courses: BTreeMap::new(),
+            zones: BTreeMap::new(),
             steps: BTreeMap::new(),
             has_meta: false,
         }
@@ -91,6 +106,19 @@ impl Restore {
                 let index = rest.try_into().map(u32::from_be_bytes).map_err(|_| unknown("key"))?;
                 self.queues.push((index, record::read_queue(value)?));
             }
+            b's' => match rest.split_first() {
+                Some((b'=', id)) => {
+                    self.schedules.insert(schedule_id(id)?, record::read_schedule(value)?);
+                }
+                Some((b'+', id)) => {
+                    self.courses.insert(schedule_id(id)?, record::read_course(value)?);
+                }
+                Some((b'/', hash)) => {
+                    let hash = hash.try_into().map(u128::from_be_bytes).map_err(|_| unknown("key"))?;
+                    self.zones.insert(hash, record::read_zone(value)?);
+                }
+                _ => return Err(unknown("key")),
+            },
             _ => return Err(unknown("key")),
         }
         Ok(())
@@ -122,6 +150,10 @@ impl Restore {
             place(&mut self.shard, job)?;
         }
         self.shard.place_joins(self.joins).map_err(|(key, reason)| refuse(&key, reason.to_string()))?;
+        for (id, (spec, hash)) in self.schedules {
+            let course = self.courses.remove(&id);
+            place_schedule(&mut self.shard, id, spec, course, hash, &self.zones)?;
+        }
         if let Some((sequence, number)) = self.steps.keys().next() {
             return Err(refuse(&record::step_key(*sequence, *number), "its job is missing".to_string()));
         }
@@ -129,6 +161,30 @@ impl Restore {
         self.shard.check_bulks()?;
         Ok(self.shard)
     }
+}
+
+fn schedule_id(bytes: &[u8]) -> Result<ScheduleId, Malformed> {
+    let id = std::str::from_utf8(bytes).ok().and_then(|id| ScheduleId::new(id).ok());
+    id.ok_or(Malformed { what: "key", offset: 0 })
+}
+
+fn place_schedule(
+    shard: &mut Shard,
+    id: ScheduleId,
+    mut spec: ScheduleSpec,
+    course: Option<Course>,
+    hash: Option<u128>,
+    zones: &BTreeMap<u128, Bytes>,
+) -> Result<(), RestoreError> {
+    let bad = |reason: &str| refuse(&record::schedule_key(&id), reason.to_string());
+    let course = course.ok_or_else(|| bad("how far it has come is missing"))?;
+    if let (Some(hash), When::Cron { rules, .. }) = (hash, &mut spec.when) {
+        *rules = zones.get(&hash).ok_or_else(|| bad("the rules of its time zone are missing"))?.clone();
+    }
+    let slots = Slots::of(&spec).map_err(|reject| bad(&reject.to_string()))?;
+    let schedule = Schedule::new(&id, spec, slots, course);
+    shard.schedules.insert(id, schedule);
+    Ok(())
 }
 
 fn refuse(key: &[u8], reason: String) -> RestoreError {

@@ -5,6 +5,7 @@ use crate::{
     job::{Job, Slab},
     join::Joins,
     queue::Queue,
+    schedule::Schedules,
     split::{SequenceIndex, SplitMap},
     steps::Orphan,
 };
@@ -35,6 +36,7 @@ pub struct Shard {
     pub(crate) idempotency: Idempotency,
     pub(crate) bulks: BTreeMap<u64, Bulk>,
     pub(crate) joins: Joins,
+    pub(crate) schedules: Schedules,
     /// Bytes of the steps and signals of all jobs. Follows from them.
     pub(crate) steps_bytes: u64,
     /// Children whose ends their parents have not heard of; empty between commands.
@@ -113,6 +115,7 @@ impl Shard {
             idempotency: Idempotency::default(),
             bulks: BTreeMap::new(),
             joins: Joins::default(),
+            schedules: Schedules::default(),
             steps_bytes: 0,
             orphans: Vec::new(),
             dirty: Dirty::default(),
@@ -182,6 +185,11 @@ impl Shard {
             Command::Join { graph } => self.join(graph, context),
             Command::Extend { join, jobs, seal } => self.extend_join(join, jobs, *seal, context),
             Command::CancelJoin { join, reason } => self.cancel_join(join, reason, context),
+            Command::PutSchedule { id, spec } => self.put_schedule(id, spec, context),
+            Command::PauseSchedule { id } => self.pause_schedule(id),
+            Command::ResumeSchedule { id } => self.resume_schedule(id, context),
+            Command::RunSchedule { id } => self.run_schedule(id, context),
+            Command::RemoveSchedule { id } => self.remove_schedule(id),
             Command::Step { lease, name, result } => self.store_step(lease, name, result, context),
             Command::Signal { job, name, body } => self.signal(job, name, body, context),
             Command::Restart { jobs } => self.restart(jobs, context),
@@ -239,7 +247,8 @@ impl Shard {
         let timer = self.timers.first().map(|(due, _)| *due);
         let retention = self.retention.first().map(|(due, ..)| *due);
         let join = self.joins.timers.first().map(|(due, _)| *due);
-        [timer, retention, join].into_iter().flatten().min()
+        let slot = self.schedules.first().map(|(due, _)| *due);
+        [timer, retention, join, slot].into_iter().flatten().min()
     }
 
     /// Whether a fetch from these queues would hand out a job now.

@@ -79,6 +79,9 @@ impl Shard {
             self.release_unique(slot);
             self.tell_parent(slot);
         }
+        if change.to.is_final() != from.is_final() {
+            self.note_schedule(slot, !change.to.is_final());
+        }
         self.enter(slot);
         self.after_change(slot, Some(from), change.cause, context);
         let turned = from.is_final() != change.to.is_final() || from == State::WaitingChildren;
@@ -198,6 +201,7 @@ impl Shard {
         }
         self.forget_steps(slot);
         self.release_unique(slot);
+        self.note_schedule(slot, false);
         let job = &self.jobs[slot];
         let (sequence, queue) = (job.sequence, job.queue);
         self.by_sequence.remove(sequence, slot);

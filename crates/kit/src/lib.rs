@@ -8,10 +8,14 @@ extern crate alloc;
 
 pub mod backoff;
 pub mod codec;
+pub mod cron;
 mod durability;
 pub mod random;
 pub mod time;
+pub mod zone;
 
 pub use backoff::Backoff;
+pub use cron::Cron;
 pub use durability::Durability;
 pub use time::{Millis, Timestamp};
+pub use zone::Zone;

@@ -1,5 +1,6 @@
 use crate::{
-    Actor, ErrorInfo, Graph, JobId, JobRef, NamedJob, Priority, QueueName, QueuePatch, State, Until,
+    Actor, ErrorInfo, Graph, JobId, JobRef, NamedJob, Priority, QueueName, QueuePatch, ScheduleId,
+    ScheduleSpec, State, Until,
 };
 use bytes::Bytes;
 use compact_str::CompactString;
@@ -153,6 +154,33 @@ pub enum Command {
     },
     /// Nothing but the passing of time: moves what is due, at most [`crate::limits::TICK_WORK_MAX`] jobs.
     Tick,
+    /// Makes a schedule, or makes the one of that id like this. The same again touches nothing.
+    PutSchedule {
+        /// Which.
+        id: ScheduleId,
+        /// What it shall be.
+        spec: Box<ScheduleSpec>,
+    },
+    /// Stops a schedule; slots until it is resumed fire nothing.
+    PauseSchedule {
+        /// Which.
+        id: ScheduleId,
+    },
+    /// Undoes the pause of a schedule.
+    ResumeSchedule {
+        /// Which.
+        id: ScheduleId,
+    },
+    /// Pushes a schedule's job now, beside its slots, paused or not.
+    RunSchedule {
+        /// Which.
+        id: ScheduleId,
+    },
+    /// Forgets a schedule; the jobs it made stay.
+    RemoveSchedule {
+        /// Which.
+        id: ScheduleId,
+    },
 }
 
 /// A job to be added. `None` takes the queue's setting.

@@ -13,6 +13,7 @@ pub mod limits;
 mod queue;
 mod reject;
 mod reply;
+mod schedule;
 mod step;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
@@ -30,4 +31,8 @@ pub use join::{
 pub use queue::{Capacity, Keep, OnFull, QueueCounts, QueuePatch, QueueSettings, QueueView};
 pub use reject::Reject;
 pub use reply::{BulkView, Pushed, Renewed, Reply, Settled};
+pub use schedule::{
+    CatchUp, Firing, FiringResult, Overlap, ScheduleChange, ScheduleId, ScheduleSpec, ScheduleState,
+    ScheduleView, Scheduled, When,
+};
 pub use step::{Awaited, ChildEnd, Step, StepValue, Until};

@@ -85,6 +85,34 @@ pub const CHILDREN_BYTES_MAX: usize = 1 << 20;
 pub const JOIN_OPEN_MS: Millis = 24 * 3_600_000;
 /// How long a join without a continuation is kept after its end. One with a continuation is kept as long as that job.
 pub const JOIN_KEEP_MS: Millis = 24 * 3_600_000;
+/// Schedules of one shard.
+pub const SCHEDULES_MAX: usize = 100_000;
+/// Bytes of a schedule's id.
+pub const SCHEDULE_ID_BYTES_MAX: usize = 128;
+/// Bytes of the body of a schedule's job.
+pub const SCHEDULE_BODY_BYTES_MAX: usize = 64 << 10;
+/// Bytes of the bodies of all schedules of one shard.
+pub const SCHEDULE_BODIES_BYTES_MAX: usize = 256 << 20;
+/// Bytes of a cron expression, or of a time zone's name.
+pub const CRON_BYTES_MAX: usize = 255;
+/// Bytes of a time zone's rules.
+pub const ZONE_BYTES_MAX: usize = 16 << 10;
+/// Different rules of time zones in one shard.
+pub const ZONES_MAX: usize = 4_096;
+/// The shortest interval of a schedule.
+pub const SCHEDULE_INTERVAL_MS_MIN: Millis = 1_000;
+/// The longest jitter of a schedule.
+pub const SCHEDULE_JITTER_MS_MAX: Millis = 24 * 3_600_000;
+/// Slots of one outage that fire at most.
+pub const CATCH_UP_MAX: u32 = 1_000;
+/// With catch-up `skip`, a slot that is later than this fires nothing.
+pub const SLOT_LATE_MS_MAX: Millis = 60_000;
+/// Slots of one schedule that wait for an earlier job to end; further ones are skipped.
+pub const SCHEDULE_QUEUED_MAX: usize = 1_000;
+/// Jobs of one schedule whose end it waits for, or that it cancels: the newest ones.
+pub const SCHEDULE_LIVE_MAX: usize = 64;
+/// Slots whose fate is kept with a schedule.
+pub const SCHEDULE_FIRINGS_MAX: usize = 20;
 /// Steps of one job.
 pub const STEPS_MAX: usize = 1_000;
 /// Bytes of a step's name, or of a signal's.

@@ -1,4 +1,4 @@
-use crate::{QueueName, State};
+use crate::{QueueName, ScheduleId, State};
 use compact_str::CompactString;
 use kit::Millis;
 
@@ -119,6 +119,30 @@ pub enum Reject {
         /// `sealed`, or how it ended.
         state: &'static str,
     },
+    /// A cron expression cannot be read, or never fires.
+    #[error("cron: {field} (character {at}): {help}")]
+    BadCron {
+        /// The field of the expression.
+        field: CompactString,
+        /// Where it is wrong: the character, the first being 1.
+        at: u32,
+        /// What is wrong, and what is right.
+        help: CompactString,
+    },
+    /// A time zone is not known, or its rules cannot be read.
+    #[error("time zone {zone}: {help}")]
+    BadZone {
+        /// Its name.
+        zone: CompactString,
+        /// What is wrong, and what may have been meant.
+        help: CompactString,
+    },
+    /// No schedule of that id.
+    #[error("there is no schedule {id}; it may have been removed")]
+    UnknownSchedule {
+        /// Which.
+        id: ScheduleId,
+    },
     /// The job holds as many steps as it may.
     #[error("job {id} holds its limit of {limit} {unit}; store less, or split the work into child jobs")]
     StepsFull {
@@ -166,6 +190,9 @@ impl Reject {
             Reject::UnknownJoin { .. } => "unknown_join",
             Reject::BadGraph { .. } => "bad_graph",
             Reject::JoinClosed { .. } => "join_closed",
+            Reject::BadCron { .. } => "bad_cron",
+            Reject::BadZone { .. } => "bad_zone",
+            Reject::UnknownSchedule { .. } => "unknown_schedule",
             Reject::StepsFull { .. } => "steps_full",
             Reject::SignalsFull { .. } => "signals_full",
             Reject::ChildExists { .. } => "child_exists",

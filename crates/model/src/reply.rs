@@ -1,5 +1,6 @@
 use crate::{
-    BulkAction, DispatchedJob, Filter, JobId, Joined, QueueName, QueueSettings, Reject, State, Step,
+    BulkAction, DispatchedJob, Filter, JobId, Joined, QueueName, QueueSettings, Reject, Scheduled, State,
+    Step,
 };
 use kit::Timestamp;
 
@@ -24,6 +25,8 @@ pub enum Reply {
     Joined(Joined),
     /// To everything that has nothing to say.
     Done,
+    /// To a put, a pause or a resume of a schedule.
+    Scheduled(Scheduled),
     /// To a step: what the job had under that name already; `None` if it was stored now.
     Step(Option<Step>),
     /// To a signal.

@@ -1,21 +1,22 @@
 //! Values for tests: every variant of every type, from a seed. The same seed gives the same value for ever.
 
 use crate::{
-    Actor, BulkAction, BulkView, Capacity, ChildEnd, Command, DispatchedJob, Envelope, ErrorInfo, Filter,
-    Graph, Ignore, JobId, JobRef, Joined, Keep, LeaseRef, MemberState, NamedJob, NewJob, NewJoin, OnConflict,
-    OnFailure, OnFull, Outcome, Policy, Priority, Pushed, QueueName, QueuePatch, QueueSettings, Reject,
-    Renewed, Reply, Rest, Settled, Settlement, State, Step, StepValue, Unique, Until,
+    Actor, BulkAction, BulkView, Capacity, CatchUp, ChildEnd, Command, DispatchedJob, Envelope, ErrorInfo,
+    Filter, Graph, Ignore, JobId, JobRef, Joined, Keep, LeaseRef, MemberState, NamedJob, NewJob, NewJoin,
+    OnConflict, OnFailure, OnFull, Outcome, Overlap, Policy, Priority, Pushed, QueueName, QueuePatch,
+    QueueSettings, Reject, Renewed, Reply, Rest, ScheduleChange, ScheduleId, ScheduleSpec, ScheduleState,
+    Scheduled, Settled, Settlement, State, Step, StepValue, Unique, Until, When,
 };
 use bytes::Bytes;
 use compact_str::CompactString;
 use kit::{Backoff, Timestamp, random::Random};
 
 /// How many variants [`Command`] has, so that [`command`] with `0..COMMANDS` meets each.
-pub const COMMANDS: u64 = 21;
+pub const COMMANDS: u64 = 26;
 /// How many variants [`Reply`] has.
-pub const REPLIES: u64 = 11;
+pub const REPLIES: u64 = 12;
 /// How many variants [`Reject`] has.
-pub const REJECTS: u64 = 18;
+pub const REJECTS: u64 = 21;
 
 fn pick<T: Copy>(random: &mut Random, among: &[T]) -> T {
     among[random.below(among.len() as u64) as usize]
@@ -252,6 +253,43 @@ pub fn filter(random: &mut Random) -> Filter {
     }
 }
 
+/// One of 20 schedule ids.
+pub fn schedule_id(random: &mut Random) -> ScheduleId {
+    let id = format!("every-{}.x_Y", random.below(20));
+    ScheduleId::new(&id).unwrap_or_else(|bad| unreachable!("{bad}"))
+}
+
+/// A schedule with about half of its options; half of the expressions mean something.
+pub fn schedule_spec(random: &mut Random) -> ScheduleSpec {
+    let when = match random.below(4) {
+        0 => When::Every { interval_ms: number(random) },
+        1 => When::Cron { expression: text(random), zone: text(random), rules: bytes(random) },
+        _ => When::Cron {
+            expression: pick(random, &["* * * * *", "*/5 * * * * *", "0 3 * * mon", "@daily"]).into(),
+            zone: "UTC".into(),
+            rules: Bytes::new(),
+        },
+    };
+    let mut job = new_job(random);
+    if random.chance(1, 2) {
+        (job.id, job.run_at) = (None, None);
+    }
+    ScheduleSpec {
+        when,
+        start: maybe(random, time),
+        end: maybe(random, time),
+        limit: maybe(random, number).unwrap_or(0),
+        jitter_ms: maybe(random, number).unwrap_or(0),
+        overlap: pick(random, &Overlap::ALL),
+        catch_up: match random.below(3) {
+            0 => CatchUp::Skip,
+            1 => CatchUp::One,
+            _ => CatchUp::All { most: small(random) },
+        },
+        job,
+    }
+}
+
 /// The command with number `variant` modulo [`COMMANDS`], in the order of the enum, with random fields.
 pub fn command(random: &mut Random, variant: u64) -> Command {
     match variant % COMMANDS {
@@ -276,11 +314,16 @@ pub fn command(random: &mut Random, variant: u64) -> Command {
             Command::Bulk { queue: queue_name(random), action: bulk_action(random), filter: filter(random) }
         }
         14 => Command::Tick,
-        15 => Command::Step { lease: lease_ref(random), name: text(random), result: bytes(random) },
-        16 => Command::Signal { job: job_ref(random), name: text(random), body: bytes(random) },
-        17 => Command::Restart { jobs: several(random, job_ref) },
-        18 => Command::Join { graph: graph(random) },
-        19 => Command::Extend {
+        15 => Command::PutSchedule { id: schedule_id(random), spec: Box::new(schedule_spec(random)) },
+        16 => Command::PauseSchedule { id: schedule_id(random) },
+        17 => Command::ResumeSchedule { id: schedule_id(random) },
+        18 => Command::RunSchedule { id: schedule_id(random) },
+        19 => Command::RemoveSchedule { id: schedule_id(random) },
+        20 => Command::Step { lease: lease_ref(random), name: text(random), result: bytes(random) },
+        21 => Command::Signal { job: job_ref(random), name: text(random), body: bytes(random) },
+        22 => Command::Restart { jobs: several(random, job_ref) },
+        23 => Command::Join { graph: graph(random) },
+        24 => Command::Extend {
             join: job_id(random),
             jobs: several(random, named_job),
             seal: random.chance(1, 2),
@@ -340,11 +383,14 @@ pub fn reject(random: &mut Random, variant: u64) -> Reject {
         9 => Reject::WrongState { id, state: pick(random, &State::ALL), wanted: "value" },
         10 => Reject::UniqueConflict { key: text(random), holder: id },
         11 => Reject::IdempotencyConflict { key: id },
-        12 => Reject::StepsFull { id, limit: number(random), unit: "steps" },
-        13 => Reject::SignalsFull { id, limit: number(random), unit: "signals" },
-        14 => Reject::ChildExists { id },
-        15 => Reject::UnknownJoin { id },
-        16 => Reject::BadGraph { name: id, reason: "waits for itself" },
+        12 => Reject::BadCron { field: id, at: small(random), help: text(random) },
+        13 => Reject::BadZone { zone: id, help: text(random) },
+        14 => Reject::UnknownSchedule { id: schedule_id(random) },
+        15 => Reject::StepsFull { id, limit: number(random), unit: "steps" },
+        16 => Reject::SignalsFull { id, limit: number(random), unit: "signals" },
+        17 => Reject::ChildExists { id },
+        18 => Reject::UnknownJoin { id },
+        19 => Reject::BadGraph { name: id, reason: "waits for itself" },
         _ => Reject::JoinClosed { id, state: "sealed" },
     }
 }
@@ -380,8 +426,14 @@ pub fn reply(random: &mut Random, variant: u64) -> Reply {
             finished: random.chance(1, 2),
         }),
         7 => Reply::Done,
-        8 => Reply::Step(maybe(random, step)),
-        9 => Reply::Signalled { state: pick(random, &State::ALL), buffered: random.chance(1, 2) },
+        8 => Reply::Scheduled(Scheduled {
+            id: schedule_id(random),
+            change: pick(random, &ScheduleChange::ALL),
+            state: pick(random, &ScheduleState::ALL),
+            next_slot: maybe(random, time),
+        }),
+        9 => Reply::Step(maybe(random, step)),
+        10 => Reply::Signalled { state: pick(random, &State::ALL), buffered: random.chance(1, 2) },
         _ => Reply::Joined(Joined { jobs: several(random, pushed), joins: several(random, job_id) }),
     }
 }

@@ -1,5 +1,5 @@
 use std::{io, path::PathBuf};
-use storage::{CheckpointError, LogError};
+use storage::{CheckpointError, KeyError, LogError};
 
 /// Why a pond could not be opened. Nothing was changed; each text says what to do next.
 #[derive(Debug, thiserror::Error)]
@@ -18,6 +18,9 @@ pub enum OpenError {
         /// What is wrong, and what to do.
         reason: String,
     },
+    /// A key is missing or cannot be used.
+    #[error(transparent)]
+    Key(#[from] KeyError),
     /// The log is damaged or cannot be read; the text names the place.
     #[error("the log cannot be opened: {0}")]
     Log(#[source] LogError),
@@ -87,6 +90,7 @@ impl From<LogError> for OpenError {
         match error {
             LogError::Locked { path } => Self::InUse { path },
             LogError::Foreign { file, reason } => Self::Foreign { file, reason },
+            LogError::Key(error) => Self::Key(error),
             LogError::Io { operation, path, source } => Self::Io { operation, path, source },
             other => Self::Log(other),
         }

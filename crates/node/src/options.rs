@@ -1,4 +1,5 @@
 use kit::Millis;
+use storage::{AtRest, log::segment};
 
 /// The limits of a node. Everything that can grow has one here.
 #[derive(Debug, Clone)]
@@ -24,6 +25,34 @@ pub struct Options {
     /// Space held back on the disk, so that running work can finish when the disk is full: 0 for none; anything else is rounded
     /// to one segment. Default 64 MiB.
     pub reserve_bytes: u64,
+    /// Encryption and compression of what lies on the disk. Default: values of half a KiB and more are compressed where that pays,
+    /// nothing is encrypted. (`clear_kinds` is not yours to set.)
+    pub at_rest: AtRest,
+}
+
+/// The kinds of records whose keys are numbers; all others may hold what people wrote. A kind that was not here once must not come
+/// in later: its keys would have two names on the disk.
+const CLEAR_KINDS: &[u8] = b"bjmoq";
+
+impl Options {
+    /// How a data directory is to be opened.
+    pub(crate) fn local(&self) -> storage::Options {
+        storage::Options {
+            log: segment::Options {
+                segment_bytes: self.segment_bytes,
+                reserve: self.reserve_bytes > 0,
+                ..segment::Options::DEFAULT
+            },
+            at_rest: clear(&self.at_rest),
+            shards: &[crate::SHARD],
+            ..storage::Options::default()
+        }
+    }
+}
+
+/// The same with the kinds of records that are known here.
+pub(crate) fn clear(at_rest: &AtRest) -> AtRest {
+    AtRest { clear_kinds: CLEAR_KINDS, ..at_rest.clone() }
 }
 
 impl Default for Options {
@@ -39,6 +68,7 @@ impl Default for Options {
             waiters_max: 16_384,
             segment_bytes: 64 << 20,
             reserve_bytes: 64 << 20,
+            at_rest: AtRest::default(),
         }
     }
 }

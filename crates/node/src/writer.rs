@@ -172,6 +172,8 @@ fn is_new_work(command: &Command) -> bool {
         | Command::Log { .. }
         | Command::Redrive { .. }
         | Command::Configure { .. }
+        | Command::PutSchedule { .. }
+        | Command::RunSchedule { .. }
         | Command::Signal { .. }
         | Command::Restart { .. }
         | Command::Bulk { action: BulkAction::Redrive, .. } => true,
@@ -188,6 +190,9 @@ fn is_new_work(command: &Command) -> bool {
         | Command::Remove { .. }
         | Command::Pause { .. }
         | Command::Resume { .. }
+        | Command::PauseSchedule { .. }
+        | Command::ResumeSchedule { .. }
+        | Command::RemoveSchedule { .. }
         | Command::Bulk { action: BulkAction::Purge | BulkAction::Remove | BulkAction::Cancel, .. }
         | Command::Tick => false,
     }

@@ -5,12 +5,16 @@
 //! DIR/log/          the segment log
 //! DIR/checkpoints/  the checkpoints
 //! ```
+//!
+//! While [`rewrite_local`] is at work there are `checkpoints.new`, which counts for nothing until it is whole, and for a moment
+//! `checkpoints.old`, which counts for nothing once `checkpoints` is there. Whoever opens the directory next tidies up.
 
 use crate::{
-    checkpoints::{CheckpointError, fjall, fjall::FjallCheckpoints},
+    at_rest::{AtRest, EncodedCheckpoints, EncodedLog, KeyId, copy},
+    checkpoints::{CheckpointError, Checkpoints as _, fjall, fjall::FjallCheckpoints},
     files::{RealFiles, SharedFiles},
     identity,
-    log::{LogError, segment, segment::SegmentLog},
+    log::{Log as _, LogError, segment, segment::SegmentLog},
 };
 use std::{
     hash::{BuildHasher, Hasher, RandomState},
@@ -19,40 +23,168 @@ use std::{
 };
 
 /// How log and checkpoints are set up. The `directory` of both is filled in from the identity.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Options {
     /// The log.
     pub log: segment::Options,
     /// The checkpoints.
     pub checkpoints: fjall::Options,
+    /// How values are compressed and encrypted.
+    pub at_rest: AtRest,
+    /// The shards that are there. Default: 0.
+    pub shards: &'static [u16],
 }
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            log: segment::Options::DEFAULT,
+            checkpoints: fjall::Options::DEFAULT,
+            at_rest: AtRest::default(),
+            shards: &[0],
+        }
+    }
+}
+
+/// The log of a data directory.
+pub type LocalLog = EncodedLog<SegmentLog>;
+/// The checkpoints of a data directory.
+pub type LocalCheckpoints = EncodedCheckpoints<FjallCheckpoints>;
 
 const KIND: &str = "data directory";
 /// Names that an unfinished first opening may have left.
-const OURS: [&str; 4] = ["log", "checkpoints", "identity.tmp", "lock"];
+const OURS: [&str; 6] = ["log", CHECKPOINTS, FRESH, FORMER, "identity.tmp", "lock"];
+const CHECKPOINTS: &str = "checkpoints";
+/// Rewritten checkpoints that are not yet whole.
+const FRESH: &str = "checkpoints.new";
+/// Checkpoints that rewritten ones have replaced.
+const FORMER: &str = "checkpoints.old";
 
 /// Opens the data directory at `path`, or starts one in a directory that is empty or missing.
 ///
 /// A directory with other content is refused as [`LogError::Foreign`], damaged or missing parts are named.
-pub fn open_local(path: &Path, options: &Options) -> Result<(SegmentLog, FjallCheckpoints), CheckpointError> {
-    let io = |operation| move |source| CheckpointError::Io { operation, path: path.to_path_buf(), source };
-    let files: SharedFiles = Arc::new(RealFiles::open(path).map_err(io("open"))?);
-    let id = match identity::read(&files, KIND)? {
-        Some(id) => id,
-        None => {
-            refuse_foreign(&files)?;
-            let id = RandomState::new().build_hasher().finish();
-            identity::write(&files, KIND, id)?;
-            id
-        }
-    };
-    refuse_lost_log(&files)?;
-    let log_files = RealFiles::open(&path.join("log")).map_err(io("open the log of"))?;
-    let log_options = segment::Options { directory: id, ..options.log.clone() };
-    let log = SegmentLog::open(Arc::new(log_files), log_options)?;
-    let checkpoint_options = fjall::Options { directory: id, ..options.checkpoints.clone() };
-    let checkpoints = FjallCheckpoints::open(&path.join("checkpoints"), checkpoint_options)?;
+pub fn open_local(path: &Path, options: &Options) -> Result<(LocalLog, LocalCheckpoints), CheckpointError> {
+    let directory = Directory::open(path)?;
+    let log = directory.log(options)?;
+    // The log's lock is ours from here on, so nobody else is at work on the checkpoints.
+    directory.settle()?;
+    let mut checkpoints = directory.checkpoints(CHECKPOINTS, options)?;
+    let mut marks = options.shards.iter().map(|shard| checkpoints.mark(*shard));
+    if marks.all(|mark| matches!(mark, Ok(None)))
+        && let Some(encryption) = log.encryption()?
+    {
+        checkpoints.follow(encryption);
+    }
     Ok((log, checkpoints))
+}
+
+/// What [`rewrite_local`] did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rewritten {
+    /// Values that were written again.
+    pub values: u64,
+    /// Keys that the directory needed before and needs no more.
+    pub retired: Vec<KeyId>,
+}
+
+/// Writes everything in the data directory at `path` again as `to` says, so that nothing of it depends on former keys, and
+/// throws the former files away. `options` must be able to read it. Every shard's checkpoint must reach to the end of the log, else [`CheckpointError::Behind`].
+///
+/// Takes the space of a second set of checkpoints for a while. May be cut short at any moment and begun again: until the new
+/// checkpoints are whole, the former ones count.
+pub fn rewrite_local(path: &Path, options: &Options, to: &AtRest) -> Result<Rewritten, CheckpointError> {
+    let directory = Directory::open(path)?;
+    let mut log = directory.log(options)?;
+    directory.settle()?;
+    let former = directory.checkpoints(CHECKPOINTS, options)?;
+    let mut fresh = directory.checkpoints(FRESH, &Options { at_rest: to.clone(), ..options.clone() })?;
+    let (mut values, mut before, mut after) = (0, Vec::new(), Vec::new());
+    for shard in options.shards {
+        let reached = former.mark(*shard)?.map_or(0, |mark| mark.index);
+        if reached + 1 != log.next() {
+            return Err(CheckpointError::Behind { checkpoint: reached, log: log.next() - 1 });
+        }
+        values += copy(&former, &mut fresh, *shard)?;
+        before.extend(former.encryption(*shard)?.map(|encryption| encryption.keys).unwrap_or_default());
+        after.extend(fresh.encryption(*shard)?.map(|encryption| encryption.keys).unwrap_or_default());
+    }
+    drop((former, fresh));
+    directory.rename(CHECKPOINTS, FORMER)?;
+    directory.rename(FRESH, CHECKPOINTS)?;
+    directory.settle()?;
+    log.inner_mut().renew()?;
+    log.close()?;
+    before.retain(|id| !after.contains(id));
+    before.sort_unstable();
+    before.dedup();
+    Ok(Rewritten { values, retired: before })
+}
+
+struct Directory<'a> {
+    path: &'a Path,
+    files: SharedFiles,
+    id: u64,
+}
+
+impl<'a> Directory<'a> {
+    fn open(path: &'a Path) -> Result<Self, CheckpointError> {
+        let files: SharedFiles =
+            Arc::new(RealFiles::open(path).map_err(|source| failure("open", path, source))?);
+        let id = match identity::read(&files, KIND)? {
+            Some(id) => id,
+            None => {
+                refuse_foreign(&files)?;
+                let id = RandomState::new().build_hasher().finish();
+                identity::write(&files, KIND, id)?;
+                id
+            }
+        };
+        refuse_lost_log(&files)?;
+        Ok(Self { path, files, id })
+    }
+
+    fn log(&self, options: &Options) -> Result<LocalLog, CheckpointError> {
+        let path = self.path.join("log");
+        let files = RealFiles::open(&path).map_err(|source| failure("open the log of", self.path, source))?;
+        let layout = segment::Options { directory: self.id, ..options.log.clone() };
+        let log = SegmentLog::open(Arc::new(files), layout)?;
+        Ok(EncodedLog::new(log, options.at_rest.clone(), self.id))
+    }
+
+    fn checkpoints(&self, name: &str, options: &Options) -> Result<LocalCheckpoints, CheckpointError> {
+        let engine = fjall::Options { directory: self.id, ..options.checkpoints.clone() };
+        let checkpoints = FjallCheckpoints::open(&self.path.join(name), engine)?;
+        EncodedCheckpoints::open(checkpoints, options.at_rest.clone(), self.id, options.shards)
+    }
+
+    /// Tidies up after a rewriting, wherever it ended. Only with the log's lock.
+    fn settle(&self) -> Result<(), CheckpointError> {
+        if !self.has(CHECKPOINTS) && self.has(FORMER) {
+            // The former ones leave their place only to new ones that are whole.
+            self.rename(if self.has(FRESH) { FRESH } else { FORMER }, CHECKPOINTS)?;
+        }
+        for name in [FRESH, FORMER] {
+            if self.has(name) {
+                let path = self.path.join(name);
+                std::fs::remove_dir_all(&path).map_err(|source| failure("remove", &path, source))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn has(&self, name: &str) -> bool {
+        self.path.join(name).is_dir()
+    }
+
+    /// Durable on return.
+    fn rename(&self, from: &str, to: &str) -> Result<(), CheckpointError> {
+        crate::log::segment::space::rename(&self.files, from, to)?;
+        Ok(crate::log::segment::space::sync_dir(&self.files)?)
+    }
+}
+
+fn failure(operation: &'static str, path: &Path, source: std::io::Error) -> CheckpointError {
+    CheckpointError::Io { operation, path: path.to_path_buf(), source }
 }
 
 fn refuse_foreign(files: &SharedFiles) -> Result<(), LogError> {

@@ -1,12 +1,14 @@
 //! Where a pond keeps what it must not lose.
 #![doc = include_str!("../README.md")]
 
+pub mod at_rest;
 pub mod checkpoints;
 mod directory;
 pub mod files;
 mod identity;
 pub mod log;
 
+pub use at_rest::{AtRest, Key, KeyError, KeyId, Keyring};
 pub use checkpoints::{Change, CheckpointError, CheckpointReader, Checkpoints, Mark};
-pub use directory::{Options, open_local};
+pub use directory::{LocalCheckpoints, LocalLog, Options, Rewritten, open_local, rewrite_local};
 pub use log::{Entry, Log, LogError, Record};

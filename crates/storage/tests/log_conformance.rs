@@ -3,6 +3,8 @@
 
 use std::sync::Arc;
 use storage::{
+    AtRest, Key, Keyring,
+    at_rest::EncodedLog,
     files::{FakeFiles, RealFiles},
     log::{
         conformance,
@@ -38,6 +40,41 @@ fn the_segment_log_conforms_on_the_real_disk() {
         Box::new(move || {
             let files = RealFiles::open(place.path()).unwrap();
             Ok(Box::new(SegmentLog::open(Arc::new(files), small())?))
+        })
+    });
+}
+
+fn encoded() -> AtRest {
+    let keys = Keyring::parse(&Key::generate().unwrap()).unwrap();
+    AtRest { keys, compress_log_from: 1, ..AtRest::default() }
+}
+
+#[test]
+fn the_encoded_memory_log_conforms() {
+    conformance::run(&mut || {
+        let (store, at_rest) = (MemoryStore::new(), encoded());
+        Box::new(move || Ok(Box::new(EncodedLog::new(store.open(), at_rest.clone(), 7))))
+    });
+}
+
+#[test]
+fn the_encoded_segment_log_conforms_on_a_fake_disk() {
+    conformance::run(&mut || {
+        let (files, at_rest) = (FakeFiles::new(), encoded());
+        Box::new(move || {
+            let log = SegmentLog::open(Arc::new(files.clone()), small())?;
+            Ok(Box::new(EncodedLog::new(log, at_rest.clone(), 7)))
+        })
+    });
+}
+
+#[test]
+fn the_compressed_segment_log_conforms_on_a_fake_disk() {
+    conformance::run(&mut || {
+        let (files, at_rest) = (FakeFiles::new(), AtRest { keys: Keyring::default(), ..encoded() });
+        Box::new(move || {
+            let log = SegmentLog::open(Arc::new(files.clone()), small())?;
+            Ok(Box::new(EncodedLog::new(log, at_rest.clone(), 7)))
         })
     });
 }

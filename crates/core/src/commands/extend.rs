@@ -41,7 +41,7 @@ impl Shard {
             if self.is_duplicate(job, &mut plan, context.now)? {
                 match self.existing_job(job, context.now) {
                     Some(slot) => {
-                        self.check_room(name, slot, 1)?;
+                        self.check_ties(name, slot, 1)?;
                         self.check_not_waiting(name, slot, None)?;
                     }
                     None => return bad(name, "has the id or the unique key of another job of the graph"),

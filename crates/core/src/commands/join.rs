@@ -64,7 +64,7 @@ impl Shard {
             if continuations.contains(name) {
                 return bad(name, "exists already; a continuation is a new job");
             }
-            self.check_room(name, slot, joins_of.get(name).copied().unwrap_or(0))?;
+            self.check_ties(name, slot, joins_of.get(name).copied().unwrap_or(0))?;
             if waiter.is_some() {
                 self.check_not_waiting(name, slot, waiter)?;
             }
@@ -73,7 +73,7 @@ impl Shard {
     }
 
     /// Refuses an existing job as a member of so many more joins.
-    pub(crate) fn check_room(&self, name: &CompactString, slot: u32, joins: usize) -> Result<(), Reject> {
+    pub(crate) fn check_ties(&self, name: &CompactString, slot: u32, joins: usize) -> Result<(), Reject> {
         let ties = self.jobs[slot].ties().map_or(0, |ties| ties.member_of.len());
         if ties + joins > limits::JOINS_PER_MEMBER_MAX { bad(name, "is in too many joins") } else { Ok(()) }
     }

@@ -11,7 +11,7 @@ const EXPIRED_KEYS_MAX: usize = 16;
 impl Shard {
     /// Spends what the prologue left of the budget on bulk operations.
     pub(crate) fn tick(&mut self, work: usize, context: &mut Context<'_>) -> Result<Reply, Reject> {
-        self.advance_bulks(limits::TICK_WORK_MAX - work, context);
+        self.advance_bulks(limits::TICK_WORK_MAX.saturating_sub(work), context);
         Ok(Reply::Done)
     }
 
@@ -33,10 +33,16 @@ impl Shard {
         let horizon = context.now;
         #[cfg(feature = "plant")]
         let horizon = horizon + if crate::plant::is(crate::plant::Bug::FireEarly) { 1_000 } else { 0 };
-        while work < limits::TICK_WORK_MAX
-            && let Some(&(due, sequence)) = self.timers.first()
-            && due <= horizon
-        {
+        while work < limits::TICK_WORK_MAX {
+            let timer = self.timers.first().filter(|(due, _)| *due <= horizon);
+            if let Some((due, id)) = self.schedules.first()
+                && *due <= slot_horizon(context.now)
+                && timer.is_none_or(|(other, _)| due < other)
+            {
+                work += self.fire_schedule(&id.clone(), context);
+                continue;
+            }
+            let Some(&(_, sequence)) = timer else { break };
             let slot = self.slot_of(sequence).expect("a timer belongs to a job");
             self.fire(slot, context);
             work += 1;
@@ -130,6 +136,15 @@ impl Shard {
             self.retention.insert((forget_at, queue, state));
         }
     }
+}
+
+/// Until when the slots of schedules are due.
+fn slot_horizon(now: Timestamp) -> Timestamp {
+    #[cfg(feature = "plant")]
+    if crate::plant::is(crate::plant::Bug::FireSlotEarly) {
+        return now + 1_000;
+    }
+    now
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@
 //!  2s retry a t1 timeout after=5s   -> retrying
 //! ```
 //!
-//! A job without an id is named by its number: `#1`. Where one id is in two queues, it is written `queue/id`. Every command
+//! A job without an id is named by its number: `#1`; the job of a schedule's slot by both: `tick@10s`. Where one id is in two queues, it is written `queue/id`. Every command
 //! takes `by=` (the actor) and `key=` (the idempotency key). A refusal is `! code`. A line without an arrow must not be
 //! refused. After every line the shard is checked, and a twin that is restored from its checkpoint before every line must
 //! answer the same and hash the same.
@@ -15,10 +15,11 @@ use crate::{Effects, JoinQuery, ListQuery, Restore, Shard};
 use bytes::Bytes;
 use kit::{Backoff, Timestamp};
 use model::{
-    Actor, BulkAction, BulkView, Capacity, Command, DispatchedJob, Effect, Envelope, ErrorInfo, Filter,
-    Graph, Ignore, JobId, JobRef, JoinView, Keep, LeaseRef, MemberOf, MemberState, NamedJob, NewJob, NewJoin,
-    OnConflict, OnFailure, OnFull, Outcome, Policy, Priority, Pushed, QueueName, QueuePatch, Reject, Reply,
-    Rest, Settlement, State, StepValue, Unique, Until,
+    Actor, BulkAction, BulkView, Capacity, CatchUp, Command, DispatchedJob, Effect, Envelope, ErrorInfo,
+    Filter, FiringResult, Graph, Ignore, JobId, JobRef, JoinView, Keep, LeaseRef, MemberOf, MemberState,
+    NamedJob, NewJob, NewJoin, OnConflict, OnFailure, OnFull, Outcome, Overlap, Policy, Priority, Pushed,
+    QueueName, QueuePatch, Reject, Reply, Rest, ScheduleId, ScheduleSpec, Settlement, State, StepValue,
+    Unique, Until, When,
 };
 use std::collections::BTreeMap;
 
@@ -228,6 +229,10 @@ impl Script {
     }
 
     fn job(&self, text: &str) -> JobRef {
+        if let Some((schedule, slot)) = text.split_once('@') {
+            let id = schedule_id(schedule).job_id(Timestamp(EPOCH + span(slot)));
+            return JobRef { queue: self.homes.get(schedule).cloned(), id };
+        }
         if let Some(sequence) = text.strip_prefix('#') {
             let slot = self.shard.slot_of(sequence.parse().unwrap());
             let id = slot.map(|slot| self.shard.jobs[slot].id(self.shard.id));
@@ -300,6 +305,15 @@ impl Script {
                 seal: words.get("seal").is_some(),
             },
             "calloff" => Command::CancelJoin { join: self.join(words.plain[0]), reason: "wrong".into() },
+            "schedule" => {
+                let spec = schedule_spec(&words);
+                self.homes.insert(words.plain[0].to_string(), spec.job.queue.clone());
+                Command::PutSchedule { id: schedule_id(words.plain[0]), spec: Box::new(spec) }
+            }
+            "pause_schedule" => Command::PauseSchedule { id: schedule_id(words.plain[0]) },
+            "resume_schedule" => Command::ResumeSchedule { id: schedule_id(words.plain[0]) },
+            "run_schedule" => Command::RunSchedule { id: schedule_id(words.plain[0]) },
+            "remove_schedule" => Command::RemoveSchedule { id: schedule_id(words.plain[0]) },
             "step" => Command::Step {
                 lease: self.lease(&words),
                 name: words.plain[2].into(),
@@ -413,6 +427,11 @@ impl Script {
     }
 
     fn id(&self, id: &JobId) -> String {
+        if let Some(schedule) = ScheduleId::of_job(id) {
+            let text = id.to_string();
+            let at = &text["schedule:".len() + schedule.as_str().len() + 1..];
+            return format!("{schedule}@{}", at.parse().map_or(at.to_string(), since));
+        }
         match id.parts() {
             Some((_, sequence)) => format!("#{sequence}"),
             None => id.to_string(),
@@ -445,6 +464,10 @@ impl Script {
                 format!("{} | {joins}", self.pushed(&joined.jobs))
             }
             Reply::Done => "ok".into(),
+            Reply::Scheduled(scheduled) => {
+                let next = scheduled.next_slot.map_or(String::new(), |slot| format!(" next {}", since(slot)));
+                format!("{} {}{next}", scheduled.change.name(), scheduled.state.name())
+            }
             Reply::Step(None) => "stored".into(),
             Reply::Step(Some(had)) => format!("had {}", step_value(&had.value)),
             Reply::Signalled { state, buffered } => {
@@ -554,6 +577,40 @@ impl Script {
                     .map_or("gone".into(), |join| format!("{} {}", join.state, self.members(&join)))
             }
             "why" => self.shard.explain(&self.job(first))?.summary,
+            "slots" => {
+                let slots = self
+                    .shard
+                    .schedule_slots(&schedule_id(first), words.number("n").unwrap_or(3) as usize)?;
+                join(slots.into_iter().map(since))
+            }
+            "course" => {
+                let Some(view) = self.shard.schedule(&schedule_id(first)) else { return Some("gone".into()) };
+                let next = view.next_at.map_or(String::new(), |at| format!(" at {}", since(at)));
+                let counts = [
+                    ("fired", view.fired),
+                    ("skipped", view.skipped),
+                    ("missed", view.missed),
+                    ("refused", view.refused),
+                    ("queued", view.queued),
+                    ("live", view.live),
+                ];
+                let counts = counts.into_iter().filter(|(_, count)| *count > 0);
+                let counts: String = counts.map(|(what, count)| format!(", {count} {what}")).collect();
+                format!("{}{next}{counts}", view.state.name())
+            }
+            "firings" => {
+                let view = self.shard.schedule(&schedule_id(first))?;
+                join(view.firings.iter().map(|firing| {
+                    let result = match &firing.result {
+                        FiringResult::Fired { .. } => "fired".to_string(),
+                        FiringResult::Ran { .. } => "ran".to_string(),
+                        FiringResult::Skipped => "skipped".to_string(),
+                        FiringResult::Missed { until } => format!("missed until {}", since(*until)),
+                        FiringResult::Refused { code } => code.to_string(),
+                    };
+                    format!("{} {result}", since(firing.slot))
+                }))
+            }
             "next" => self.shard.next_due().map_or("never".into(), since),
             "heard" => join(self.heard.iter().filter_map(|effect| match effect {
                 Effect::Available { queue, jobs } => Some(format!("{jobs} in {queue}")),
@@ -679,6 +736,41 @@ fn new_join(words: &Words<'_>) -> NewJoin {
         rest: if words.get("rest") == Some("run") { Rest::Run } else { Rest::Cancel },
         ignore: Ignore::of(&ignore),
         open: words.get("open").is_some(),
+    }
+}
+fn schedule_id(text: &str) -> ScheduleId {
+    ScheduleId::new(text).unwrap()
+}
+
+/// `schedule tick mail every=10s`; in a cron expression, `_` stands for a space.
+fn schedule_spec(words: &Words<'_>) -> ScheduleSpec {
+    let when = match words.get("cron") {
+        Some(expression) => {
+            let zone = words.get("zone").unwrap_or("UTC");
+            let rules = kit::zone::find(zone).map_or(b"nowhere".as_slice(), |(_, rules)| rules);
+            When::Cron {
+                expression: expression.replace('_', " ").into(),
+                zone: zone.into(),
+                rules: Bytes::from_static(rules),
+            }
+        }
+        None => When::Every { interval_ms: words.span("every").unwrap() },
+    };
+    let job = new_job(&Words { plain: words.plain[1..].to_vec(), named: words.named.clone() });
+    ScheduleSpec {
+        start: words.span("start").map(|span| Timestamp(EPOCH + span)),
+        end: words.span("end").map(|span| Timestamp(EPOCH + span)),
+        limit: words.number("limit").unwrap_or(0),
+        jitter_ms: words.span("jitter").unwrap_or(0),
+        overlap: words.get("overlap").map_or(Overlap::Allow, |name| {
+            Overlap::ALL.into_iter().find(|overlap| overlap.name() == name).unwrap()
+        }),
+        catch_up: match words.get("catch").unwrap_or("one") {
+            "skip" => CatchUp::Skip,
+            "one" => CatchUp::One,
+            all => CatchUp::All { most: all.strip_prefix("all:").unwrap().parse().unwrap() },
+        },
+        ..ScheduleSpec::new(when, job)
     }
 }
 

@@ -2,9 +2,10 @@
 
 use super::{
     checked, put_bulk_action, put_error_info, put_filter, put_graph, put_job_id, put_job_ref, put_list,
-    put_named_job, put_new_job, put_queue_name, put_queue_patch, put_until, read_bulk_action, read_compact,
-    read_error_info, read_filter, read_graph, read_job_id, read_job_ref, read_named_job, read_new_job,
-    read_queue_name, read_queue_patch, read_until,
+    put_named_job, put_new_job, put_queue_name, put_queue_patch, put_schedule_id, put_schedule_spec,
+    put_until, read_bulk_action, read_compact, read_error_info, read_filter, read_graph, read_job_id,
+    read_job_ref, read_named_job, read_new_job, read_queue_name, read_queue_patch, read_schedule_id,
+    read_schedule_spec, read_until,
 };
 use crate::{Command, LeaseRef, Outcome, Settlement};
 use bytes::Bytes;
@@ -94,6 +95,27 @@ pub fn encode_command(command: &Command, out: &mut Vec<u8>) {
             put_job_id(out, join);
             put_str(out, reason);
         }
+        Command::PutSchedule { id, spec } => {
+            out.push(20);
+            put_schedule_id(out, id);
+            put_schedule_spec(out, spec);
+        }
+        Command::PauseSchedule { id } => {
+            out.push(21);
+            put_schedule_id(out, id);
+        }
+        Command::ResumeSchedule { id } => {
+            out.push(22);
+            put_schedule_id(out, id);
+        }
+        Command::RunSchedule { id } => {
+            out.push(23);
+            put_schedule_id(out, id);
+        }
+        Command::RemoveSchedule { id } => {
+            out.push(24);
+            put_schedule_id(out, id);
+        }
         Command::Step { lease, name, result } => {
             out.push(30);
             put_lease_ref(out, lease);
@@ -150,6 +172,11 @@ pub fn read_command(reader: &mut Reader<'_>) -> Result<Command, Malformed> {
                 seal: r.bool("seal")?,
             },
             27 => Command::CancelJoin { join: read_job_id(r)?, reason: read_compact(r, "reason")? },
+            20 => Command::PutSchedule { id: read_schedule_id(r)?, spec: Box::new(read_schedule_spec(r)?) },
+            21 => Command::PauseSchedule { id: read_schedule_id(r)? },
+            22 => Command::ResumeSchedule { id: read_schedule_id(r)? },
+            23 => Command::RunSchedule { id: read_schedule_id(r)? },
+            24 => Command::RemoveSchedule { id: read_schedule_id(r)? },
             30 => Command::Step {
                 lease: read_lease_ref(r)?,
                 name: read_compact(r, "step name")?,

@@ -28,6 +28,11 @@
 //!  25   join       graph
 //!  26   extend     join, jobs, seal
 //!  27   cancel_join  join, reason
+//!  20   put schedule     id, schedule
+//!  21   pause schedule   id
+//!  22   resume schedule  id
+//!  23   run schedule     id
+//!  24   remove schedule  id
 //!  30   step       lease, name, result
 //!  31   signal     job reference, name, body
 //!  32   restart    job references
@@ -69,6 +74,7 @@ mod new_job;
 mod queue;
 mod reject;
 mod reply;
+mod schedule;
 mod step;
 mod words;
 
@@ -90,6 +96,10 @@ pub use reject::{REJECT_WORDS, put_reject, read_reject};
 pub use reply::{
     decode_reply, encode_reply, put_bulk_view, put_dispatched_job, put_pushed, read_bulk_view,
     read_dispatched_job, read_pushed,
+};
+pub use schedule::{
+    put_firing, put_schedule_id, put_schedule_spec, put_scheduled, read_firing, read_schedule_id,
+    read_schedule_spec, read_scheduled,
 };
 pub use step::{put_step, put_until, read_step, read_until};
 pub use words::{

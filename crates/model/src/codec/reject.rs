@@ -1,6 +1,9 @@
 //! Refusals, where one is remembered as part of a reply.
 
-use super::{checked, put_queue_name, put_state, read_compact, read_queue_name, read_state};
+use super::{
+    checked, put_queue_name, put_schedule_id, put_state, read_compact, read_queue_name, read_schedule_id,
+    read_state,
+};
 use crate::Reject;
 use kit::codec::{Malformed, Reader, put_str, put_u64};
 
@@ -182,6 +185,21 @@ pub fn put_reject(out: &mut Vec<u8>, reject: &Reject) {
             put_str(out, id);
             put_word(out, state);
         }
+        Reject::BadCron { field, at, help } => {
+            out.push(16);
+            put_str(out, field);
+            put_u64(out, (*at).into());
+            put_str(out, help);
+        }
+        Reject::BadZone { zone, help } => {
+            out.push(17);
+            put_str(out, zone);
+            put_str(out, help);
+        }
+        Reject::UnknownSchedule { id } => {
+            out.push(18);
+            put_schedule_id(out, id);
+        }
         Reject::StepsFull { id, limit, unit } => {
             out.push(24);
             put_str(out, id);
@@ -229,6 +247,13 @@ pub fn read_reject(reader: &mut Reader<'_>) -> Result<Reject, Malformed> {
             20 => Reject::UnknownJoin { id: read_compact(r, "join id")? },
             21 => Reject::BadGraph { name: read_compact(r, "name")?, reason: read_word(r)? },
             22 => Reject::JoinClosed { id: read_compact(r, "join id")?, state: read_word(r)? },
+            16 => Reject::BadCron {
+                field: read_compact(r, "cron field")?,
+                at: r.u32("place")?,
+                help: read_compact(r, "help")?,
+            },
+            17 => Reject::BadZone { zone: read_compact(r, "time zone")?, help: read_compact(r, "help")? },
+            18 => Reject::UnknownSchedule { id: read_schedule_id(r)? },
             24 => Reject::StepsFull {
                 id: read_compact(r, "job id")?,
                 limit: r.u64("limit")?,

@@ -2,16 +2,16 @@
 
 use super::{
     checked, put_bulk_action, put_filter, put_job_id, put_joined, put_list, put_priority, put_queue_name,
-    put_queue_settings, put_reject, put_state, put_step, put_timestamp, read_bulk_action, read_compact,
-    read_filter, read_job_id, read_joined, read_priority, read_queue_name, read_queue_settings, read_reject,
-    read_state, read_step, read_timestamp,
+    put_queue_settings, put_reject, put_scheduled, put_state, put_step, put_timestamp, read_bulk_action,
+    read_compact, read_filter, read_job_id, read_joined, read_priority, read_queue_name, read_queue_settings,
+    read_reject, read_scheduled, read_state, read_step, read_timestamp,
 };
 use crate::{BulkView, DispatchedJob, Pushed, Reject, Renewed, Reply, Settled};
 use bytes::Bytes;
 use kit::codec::{Malformed, Reader, put_bool, put_bytes, put_option, put_str, put_u64};
 
 /// Appends a reply: 0 pushed, 1 fetched, 2 renewed, 3 settled, 4 changed, 5 configured, 6 started, 7 done,
-/// 13 joined, 16 step, 17 signalled.
+/// 10 scheduled, 13 joined, 16 step, 17 signalled.
 pub fn encode_reply(reply: &Reply, out: &mut Vec<u8>) {
     match reply {
         Reply::Pushed(jobs) => {
@@ -49,6 +49,10 @@ pub fn encode_reply(reply: &Reply, out: &mut Vec<u8>) {
             out.push(13);
             put_joined(out, joined);
         }
+        Reply::Scheduled(scheduled) => {
+            out.push(10);
+            put_scheduled(out, scheduled);
+        }
         Reply::Step(step) => {
             out.push(16);
             put_option(out, step.as_ref(), put_step);
@@ -76,6 +80,7 @@ pub fn decode_reply(reader: &mut Reader<'_>) -> Result<Reply, Malformed> {
             6 => Reply::Started(read_bulk_view(r)?),
             7 => Reply::Done,
             13 => Reply::Joined(read_joined(r)?),
+            10 => Reply::Scheduled(read_scheduled(r)?),
             16 => Reply::Step(r.option("step", read_step)?),
             17 => Reply::Signalled { state: read_state(r)?, buffered: r.bool("buffered")? },
             _ => return Ok(None),

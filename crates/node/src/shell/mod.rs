@@ -38,7 +38,7 @@ use std::{
     },
     time::{Duration, Instant},
 };
-use storage::{Checkpoints, Log};
+use storage::{Checkpoints, Log, at_rest::Encryption};
 use tokio::sync::{broadcast, oneshot};
 
 /// Lists of effects that a slow listener may lag behind.
@@ -111,29 +111,23 @@ struct Inner {
     /// Closed when every thread has ended and the directory is free.
     ended: Mutex<mpsc::Receiver<()>>,
     shard_thread: std::thread::ThreadId,
+    encryption: Option<Encryption>,
 }
 
 impl Handle {
     /// Opens the pond in `dir`, or starts one there if the directory is empty or missing.
     pub fn open(dir: &Path, options: Options) -> Result<Handle, OpenError> {
-        let local = storage::Options {
-            log: storage::log::segment::Options {
-                segment_bytes: options.segment_bytes,
-                reserve: options.reserve_bytes > 0,
-                ..Default::default()
-            },
-            ..Default::default()
-        };
         let started = Instant::now();
-        let (log, checkpoints) = storage::open_local(dir, &local)?;
-        Self::start(Box::new(log), Box::new(checkpoints), &options, started)
+        let (log, checkpoints) = storage::open_local(dir, &options.local())?;
+        let encryption = checkpoints.encryption(crate::SHARD)?;
+        Self::start(Box::new(log), Box::new(checkpoints), &options, started, encryption)
     }
 
     /// A pond that forgets everything when it ends, and keeps no durability above `memory`.
     pub fn in_memory(options: Options) -> Result<Handle, OpenError> {
         let log = storage::log::memory::MemoryLog::new();
         let checkpoints = storage::checkpoints::memory::MemoryCheckpoints::new();
-        Self::start(Box::new(log), Box::new(checkpoints), &options, Instant::now())
+        Self::start(Box::new(log), Box::new(checkpoints), &options, Instant::now(), None)
     }
 
     /// A pond over any log and checkpoints that belong together.
@@ -142,7 +136,7 @@ impl Handle {
         checkpoints: Box<dyn Checkpoints>,
         options: Options,
     ) -> Result<Handle, OpenError> {
-        Self::start(log, checkpoints, &options, Instant::now())
+        Self::start(log, checkpoints, &options, Instant::now(), None)
     }
 
     fn start(
@@ -150,6 +144,7 @@ impl Handle {
         checkpoints: Box<dyn Checkpoints>,
         options: &Options,
         started: Instant,
+        encryption: Option<Encryption>,
     ) -> Result<Handle, OpenError> {
         let mut recovered: Recovered<Caller> = recover(log, checkpoints, options)?;
         recovered.driver.stats_mut().recovery_ms =
@@ -173,8 +168,14 @@ impl Handle {
             ShardThread::run(recovered, &options, shared, inbox, messages);
             drop(ended_sender);
         })?;
-        let inner = Inner { shared, inbox, ended: Mutex::new(ended), shard_thread: thread.thread().id() };
+        let inner =
+            Inner { shared, inbox, ended: Mutex::new(ended), shard_thread: thread.thread().id(), encryption };
         Ok(Handle { inner: Arc::new(inner) })
+    }
+
+    /// How the checkpoint in the directory was encrypted when the pond was opened; `None` if there was none.
+    pub fn encryption(&self) -> Option<&Encryption> {
+        self.inner.encryption.as_ref()
     }
 
     /// Has a command logged at `level` or better, applied, and answered.

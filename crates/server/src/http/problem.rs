@@ -42,6 +42,10 @@ kinds! {
         "Check the headers, the path's percent-encoding and that the body arrives whole."
     INVALID "invalid" 422 "A value is not allowed"
         "The detail names the field and what is allowed."
+    BAD_CRON "bad_cron" 422 "The cron expression cannot be read"
+        "The detail names the field and the character. POST /v1/schedules/preview shows what an expression means."
+    BAD_ZONE "bad_zone" 422 "The time zone is not known"
+        "Take a name of the IANA database, such as Europe/Berlin, or UTC."
     TOO_MANY "too_many" 422 "More items than one call may carry"
         "Split the call."
     BAD_GRAPH "bad_graph" 422 "The jobs and joins do not fit together"
@@ -58,6 +62,8 @@ kinds! {
         "A queue is made by its first push, or by PATCH /v1/queues/{queue}."
     UNKNOWN_JOB "unknown_job" 404 "There is no such job"
         "It may have been removed when its retention ended. An id that you gave yourself needs its queue in the path."
+    UNKNOWN_SCHEDULE "unknown_schedule" 404 "There is no such schedule"
+        "GET /v1/schedules lists them; PUT /v1/schedules/{id} makes one."
     UNKNOWN_OPERATION "unknown_operation" 404 "There is no such operation"
         "GET /v1/operations lists those that are remembered."
     UNKNOWN_JOIN "unknown_join" 404 "There is no such join"
@@ -229,6 +235,9 @@ impl From<&Reject> for Problem {
             Reject::UnknownJoin { .. } => &UNKNOWN_JOIN,
             Reject::BadGraph { .. } => &BAD_GRAPH,
             Reject::JoinClosed { .. } => &JOIN_CLOSED,
+            Reject::BadCron { .. } => &BAD_CRON,
+            Reject::BadZone { .. } => &BAD_ZONE,
+            Reject::UnknownSchedule { .. } => &UNKNOWN_SCHEDULE,
             Reject::StepsFull { .. } => &STEPS_FULL,
             Reject::SignalsFull { .. } => &SIGNALS_FULL,
             Reject::ChildExists { .. } => &CHILD_EXISTS,
@@ -247,8 +256,13 @@ impl From<&Reject> for Problem {
             | Reject::SignalsFull { limit, .. } => problem.with("limit", *limit),
             Reject::BadGraph { name, .. } => problem.with("name", name.as_str()),
             Reject::JoinClosed { state, .. } => problem.with("state", *state),
-            Reject::UnknownQueue { .. }
+            Reject::BadCron { field, at, .. } => {
+                problem.with("field", field.as_str()).with("at", u64::from(*at))
+            }
+            Reject::BadZone { .. }
+            | Reject::UnknownSchedule { .. }
             | Reject::UnknownJoin { .. }
+            | Reject::UnknownQueue { .. }
             | Reject::UnknownJob { .. }
             | Reject::StaleLease { .. }
             | Reject::Cancelled { .. }

@@ -152,6 +152,16 @@ pub enum CheckpointError {
         /// What the engine said.
         reason: String,
     },
+    /// What is to be rewritten is not all in the checkpoint.
+    #[error(
+        "the checkpoint reaches to record {checkpoint} and the log to {log}; start a server on the directory, stop it, and try again"
+    )]
+    Behind {
+        /// The record that the checkpoint reaches to.
+        checkpoint: u64,
+        /// The newest record.
+        log: u64,
+    },
     /// The visitor of [`Checkpoints::scan`] has seen enough.
     #[error("the reader stopped")]
     Stopped,

@@ -182,6 +182,9 @@ pub enum LogError {
         /// The best there is.
         strongest: Durability,
     },
+    /// What is there cannot be decrypted, or nothing be encrypted.
+    #[error(transparent)]
+    Key(#[from] crate::at_rest::KeyError),
     /// The log was closed.
     #[error("the log is closed; open it again")]
     Closed,

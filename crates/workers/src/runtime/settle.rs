@@ -138,6 +138,9 @@ fn replacement(mut posted: Posted, reject: &Reject) -> Option<Posted> {
         | Reject::BadGraph { .. }
         | Reject::JoinClosed { .. }
         | Reject::IdempotencyConflict { .. }
+        | Reject::BadCron { .. }
+        | Reject::BadZone { .. }
+        | Reject::UnknownSchedule { .. }
         | Reject::StepsFull { .. }
         | Reject::SignalsFull { .. }
         | Reject::ChildExists { .. } => Outcome::Fail { error: why },

@@ -138,6 +138,24 @@ impl SegmentLog {
         Ok(count)
     }
 
+    /// Forgets every record, as [`Log::trim`] may, but for certain, together with every file that ever held one: the log goes on
+    /// in a file that is new. For changes of what the bytes of the log may show; a crash half way leaves a log that opens.
+    pub fn renew(&mut self) -> Result<(), LogError> {
+        self.alive()?;
+        self.step(|log| {
+            log.space.clear()?;
+            log.roll(RECORD_HEADER as u64, false)
+        })?;
+        self.trim(self.next)?;
+        self.step(|log| {
+            log.space.clear()?;
+            match log.space.restore_reserve() {
+                Ok(()) | Err(LogError::Full { .. }) => Ok(()),
+                Err(error) => Err(error),
+            }
+        })
+    }
+
     fn alive(&self) -> Result<(), LogError> {
         if let Some(cause) = &self.poison {
             return Err(LogError::Poisoned { cause: cause.clone() });
@@ -198,6 +216,11 @@ impl SegmentLog {
         if self.active.offset + self.buffer.len() as u64 + bytes <= self.active.size {
             return Ok(());
         }
+        self.roll(bytes, reserved)
+    }
+
+    /// Moves on to a new file with room for `bytes`.
+    fn roll(&mut self, bytes: u64, reserved: bool) -> Result<(), LogError> {
         self.sync()?;
         self.check_fence()?;
         let claim = self.space.claim(bytes, reserved)?;

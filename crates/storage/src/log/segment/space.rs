@@ -173,6 +173,17 @@ impl Space {
         sync_dir(&self.files)
     }
 
+    /// Removes everything that waits here: it may hold records of the past.
+    pub(crate) fn clear(&mut self) -> Result<(), LogError> {
+        for name in std::mem::take(&mut self.spares) {
+            self.remove(&name)?;
+        }
+        if std::mem::take(&mut self.reserve) {
+            self.remove(RESERVE)?;
+        }
+        sync_dir(&self.files)
+    }
+
     /// Removes a segment file for good; its space is mostly unwritten or of an odd size.
     pub(crate) fn discard(&self, sequence: u64) -> Result<(), LogError> {
         self.remove(&segment_name(sequence))?;
