@@ -67,6 +67,11 @@ pub enum Reason {
         /// More members may come.
         open: bool,
     },
+    /// It stands by until the holder of its unique key ends.
+    StandsBy {
+        /// Who holds the key.
+        holder: JobId,
+    },
     /// It is suspended until this signal comes, or until then.
     WaitsForSignal {
         /// The signal.
@@ -185,6 +190,8 @@ impl Shard {
         let run = job.run.as_deref();
         let steps = run.and_then(|run| run.steps.as_deref());
         let due_at = match job.state {
+            // Its timer is that of its expiry.
+            State::Delayed if job.stands_by() => None,
             State::Delayed | State::Retrying | State::Active | State::WaitingChildren | State::Suspended => {
                 some_time(job.due)
             }
@@ -284,6 +291,11 @@ impl Shard {
                 }
                 expected_at = (reasons == [Reason::NextInLine]).then_some(self.counters.time);
             }
+            State::Delayed if job.stands_by() => {
+                if let Some(holder) = self.holder_before(job) {
+                    reasons.push(Reason::StandsBy { holder: holder.id(self.id) });
+                }
+            }
             State::Delayed => {
                 reasons.push(Reason::DelayedUntil(job.due));
                 reasons.extend(sleeping_in(job).map(Reason::Sleeps));
@@ -305,12 +317,19 @@ impl Shard {
         if matches!(job.state, State::Delayed | State::Retrying) {
             if queue.paused {
                 reasons.push(Reason::QueuePaused);
-            } else if !job.has_expired(job.due) {
+            } else if !job.stands_by() && !job.has_expired(job.due) {
                 expected_at = Some(job.due);
             }
         }
         let summary = self.summary(job, queue, &reasons);
         Some(Explanation { state: self.shown_state(job), summary, reasons, expected_at })
+    }
+
+    /// The job that one that stands by waits for.
+    fn holder_before(&self, job: &Job) -> Option<&Job> {
+        let key = job.asked.as_ref()?.unique_key.clone()?;
+        let hold = self.unique.get(&(job.queue, key))?;
+        self.slot_of(hold.holder).map(|slot| &self.jobs[slot])
     }
 
     fn awaited(&self, job: &Job) -> Option<Reason> {
@@ -357,6 +376,9 @@ impl Shard {
                 }
                 Reason::WaitsForChildren { join, ended, total, missing, open } => {
                     waits_for_children(join, *ended, *total, missing, *open)
+                }
+                Reason::StandsBy { holder } => {
+                    format!("it stands by until job {holder} ends, which holds its unique key")
                 }
                 Reason::WaitsForSignal { name, until } => {
                     format!("it waits for signal `{name}` until {until} (nobody has sent it)")

@@ -128,6 +128,7 @@ impl Inner {
             id: pushed.id,
             state: pushed.state,
             deduplicated: pushed.deduplicated,
+            forgotten: pushed.forgotten,
             position: answer.position,
             durability: answer.durability,
         };

@@ -27,7 +27,7 @@ pub enum Planted {
 
 impl Planted {
     /// Every planted bug.
-    pub const ALL: [Planted; 15] = [
+    pub const ALL: [Planted; 17] = [
         Planted::AckBeforeFsync,
         Planted::ApplyBeforeCommit,
         Planted::SkipDirectoryFsync,
@@ -43,6 +43,8 @@ impl Planted {
         Planted::Core(Bug::HashOrder),
         Planted::Core(Bug::FireEarly),
         Planted::Core(Bug::ForgetIdempotency),
+        Planted::Core(Bug::DebounceForEver),
+        Planted::Core(Bug::ForgetWhoStandsBy),
     ];
 
     /// The part of it that lives in the core.

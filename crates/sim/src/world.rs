@@ -5,7 +5,7 @@ use crate::{
     history::{Call, Check, Entry, Told, Violation, actor_of, broken, call_of},
     invariants::{
         acked::{self, Crash},
-        drain, fail_stop, phantom, replay,
+        drain, fail_stop, phantom, replay, unique,
     },
     pond::{Machine, Pond},
     shadow::Shadow,
@@ -580,7 +580,11 @@ impl Genesis {
         self.effects.list.clear();
         phantom::was_asked_for(&entry, calls)?;
         replay::same_answer(&entry, calls)?;
-        self.shadow.follow(&entry)
+        self.shadow.follow(&entry)?;
+        self.shadow
+            .debounced
+            .iter()
+            .try_for_each(|(job, latest)| unique::waits_no_longer(&self.shard, job, *latest))
     }
 }
 

@@ -1,7 +1,4 @@
-use super::{
-    join::{bad, check_name, plain},
-    push::Plan,
-};
+use super::join::{check_name, plain};
 use crate::{
     join::{Join, Node},
     shard::{Context, Shard},
@@ -35,17 +32,12 @@ impl Shard {
         }
         let mut seen = BTreeSet::new();
         jobs.iter().try_for_each(|named| check_name(&named.name, &mut seen))?;
-        self.check_push(&plain(jobs), &mut Plan::default(), context.now)?;
-        let mut plan = Plan::default();
+        self.check_new(&plain(jobs), context.now)?;
+        let mut met = BTreeSet::new();
         for NamedJob { name, job } in jobs {
-            if self.is_duplicate(job, &mut plan, context.now)? {
-                match self.existing_job(job, context.now) {
-                    Some(slot) => {
-                        self.check_ties(name, slot, 1)?;
-                        self.check_not_waiting(name, slot, None)?;
-                    }
-                    None => return bad(name, "has the id or the unique key of another job of the graph"),
-                }
+            if let Some(slot) = self.check_node(name, job, &mut met, context.now)? {
+                self.check_ties(name, slot, 1)?;
+                self.check_not_waiting(name, slot, None)?;
             }
         }
         let mut pushed = Vec::with_capacity(jobs.len());

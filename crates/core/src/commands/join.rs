@@ -1,13 +1,14 @@
-use super::push::Plan;
+use super::push::{Plan, check_id};
 use crate::{
     join::{Join, Member, Node, member_state},
     shard::{Context, Shard},
+    unique::Meeting,
 };
-use compact_str::CompactString;
+use compact_str::{CompactString, ToCompactString};
 use kit::Timestamp;
 use model::{
-    Graph, JobId, JobRef, Joined, MemberState, NamedJob, NewJob, NewJoin, Policy, Pushed, Reject, Reply,
-    State, limits,
+    Graph, JobId, JobRef, Joined, MemberState, NamedJob, NewJob, NewJoin, Policy, Pushed, QueueName, Reject,
+    Reply, State, limits,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,10 +16,16 @@ impl Shard {
     /// Adds a graph of jobs and joins, all or none.
     pub(crate) fn join(&mut self, graph: &Graph, context: &mut Context<'_>) -> Result<Reply, Reject> {
         self.check_graph(graph)?;
-        self.check_push(&plain(&graph.jobs), &mut Plan::default(), context.now)?;
+        self.check_new(&plain(&graph.jobs), context.now)?;
         self.check_nodes(graph, None, context.now)?;
         let (jobs, joins) = self.add_graph(graph, context);
         Ok(Reply::Joined(Joined { jobs, joins: joins.iter().map(|id| self.join_id(*id)).collect() }))
+    }
+
+    /// Refuses what a push of these would refuse.
+    pub(crate) fn check_new(&self, jobs: &[NewJob], now: Timestamp) -> Result<(), Reject> {
+        jobs.iter().try_for_each(check_id)?;
+        self.check_push(jobs, &mut Plan::default(), now)
     }
 
     pub(crate) fn join_id(&self, id: u64) -> JobId {
@@ -53,15 +60,16 @@ impl Shard {
         for name in graph.joins.iter().flat_map(|join| &join.members) {
             *joins_of.entry(name).or_default() += 1;
         }
-        let mut plan = Plan::default();
+        let mut seen = BTreeSet::new();
         for NamedJob { name, job } in &graph.jobs {
-            if !self.is_duplicate(job, &mut plan, now)? {
+            let leads = continuations.contains(name);
+            let Some(slot) = self.check_node(name, job, &mut seen, now)? else {
+                if leads && self.would_stand_by(job, now) {
+                    return bad(name, "cannot stand by for its unique key: it is a continuation");
+                }
                 continue;
-            }
-            let Some(slot) = self.existing_job(job, now) else {
-                return bad(name, "has the id or the unique key of another job of the graph");
             };
-            if continuations.contains(name) {
+            if leads {
                 return bad(name, "exists already; a continuation is a new job");
             }
             self.check_ties(name, slot, joins_of.get(name).copied().unwrap_or(0))?;
@@ -70,6 +78,29 @@ impl Shard {
             }
         }
         Ok(())
+    }
+
+    /// The job in the pond that a job of a graph would be answered with. Refuses one that would be answered with another job of
+    /// the graph: that job would have two names.
+    pub(crate) fn check_node<'a>(
+        &self,
+        name: &CompactString,
+        job: &'a NewJob,
+        seen: &mut BTreeSet<(&'a QueueName, bool, CompactString)>,
+        now: Timestamp,
+    ) -> Result<Option<u32>, Reject> {
+        let answered = self.would_be_answered(job, now)?;
+        let id = job.id.as_ref().map(|id| (&job.queue, false, id.to_compact_string()));
+        let key = job.unique.as_ref().map(|unique| (&job.queue, true, unique.key.clone()));
+        for mark in id.into_iter().chain(key) {
+            if seen.contains(&mark) {
+                return bad(name, "has the id or the unique key of another job of the graph");
+            }
+            if !answered {
+                seen.insert(mark);
+            }
+        }
+        Ok(if answered { self.existing_job(job, now) } else { None })
     }
 
     /// Refuses an existing job as a member of so many more joins.
@@ -94,16 +125,30 @@ impl Shard {
         Ok(())
     }
 
-    /// The job in the pond that a push of this one would be answered with.
-    pub(crate) fn existing_job(&self, job: &NewJob, now: Timestamp) -> Option<u32> {
+    /// The job in the pond that a push of this one is answered with, if that is still kept.
+    fn existing_job(&self, job: &NewJob, now: Timestamp) -> Option<u32> {
         let named = job
             .id
             .as_ref()
             .and_then(|id| self.find(&JobRef { queue: Some(job.queue.clone()), id: id.clone() }));
         named.or_else(|| {
             let queue = self.queue_index.get(&job.queue)?;
-            self.unique_holder(*queue, &job.unique.as_ref()?.key, now)
+            match self.meet(*queue, job.unique.as_ref()?, None, now) {
+                Meeting::Found(slot) | Meeting::Renew(slot) => Some(slot),
+                Meeting::Free
+                | Meeting::Forgotten(_)
+                | Meeting::Conflict(_)
+                | Meeting::Replace(_)
+                | Meeting::StandBy => None,
+            }
         })
+    }
+
+    fn would_stand_by(&self, job: &NewJob, now: Timestamp) -> bool {
+        let queue = self.queue_index.get(&job.queue);
+        queue
+            .zip(job.unique.as_ref())
+            .is_some_and(|(queue, unique)| matches!(self.meet(*queue, unique, None, now), Meeting::StandBy))
     }
 
     /// Adds a checked graph: its jobs, then its joins. Returns the numbers of the joins.

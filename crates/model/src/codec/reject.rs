@@ -79,6 +79,7 @@ pub const REJECT_WORDS: &[&str] = &[
     "is what the job waits for: it names no other continuation",
     "has no join to wait for",
     "has the id or the unique key of another job of the graph",
+    "cannot stand by for its unique key: it is a continuation",
     "is in too many joins",
     "is nested too deep",
     "members of a join",
@@ -98,6 +99,8 @@ pub const REJECT_WORDS: &[&str] = &[
     "bytes of signals",
     "only a job that is not final can be signalled",
     "only a final job can be restarted",
+    "throttled unique keys",
+    "it stands by until the job that holds its unique key ends",
 ];
 
 fn put_word(out: &mut Vec<u8>, word: &str) {

@@ -11,6 +11,7 @@
 //! | I9 | `drain` | once healed, everything reaches its end |
 //! | I10 | `damage` | a flipped bit is found or harmless, never served |
 //! | I11 | `early` | nothing starts before its time |
+//! | I12 | `unique` | a unique key has one job that runs and one that stands by, a throttled one has none for its span |
 
 pub(crate) mod acked;
 pub(crate) mod damage;
@@ -21,3 +22,4 @@ pub(crate) mod leases;
 pub(crate) mod order;
 pub(crate) mod phantom;
 pub(crate) mod replay;
+pub(crate) mod unique;

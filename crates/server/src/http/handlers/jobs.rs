@@ -156,6 +156,10 @@ fn write_reason(out: &mut Writer, reason: &Reason) {
             out.key("missing").array(missing, |out, name| out.value(name));
             out.field("open", *open);
         }
+        Reason::StandsBy { holder } => {
+            out.field("kind", "stands_by");
+            out.field("holder", holder);
+        }
         Reason::WaitsForSignal { name, until } => {
             out.field("kind", "waits_for_signal");
             out.field("signal", name);
