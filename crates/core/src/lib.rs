@@ -51,6 +51,7 @@ mod transition;
 mod unique;
 mod views;
 
+pub use bulk::{Preview, Previewed, Unread};
 pub use changes::Changes;
 pub use join::JoinQuery;
 pub use record::body_key;

@@ -184,7 +184,7 @@ impl Shard {
             Command::Pause { queue } => self.pause(queue),
             Command::Resume { queue } => self.resume(queue, context),
             Command::Configure { queue, patch } => self.configure(queue, patch),
-            Command::Bulk { queue, action, filter } => self.start_bulk(queue, *action, filter),
+            Command::Bulk(asked) => self.start_bulk(asked, context),
             Command::Tick => self.tick(work, context),
             Command::Join { graph } => self.join(graph, context),
             Command::Extend { join, jobs, seal } => self.extend_join(join, jobs, *seal, context),
@@ -197,6 +197,8 @@ impl Shard {
             Command::Step { lease, name, result } => self.store_step(lease, name, result, context),
             Command::Signal { job, name, body } => self.signal(job, name, body, context),
             Command::Restart { jobs } => self.restart(jobs, context),
+            Command::ControlBulk { operation, control } => self.control_bulk(*operation, *control, context),
+            Command::Choose(chosen) => self.choose(chosen, context),
         }
     }
 
@@ -249,14 +251,14 @@ impl Shard {
 
     /// When a [`Command::Tick`] is next needed; `None` if nothing is ever due.
     pub fn next_due(&self) -> Option<Timestamp> {
-        if self.bulks.values().any(|bulk| !bulk.finished) || !self.joins.work.is_empty() {
+        if !self.joins.work.is_empty() {
             return Some(self.counters.time);
         }
         let timer = self.timers.first().map(|(due, _)| *due);
         let retention = self.retention.first().map(|(due, ..)| *due);
         let join = self.joins.timers.first().map(|(due, _)| *due);
         let slot = self.schedules.first().map(|(due, _)| *due);
-        [timer, retention, join, slot].into_iter().flatten().min()
+        [timer, retention, join, slot, self.bulk_due()].into_iter().flatten().min()
     }
 
     /// Whether a fetch from these queues would hand out a job now.

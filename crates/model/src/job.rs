@@ -189,15 +189,19 @@ pub enum Cause {
     Signal = 15,
     /// The child that it waited for ended.
     ChildEnded = 16,
+    /// An operation gave it another priority.
+    Reprioritise = 17,
+    /// An operation moved it to this queue.
+    Move = 18,
     /// It waits for the jobs that it pushed.
-    Wait = 17,
+    Wait = 19,
     /// A join ended, or was called off.
-    Join = 18,
+    Join = 20,
 }
 
 impl Cause {
     /// Every cause, by number.
-    pub const ALL: [Cause; 19] = [
+    pub const ALL: [Cause; 21] = [
         Cause::Push,
         Cause::Fetch,
         Cause::Complete,
@@ -215,6 +219,8 @@ impl Cause {
         Cause::Suspend,
         Cause::Signal,
         Cause::ChildEnded,
+        Cause::Reprioritise,
+        Cause::Move,
         Cause::Wait,
         Cause::Join,
     ];
@@ -241,6 +247,8 @@ impl Cause {
             Cause::ChildEnded => "child_ended",
             Cause::Wait => "wait",
             Cause::Join => "join",
+            Cause::Reprioritise => "reprioritise",
+            Cause::Move => "move",
         }
     }
 }

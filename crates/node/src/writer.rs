@@ -175,10 +175,16 @@ fn is_new_work(command: &Command) -> bool {
         | Command::PutSchedule { .. }
         | Command::RunSchedule { .. }
         | Command::Signal { .. }
-        | Command::Restart { .. }
-        | Command::Bulk { action: BulkAction::Redrive, .. } => true,
+        | Command::Restart { .. } => true,
         // Without jobs it seals a join, so that it can end.
         Command::Extend { jobs, .. } => !jobs.is_empty(),
+        Command::Bulk(asked) => match asked.action {
+            BulkAction::Redrive
+            | BulkAction::Retag { .. }
+            | BulkAction::Reprioritise { .. }
+            | BulkAction::Move { .. } => true,
+            BulkAction::Purge | BulkAction::Remove | BulkAction::Cancel | BulkAction::Promote => false,
+        },
         Command::Fetch { .. }
         | Command::CancelJoin { .. }
         | Command::Renew { .. }
@@ -193,7 +199,8 @@ fn is_new_work(command: &Command) -> bool {
         | Command::PauseSchedule { .. }
         | Command::ResumeSchedule { .. }
         | Command::RemoveSchedule { .. }
-        | Command::Bulk { action: BulkAction::Purge | BulkAction::Remove | BulkAction::Cancel, .. }
+        | Command::ControlBulk { .. }
+        | Command::Choose(_)
         | Command::Tick => false,
     }
 }

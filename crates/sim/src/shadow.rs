@@ -6,7 +6,9 @@
 use crate::{
     history::Entry,
     history::{Check, broken},
-    invariants, workload,
+    invariants,
+    invariants::bulk::{Moment, Operations},
+    workload,
 };
 use compact_str::CompactString;
 use kit::Timestamp;
@@ -86,9 +88,25 @@ pub(crate) struct Shadow {
     numbers: u64,
     /// Debounced jobs that were pushed again by the newest command, with their longest waits.
     pub(crate) debounced: Vec<(Key, Timestamp)>,
+    operations: Operations,
 }
 
 impl Shadow {
+    /// Compares the swept queue before and after a command, and follows the jobs that were moved out of it.
+    pub(crate) fn sweep(&mut self, before: &Moment, after: &Moment, now: Timestamp) -> Check {
+        for id in self.operations.compare(before, after, now)? {
+            let Some(mut job) = self.jobs.remove(&(workload::swept(), id.clone())) else {
+                return broken("I13", format!("job {id} was moved and nobody pushed it"));
+            };
+            job.new.queue = workload::beside();
+            if let JobId::Uuid(_) = id {
+                self.queue_of.insert(id.clone(), workload::beside());
+            }
+            self.jobs.insert((workload::beside(), id), job);
+        }
+        Ok(())
+    }
+
     /// Follows one command of the log, and says where its reply breaks a rule.
     pub(crate) fn follow(&mut self, entry: &Entry) -> Check {
         if entry.time < self.now {
@@ -225,7 +243,12 @@ impl Shadow {
                 self.queue(queue).settings = settings.clone();
                 Ok(())
             }
-            (Command::Bulk { .. }, Reply::Started(_)) | (Command::Tick, Reply::Done) => Ok(()),
+            (Command::Bulk(_), Reply::Operation(view)) => {
+                self.operations.begin(view.id, entry.position);
+                Ok(())
+            }
+            (Command::ControlBulk { .. }, Reply::Operation(_))
+            | (Command::Tick | Command::Choose(_), Reply::Done) => Ok(()),
             (command, reply) => broken("I2", format!("{command:?} was answered with {reply:?}")),
         }
     }

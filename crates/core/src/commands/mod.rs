@@ -3,7 +3,9 @@
 mod bulk;
 mod cancel;
 mod cancel_join;
+mod choose;
 mod configure;
+mod control_bulk;
 mod extend;
 mod fail;
 mod fetch;
