@@ -1,6 +1,7 @@
 use crate::{
     bulk::Bulk,
     changes::Dirty,
+    flow::Flow,
     idempotency::Idempotency,
     job::{Job, Slab},
     join::Joins,
@@ -39,6 +40,7 @@ pub struct Shard {
     pub(crate) idempotency: Idempotency,
     pub(crate) bulks: BTreeMap<u64, Bulk>,
     pub(crate) joins: Joins,
+    pub(crate) flow: Flow,
     pub(crate) schedules: Schedules,
     /// Bytes of the steps and signals of all jobs. Follows from them.
     pub(crate) steps_bytes: u64,
@@ -119,6 +121,7 @@ impl Shard {
             idempotency: Idempotency::default(),
             bulks: BTreeMap::new(),
             joins: Joins::default(),
+            flow: Flow::new(),
             schedules: Schedules::default(),
             steps_bytes: 0,
             orphans: Vec::new(),
@@ -153,6 +156,12 @@ impl Shard {
         };
         if !self.joins.work.is_empty() {
             self.advance_joins(limits::TICK_WORK_MAX, &mut context);
+        }
+        for queue in std::mem::take(&mut self.flow.stirred) {
+            let waits = self.queues[queue as usize].waiting_count() > 0;
+            if waits && !context.ready.iter().any(|(other, _)| *other == queue) {
+                context.ready.push((queue, 1));
+            }
         }
         self.wake_parents(&mut context);
         for (queue, jobs) in std::mem::take(&mut context.ready) {
@@ -189,6 +198,10 @@ impl Shard {
             Command::Join { graph } => self.join(graph, context),
             Command::Extend { join, jobs, seal } => self.extend_join(join, jobs, *seal, context),
             Command::CancelJoin { join, reason } => self.cancel_join(join, reason, context),
+            Command::SetLimit { pattern, limit } => self.set_limit(pattern, limit.as_ref()),
+            Command::SetGroup { queue, group, weight, paused } => {
+                self.set_group(queue, group, *weight, *paused)
+            }
             Command::PutSchedule { id, spec } => self.put_schedule(id, spec, context),
             Command::PauseSchedule { id } => self.pause_schedule(id),
             Command::ResumeSchedule { id } => self.resume_schedule(id, context),
@@ -257,21 +270,20 @@ impl Shard {
         let timer = self.timers.first().map(|(due, _)| *due);
         let retention = self.retention.first().map(|(due, ..)| *due);
         let join = self.joins.timers.first().map(|(due, _)| *due);
+        let gate = self.flow.timers.first().map(|(due, _)| *due);
         let slot = self.schedules.first().map(|(due, _)| *due);
-        [timer, retention, join, slot, self.bulk_due()].into_iter().flatten().min()
+        [timer, retention, join, gate, slot, self.bulk_due()].into_iter().flatten().min()
     }
 
     /// Whether a fetch from these queues would hand out a job now.
     pub fn has_work(&self, queues: &[QueueName]) -> bool {
-        queues
-            .iter()
-            .filter_map(|name| self.queue_by_name(name))
-            .any(|queue| !queue.paused && queue.waiting_count() > 0)
+        queues.iter().filter_map(|name| self.queue_index.get(name)).any(|queue| self.startable(*queue) > 0)
     }
 
-    /// How many jobs of a queue a fetch could take now: none while it is paused.
+    /// How many jobs of a queue a fetch could take now: none while it is paused. Where limits decide this is an estimate, but it is
+    /// zero only if it is zero.
     pub fn ready(&self, queue: &QueueName) -> u64 {
-        self.queue_by_name(queue).filter(|queue| !queue.paused).map_or(0, |queue| queue.waiting_count())
+        self.queue_index.get(queue).map_or(0, |queue| self.startable(*queue))
     }
 
     pub(crate) fn queue_by_name(&self, name: &QueueName) -> Option<&Queue> {

@@ -193,15 +193,17 @@ pub enum Cause {
     Reprioritise = 17,
     /// An operation moved it to this queue.
     Move = 18,
+    /// What its handler needs told it to come later.
+    RateLimited = 19,
     /// It waits for the jobs that it pushed.
-    Wait = 19,
+    Wait = 20,
     /// A join ended, or was called off.
-    Join = 20,
+    Join = 21,
 }
 
 impl Cause {
     /// Every cause, by number.
-    pub const ALL: [Cause; 21] = [
+    pub const ALL: [Cause; 22] = [
         Cause::Push,
         Cause::Fetch,
         Cause::Complete,
@@ -221,6 +223,7 @@ impl Cause {
         Cause::ChildEnded,
         Cause::Reprioritise,
         Cause::Move,
+        Cause::RateLimited,
         Cause::Wait,
         Cause::Join,
     ];
@@ -242,6 +245,7 @@ impl Cause {
             Cause::Expire => "expire",
             Cause::Replace => "replace",
             Cause::DropOldest => "drop_oldest",
+            Cause::RateLimited => "rate_limited",
             Cause::Suspend => "suspend",
             Cause::Signal => "signal",
             Cause::ChildEnded => "child_ended",

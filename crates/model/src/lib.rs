@@ -10,6 +10,7 @@ mod effect;
 mod id;
 mod job;
 mod join;
+mod limit;
 pub mod limits;
 mod queue;
 mod reject;
@@ -28,6 +29,7 @@ pub use join::{
     Graph, Ignore, JoinState, JoinView, Joined, MemberOf, MemberState, MemberView, NamedJob, NewJoin,
     OnFailure, Policy, Rest,
 };
+pub use limit::{Breaker, Bulkhead, Limit, LimitUse, Order, Rate, RetryBudget, Route};
 pub use queue::{Capacity, Keep, OnFull, QueueCounts, QueuePatch, QueueSettings, QueueView};
 pub use reject::Reject;
 pub use reply::{Pushed, Renewed, Reply, Settled};

@@ -78,7 +78,7 @@ mod tests {
             0s  join q id=a ; sum id=x | j all a then=x open=1
             1s  fetch q                      -> a 1/5 t1
             1s  done a t1                    -> completed
-            1s  why x -> all 1 members of join 018bcfe5-6800-7003-8000-0000000361be have ended; \
+            1s  summary x -> all 1 members of join 018bcfe5-6800-7003-8000-0000000361be have ended; \
                 more may come until it is sealed
             2s  extend #3 q id=b ; q id=c    -> b waiting, c waiting
             2s  extend #3 q id=d seal=1      -> d waiting

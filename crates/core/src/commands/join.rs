@@ -427,7 +427,7 @@ mod tests {
             1s  fetch sum                    -> c 1/5 t2 [failed a=failed b=pending]
             2s  cancel d                     -> cancelled
             2s  show e                       -> cancelled 0/5
-            2s  why e                        -> it ended cancelled after 0 attempts: \
+            2s  summary e                        -> it ended cancelled after 0 attempts: \
                 join j failed (all): 1 of 1 members ended without success
         ",
         );

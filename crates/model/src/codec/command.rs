@@ -5,10 +5,11 @@ use super::{
         is_plain, put_bulk_control, put_chosen, put_plain_bulk, read_bulk_control, read_chosen,
         read_plain_bulk,
     },
-    checked, put_error_info, put_graph, put_job_id, put_job_ref, put_list, put_named_job, put_new_bulk,
-    put_new_job, put_queue_name, put_queue_patch, put_schedule_id, put_schedule_spec, put_until,
-    read_compact, read_error_info, read_graph, read_job_id, read_job_ref, read_named_job, read_new_bulk,
-    read_new_job, read_queue_name, read_queue_patch, read_schedule_id, read_schedule_spec, read_until,
+    checked, put_error_info, put_graph, put_job_id, put_job_ref, put_limit, put_list, put_named_job,
+    put_new_bulk, put_new_job, put_queue_name, put_queue_patch, put_schedule_id, put_schedule_spec,
+    put_until, read_compact, read_error_info, read_graph, read_job_id, read_job_ref, read_limit,
+    read_named_job, read_new_bulk, read_new_job, read_queue_name, read_queue_patch, read_schedule_id,
+    read_schedule_spec, read_until,
 };
 use crate::{Command, LeaseRef, Outcome, Settlement};
 use bytes::Bytes;
@@ -96,6 +97,18 @@ pub fn encode_command(command: &Command, out: &mut Vec<u8>) {
             put_job_id(out, join);
             put_str(out, reason);
         }
+        Command::SetLimit { pattern, limit } => {
+            out.push(15);
+            put_str(out, pattern);
+            put_option(out, limit.as_ref(), put_limit);
+        }
+        Command::SetGroup { queue, group, weight, paused } => {
+            out.push(16);
+            put_queue_name(out, queue);
+            put_str(out, group);
+            put_option(out, weight.as_ref(), |out, weight| put_u64(out, (*weight).into()));
+            put_option(out, paused.as_ref(), |out, paused| put_bool(out, *paused));
+        }
         Command::PutSchedule { id, spec } => {
             out.push(20);
             put_schedule_id(out, id);
@@ -182,6 +195,16 @@ pub fn read_command(reader: &mut Reader<'_>) -> Result<Command, Malformed> {
                 seal: r.bool("seal")?,
             },
             27 => Command::CancelJoin { join: read_job_id(r)?, reason: read_compact(r, "reason")? },
+            15 => Command::SetLimit {
+                pattern: read_compact(r, "limit pattern")?,
+                limit: r.option("limit", read_limit)?,
+            },
+            16 => Command::SetGroup {
+                queue: read_queue_name(r)?,
+                group: read_compact(r, "group")?,
+                weight: r.option("weight", |r| r.u32("weight"))?,
+                paused: r.option("paused", |r| r.bool("paused"))?,
+            },
             20 => Command::PutSchedule { id: read_schedule_id(r)?, spec: Box::new(read_schedule_spec(r)?) },
             21 => Command::PauseSchedule { id: read_schedule_id(r)? },
             22 => Command::ResumeSchedule { id: read_schedule_id(r)? },
@@ -239,8 +262,8 @@ pub fn read_settlement(reader: &mut Reader<'_>) -> Result<Settlement, Malformed>
     })
 }
 
-/// 0 done (result), 1 retry (error, wait), 2 fail (error), 3 snooze (wait), 4 cancel (reason), 6 wait (children),
-/// 7 suspend (step, until).
+/// 0 done (result), 1 retry (error, wait), 2 fail (error), 3 snooze (wait), 4 cancel (reason), 5 rate limited (key, wait),
+/// 6 wait (children), 7 suspend (step, until).
 pub fn put_outcome(out: &mut Vec<u8>, outcome: &Outcome) {
     match outcome {
         Outcome::Done { result } => {
@@ -268,6 +291,11 @@ pub fn put_outcome(out: &mut Vec<u8>, outcome: &Outcome) {
             out.push(6);
             put_graph(out, children);
         }
+        Outcome::RateLimited { key, after_ms } => {
+            out.push(5);
+            put_option(out, key.as_deref(), put_str);
+            put_u64(out, *after_ms);
+        }
         Outcome::Suspend { step, until } => {
             out.push(7);
             put_str(out, step);
@@ -288,6 +316,10 @@ pub fn read_outcome(reader: &mut Reader<'_>) -> Result<Outcome, Malformed> {
             3 => Outcome::Snooze { after_ms: r.u64("wait")? },
             4 => Outcome::Cancel { reason: read_compact(r, "reason")? },
             6 => Outcome::Wait { children: read_graph(r)? },
+            5 => Outcome::RateLimited {
+                key: r.option("limit key", |r| read_compact(r, "limit key"))?,
+                after_ms: r.u64("wait")?,
+            },
             7 => Outcome::Suspend { step: read_compact(r, "step name")?, until: read_until(r)? },
             _ => return Ok(None),
         }))

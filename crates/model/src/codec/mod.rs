@@ -28,6 +28,8 @@
 //!  25   join       graph
 //!  26   extend     join, jobs, seal
 //!  27   cancel_join  join, reason
+//!  15   set limit  pattern, limit or nothing
+//!  16   set group  queue, group, weight or nothing, paused or nothing
 //!  20   put schedule     id, schedule
 //!  21   pause schedule   id
 //!  22   resume schedule  id
@@ -47,6 +49,7 @@
 //! +----------+-------+------+----------------------------------------------------+
 //!  bit 0 id   1 priority   2 delay_ms   3 attempts   4 unique   5 tags   6 meta
 //!      7 content_type   8 run_at   9 max_crashes   10 backoff   11 timeout_ms   12 expires_ms
+//!     13 group   14 ordering_key   15 limits   16 deadline
 //! ```
 //!
 //! # One value, one encoding
@@ -71,6 +74,7 @@
 mod bulk;
 mod command;
 mod join;
+mod limit;
 mod new_job;
 mod queue;
 mod reject;
@@ -93,7 +97,11 @@ pub use join::{
     put_on_failure, put_policy, put_rest, read_graph, read_ignore, read_join_state, read_joined,
     read_member_state, read_named_job, read_new_join, read_on_failure, read_policy, read_rest,
 };
-pub use new_job::{put_new_job, put_unique, read_new_job, read_unique};
+pub use limit::{
+    put_breaker, put_bulkhead, put_limit, put_order, put_rate, put_retry_budget, read_breaker, read_bulkhead,
+    read_limit, read_order, read_rate, read_retry_budget,
+};
+pub use new_job::{put_limit_use, put_new_job, put_unique, read_limit_use, read_new_job, read_unique};
 pub use queue::{
     put_capacity, put_keep, put_queue_patch, put_queue_settings, read_capacity, read_keep, read_queue_patch,
     read_queue_settings,

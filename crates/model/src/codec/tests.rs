@@ -197,6 +197,8 @@ fn name(command: &Command) -> &'static str {
         Command::Join { .. } => "join",
         Command::Extend { .. } => "extend",
         Command::CancelJoin { .. } => "cancel_join",
+        Command::SetLimit { .. } => "set_limit",
+        Command::SetGroup { .. } => "set_group",
         Command::PutSchedule { .. } => "put_schedule",
         Command::PauseSchedule { .. } => "pause_schedule",
         Command::ResumeSchedule { .. } => "resume_schedule",

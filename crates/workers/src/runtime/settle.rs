@@ -108,6 +108,7 @@ impl<S: JobSource, H: Handler> Shared<S, H> {
             Outcome::Retry { .. } => &self.counters.retried,
             Outcome::Fail { .. } => &self.counters.failed,
             Outcome::Snooze { .. } | Outcome::Wait { .. } => &self.counters.snoozed,
+            Outcome::Snooze { .. } | Outcome::RateLimited { .. } => &self.counters.snoozed,
             Outcome::Cancel { .. } => &self.counters.cancelled,
             Outcome::Suspend { .. } => &self.counters.suspended,
         };

@@ -295,7 +295,10 @@ pub(super) fn weight(settlement: &Settlement) -> usize {
                 + children.joins.iter().map(|join| 128 + 32 * join.members.len()).sum::<usize>()
         }
         Outcome::Suspend { until: Until::Child { job }, .. } => job.body.len(),
-        Outcome::Snooze { .. } | Outcome::Cancel { .. } | Outcome::Suspend { .. } => 0,
+        Outcome::Snooze { .. }
+        | Outcome::RateLimited { .. }
+        | Outcome::Cancel { .. }
+        | Outcome::Suspend { .. } => 0,
     };
     512 + said + settlement.push.iter().map(|job| 512 + job.body.len()).sum::<usize>()
 }
