@@ -6,8 +6,8 @@ use crate::{
 };
 use kit::Durability;
 use model::{
-    Actor, Command, DispatchedJob, Effect, Envelope, HistoryEntry, JobRef, JobView, LogLine, QueueName,
-    QueueView, Reply,
+    Actor, Command, DispatchedJob, Effect, Envelope, HistoryEntry, JobId, JobRef, JobView, JoinView, LogLine,
+    QueueName, QueueView, Reply,
 };
 use std::{sync::Arc, time::Duration};
 use tokio::{sync::broadcast, time::timeout};
@@ -89,6 +89,14 @@ impl Backend {
                     Some(Explanation { state: why.state, summary: why.summary, expected_at: why.expected_at })
                 })
                 .await?),
+        }
+    }
+
+    pub(crate) async fn join(&self, id: JobId) -> Result<Option<JoinView>, Error> {
+        match self {
+            Self::Node(handle) => {
+                Ok(handle.read(move |shard| shard.join_view(&id, Default::default())).await?)
+            }
         }
     }
 

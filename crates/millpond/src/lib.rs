@@ -26,6 +26,7 @@
 mod backend;
 mod error;
 mod job;
+mod join;
 mod outcome;
 mod pond;
 mod push;
@@ -35,10 +36,11 @@ mod worker;
 
 pub use error::Error;
 pub use job::Job;
+pub use join::{Children, Join, Joined, Member};
 pub use kit::{Backoff, Durability, Timestamp};
 pub use model::{
-    BulkView, Filter, HistoryEntry, JobId, JobView, LogLine, NewJob, OnConflict, Priority, QueuePatch,
-    QueueView, Reject, State,
+    BulkView, Filter, HistoryEntry, JobId, JobView, JoinState, JoinView, LogLine, NewJob, OnConflict,
+    Priority, QueuePatch, QueueView, Reject, State,
 };
 pub use outcome::{IntoOutcome, Outcome};
 pub use pond::{Explanation, Pond};

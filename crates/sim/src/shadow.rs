@@ -13,7 +13,7 @@ use crate::{
 use compact_str::CompactString;
 use kit::Timestamp;
 use model::{
-    Command, DispatchedJob, JobId, JobRef, LeaseRef, NewJob, OnConflict, Outcome, Pushed, QueueName,
+    Command, DispatchedJob, Graph, JobId, JobRef, LeaseRef, NewJob, OnConflict, Outcome, Pushed, QueueName,
     QueueSettings, Reject, Reply, Settled, Settlement, State, Unique, codec, limits,
 };
 use std::collections::{BTreeMap, BTreeSet};
@@ -36,6 +36,8 @@ pub(crate) struct Job {
     pub(crate) started: bool,
     /// It has reached a final state.
     pub(crate) ended: bool,
+    /// It waits, or waited, for a join.
+    pub(crate) continues: bool,
     /// When its unique key is free, whatever becomes of it.
     unique_until: Option<Timestamp>,
     /// Beyond this, its wait does not begin anew.
@@ -89,6 +91,9 @@ pub(crate) struct Shadow {
     /// Debounced jobs that were pushed again by the newest command, with their longest waits.
     pub(crate) debounced: Vec<(Key, Timestamp)>,
     operations: Operations,
+    /// Every join, and the jobs that several of them may wait for.
+    pub(crate) joins: BTreeSet<JobId>,
+    shared: BTreeSet<JobId>,
 }
 
 impl Shadow {
@@ -223,6 +228,11 @@ impl Shadow {
             (Command::Redrive { jobs }, Reply::Changed(_)) => {
                 jobs.iter().try_for_each(|job| self.redrive(job))
             }
+            (Command::Join { graph }, Reply::Joined(joined)) => {
+                self.joins.extend(joined.joins.iter().cloned());
+                self.push_graph(graph, &joined.jobs)
+            }
+            (Command::CancelJoin { .. }, Reply::Done) => Ok(()),
             (Command::Remove { jobs }, Reply::Done) => {
                 for job in jobs {
                     if let Some(key) = self.key(job) {
@@ -311,6 +321,7 @@ impl Shadow {
             lease: None,
             started: false,
             ended: false,
+            continues: false,
             new: new.clone(),
             unique_until: None,
             latest: None,
@@ -426,6 +437,12 @@ impl Shadow {
             let Some(job) = self.jobs.get_mut(&key) else {
                 return broken("I2", format!("job {key:?} was handed out and nobody pushed it"));
             };
+            if job.continues {
+                invariants::joins::may_start(given)?;
+            }
+            if let Some(join) = &given.children {
+                invariants::joins::losers_are_gone(join, &self.shared)?;
+            }
             let strict = workload::strict(&given.queue);
             invariants::phantom::is_what_was_pushed(job, given)?;
             if strict {
@@ -514,6 +531,7 @@ impl Shadow {
             Outcome::Cancel { .. } => &[State::Cancelled],
             Outcome::Wait { .. } => {
                 job.attempt -= 1;
+                job.continues = true;
                 &[State::WaitingChildren]
             }
             Outcome::Suspend { .. } => {
@@ -525,7 +543,30 @@ impl Shadow {
         if !expected.contains(&settled.state) {
             return broken("I5", format!("{settlement:?} led to {}", settled.state));
         }
-        self.push(&settlement.push, &settled.pushed)
+        let Outcome::Wait { children } = &settlement.outcome else {
+            return self.push(&settlement.push, &settled.pushed);
+        };
+        let (jobs, follow_up) = settled.pushed.split_at(children.jobs.len().min(settled.pushed.len()));
+        self.push_graph(children, jobs)?;
+        self.push(&settlement.push, follow_up)
+    }
+
+    /// The jobs of a graph, and what it makes of them.
+    fn push_graph(&mut self, graph: &Graph, pushed: &[Pushed]) -> Check {
+        let jobs: Vec<NewJob> = graph.jobs.iter().map(|named| named.job.clone()).collect();
+        self.push(&jobs, pushed)?;
+        for (named, pushed) in graph.jobs.iter().zip(pushed) {
+            let joins = graph.joins.iter().filter(|join| join.members.contains(&named.name)).count();
+            // A job that was there already may be in other joins, too.
+            if joins > 1 || pushed.deduplicated {
+                self.shared.insert(pushed.id.clone());
+            }
+            let leads = graph.joins.iter().any(|join| join.then.as_ref() == Some(&named.name));
+            if let Some(job) = self.jobs.get_mut(&(named.job.queue.clone(), pushed.id.clone())) {
+                job.continues |= leads;
+            }
+        }
+        Ok(())
     }
 
     fn redrive(&mut self, job: &JobRef) -> Check {

@@ -11,7 +11,7 @@ const PAGE_MAX: usize = 1_000;
 const NAMED_MAX: usize = 3;
 
 /// Which members of a join to show.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy)]
 pub struct JoinQuery {
     /// Only members in this state; those of nested joins are then left out.
     pub state: Option<MemberState>,
@@ -19,6 +19,12 @@ pub struct JoinQuery {
     pub limit: usize,
     /// Where the page before ended.
     pub cursor: u32,
+}
+
+impl Default for JoinQuery {
+    fn default() -> Self {
+        Self { state: None, limit: PAGE_MAX, cursor: 0 }
+    }
 }
 
 /// How much one view may still take up.

@@ -12,6 +12,7 @@ mod fetch;
 mod import;
 mod job;
 mod jobs;
+mod join;
 mod options;
 mod print;
 mod push;
@@ -74,6 +75,7 @@ enum Command {
     Queues(queues::Queues),
     Jobs(jobs::Jobs),
     Job(job::JobCommand),
+    Join(join::JoinCommand),
     Dead(dead::Dead),
     Pause(queues::Pause),
     Resume(queues::Resume),
@@ -131,6 +133,7 @@ fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
             Command::Queues(command) => command.run(context).await,
             Command::Jobs(command) => command.run(context).await,
             Command::Job(command) => command.run(context).await,
+            Command::Join(command) => command.run(context).await,
             Command::Dead(command) => command.run(context).await,
             Command::Pause(command) => command.run(context).await,
             Command::Resume(command) => command.run(context).await,
