@@ -366,17 +366,17 @@ fn put_asked(out: &mut Vec<u8>, asked: &Asked) {
         put_text(out, key);
         put_text(out, value);
     }
-    if let Some(Ties { member_of, waits_for }) = ties.as_deref() {
-        put_field(out, 15, |out| {
-            put_places(out, member_of);
-            put_u64(out, *waits_for);
-        });
-    }
     if let Some(route) = route {
         put_field(out, FIELD_ROUTE, |out| put_route(out, route));
     }
     if *rank != 0 {
         put_field(out, FIELD_RANK, |out| put_u64(out, *rank));
+    }
+    if let Some(Ties { member_of, waits_for }) = ties.as_deref() {
+        put_field(out, 15, |out| {
+            put_places(out, member_of);
+            put_u64(out, *waits_for);
+        });
     }
     if let Some(parent) = parent {
         put_field(out, 20, |out| {

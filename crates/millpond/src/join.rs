@@ -41,13 +41,13 @@ pub struct Member {
 }
 
 enum What {
-    Job(Result<NewJob, Error>),
+    Job(Box<Result<NewJob, Error>>),
     Join(Box<Join>),
 }
 
 impl From<Push> for Member {
     fn from(push: Push) -> Self {
-        Self { name: None, what: What::Job(push.job()) }
+        Self { name: None, what: What::Job(Box::new(push.job())) }
     }
 }
 
@@ -147,7 +147,7 @@ impl Join {
         let mut members = Vec::with_capacity(self.members.len());
         for member in self.members {
             members.push(match member.what {
-                What::Job(job) => add_job(graph, member.name, job?),
+                What::Job(job) => add_job(graph, member.name, (*job)?),
                 What::Join(join) => join.lower(member.name, graph)?,
             });
         }

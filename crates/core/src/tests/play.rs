@@ -551,7 +551,7 @@ fn what_is_said_to_be_next_is_handed_out_next() {
             player.learn(&envelope.command, &reply);
         }
     }
-    assert!(predicted > 500, "{predicted} starts were predicted");
+    assert!(predicted > 300, "{predicted} starts were predicted");
 }
 
 /// Names the records that differ, since a hash tells nothing.

@@ -68,9 +68,7 @@ async fn push(context: &Context, file: &str) -> Result<(), Failure> {
     for kind in ["joins", "jobs"] {
         for item in answer[kind].as_array().into_iter().flatten() {
             let word = |key: &str| print::clean(item[key].as_str().unwrap_or_default()).into_owned();
-            print::line(
-                &format!("{}  {}  {}", word("id"), word("name"), word("state")).trim_end().to_owned(),
-            );
+            print::line(format!("{}  {}  {}", word("id"), word("name"), word("state")).trim_end());
         }
     }
     Ok(())

@@ -107,8 +107,9 @@ impl<S: JobSource, H: Handler> Shared<S, H> {
             Outcome::Done { .. } => &self.counters.done,
             Outcome::Retry { .. } => &self.counters.retried,
             Outcome::Fail { .. } => &self.counters.failed,
-            Outcome::Snooze { .. } | Outcome::Wait { .. } => &self.counters.snoozed,
-            Outcome::Snooze { .. } | Outcome::RateLimited { .. } => &self.counters.snoozed,
+            Outcome::Snooze { .. } | Outcome::Wait { .. } | Outcome::RateLimited { .. } => {
+                &self.counters.snoozed
+            }
             Outcome::Cancel { .. } => &self.counters.cancelled,
             Outcome::Suspend { .. } => &self.counters.suspended,
         };
