@@ -3,6 +3,8 @@
 
 #[path = "steps/cancellation.rs"]
 mod cancellation;
+#[path = "steps/durable.rs"]
+mod durable;
 #[path = "steps/joins.rs"]
 mod joins;
 

@@ -31,7 +31,9 @@ mod outcome;
 mod pond;
 mod push;
 mod queue;
+mod signal;
 mod source;
+mod step;
 mod worker;
 
 pub use error::Error;
@@ -40,12 +42,14 @@ pub use join::{Children, Join, Joined, Member};
 pub use kit::{Backoff, Durability, Timestamp};
 pub use model::{
     BulkView, Filter, HistoryEntry, JobId, JobView, JoinState, JoinView, LogLine, NewJob, OnConflict,
-    Priority, QueuePatch, QueueView, Reject, State,
+    Priority, QueuePatch, QueueView, Reject, State, Step, StepValue,
 };
 pub use outcome::{IntoOutcome, Outcome};
 pub use pond::{Explanation, Pond};
 pub use push::{Push, Receipt};
 pub use queue::Queue;
+pub use signal::{Signal, Signalled};
+pub use step::{Child, StepError};
 pub use worker::{Worker, WorkerBuilder};
 pub use workers::{Cancelled, Drained, Reason, Totals};
 

@@ -22,7 +22,7 @@ use kit::{
 use millpond_core::{Effects, Shard, body_key};
 use model::{
     BulkControl, BulkStatus, Command, DispatchedJob, Effect, Envelope, JobRef, LeaseRef, Outcome, Reply,
-    Settlement, codec,
+    Settlement, Until, codec,
 };
 use node::{Answer, Answered, Batch, CallError, Packed, Sealed, Waiter};
 use std::collections::VecDeque;
@@ -286,6 +286,15 @@ impl World {
                     self.workload.learn_job(&named.job.queue, &pushed.id);
                 }
                 joined.joins.iter().for_each(|id| self.workload.learn_join(id));
+            }
+            (Command::Settle { settlements }, Reply::Settled(_)) => {
+                for settlement in settlements {
+                    if let Outcome::Suspend { until: Until::Child { job }, .. } = &settlement.outcome
+                        && let Some(id) = &job.id
+                    {
+                        self.workload.learn_job(&job.queue, id);
+                    }
+                }
             }
             (_, Reply::Fetched(jobs)) => jobs.iter().for_each(|job| self.workload.learn_lease(job)),
             _ => {}

@@ -698,7 +698,15 @@ fn every_join_ends() {
         let mut now = shard.time();
         let by = |command| Envelope { actor: Actor::new("w"), idempotency_key: None, command };
         for queue in QUEUES.map(|name| QueueName::new(name).unwrap()) {
-            let _ = apply(&mut shard, now, &by(Command::Resume { queue }));
+            let _ = apply(&mut shard, now, &by(Command::Resume { queue: queue.clone() }));
+            for group in ["a", "b", ""] {
+                let (queue, group, paused) = (queue.clone(), group.into(), Some(false));
+                let _ = apply(&mut shard, now, &by(Command::SetGroup { queue, group, weight: None, paused }));
+            }
+        }
+        for pattern in ["api", "user:*", "user:1", "*"] {
+            let clear = Command::SetLimit { pattern: pattern.into(), limit: None };
+            let _ = apply(&mut shard, now, &by(clear));
         }
         let schedules: Vec<_> = shard.schedules.iter().map(|(id, _)| id.clone()).collect();
         for id in schedules {

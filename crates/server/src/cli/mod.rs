@@ -19,6 +19,7 @@ mod print;
 mod push;
 mod queues;
 mod serve;
+mod signal;
 mod source;
 mod stats;
 mod top;
@@ -77,6 +78,7 @@ enum Command {
     Jobs(jobs::Jobs),
     Job(job::JobCommand),
     Join(join::JoinCommand),
+    Signal(signal::Signal),
     Dead(dead::Dead),
     Pause(queues::Pause),
     Resume(queues::Resume),
@@ -137,6 +139,7 @@ fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
             Command::Jobs(command) => command.run(context).await,
             Command::Job(command) => command.run(context).await,
             Command::Join(command) => command.run(context).await,
+            Command::Signal(command) => command.run(context).await,
             Command::Dead(command) => command.run(context).await,
             Command::Pause(command) => command.run(context).await,
             Command::Resume(command) => command.run(context).await,
