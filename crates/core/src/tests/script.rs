@@ -17,7 +17,7 @@ use compact_str::CompactString;
 use kit::{Backoff, Timestamp};
 use model::{
     Actor, BodyTest, Breaker, BulkAction, BulkControl, BulkStatus, BulkView, Bulkhead, Capacity, CatchUp,
-    Chosen, Command, Compare, DispatchedJob, Effect, Envelope, ErrorInfo, Filter, FiringResult, Graph,
+    Chosen, Command, Compare, DispatchedJob, Effect, Envelope, ErrorInfo, Event, Filter, FiringResult, Graph,
     Ignore, JobId, JobRef, JoinView, Keep, LeaseRef, Limit, LimitUse, MemberOf, MemberState, NamedJob,
     NewBulk, NewJob, NewJoin, OnConflict, OnFailure, OnFull, Order, Outcome, Overlap, Policy, Priority,
     Pushed, QueueName, QueuePatch, Rate, Reject, Reply, Rest, RetryBudget, Route, ScheduleId, ScheduleSpec,
@@ -687,12 +687,16 @@ impl Script {
                 ids.join(" ")
             }
             "next" => self.shard.next_due().map_or("never".into(), since),
+            "told" => join(Event::of(&self.heard).iter().map(|event| match &event.job {
+                Some(job) => format!("{} {} {}", event.id, event.kind.name(), self.id(&job.id)),
+                None => format!("{} {} {}", event.id, event.kind.name(), event.queue),
+            })),
             "heard" => join(self.heard.iter().filter_map(|effect| match effect {
                 Effect::Available { queue, jobs } => Some(format!("{jobs} in {queue}")),
                 Effect::Revoked { worker, id, lease_token, why, .. } => {
                     Some(format!("{worker} lost {} t{lease_token} {}", self.id(id), why.name()))
                 }
-                Effect::Changed { .. } => None,
+                Effect::Changed { .. } | Effect::Removed { .. } | Effect::Queue { .. } => None,
             })),
             _ => return None,
         })

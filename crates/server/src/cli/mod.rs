@@ -7,6 +7,7 @@ mod bench;
 mod config;
 mod dead;
 mod demo;
+mod events;
 mod failure;
 mod fetch;
 mod import;
@@ -83,6 +84,7 @@ enum Command {
     Pause(queues::Pause),
     Resume(queues::Resume),
     Purge(queues::Purge),
+    Events(events::Events),
     Stats(stats::StatsCommand),
     Top(top::Top),
     Bench(bench::Bench),
@@ -144,6 +146,7 @@ fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
             Command::Pause(command) => command.run(context).await,
             Command::Resume(command) => command.run(context).await,
             Command::Purge(command) => command.run(context).await,
+            Command::Events(command) => command.run(context).await,
             Command::Stats(command) => command.run(context).await,
             Command::Top(command) => command.run(context).await,
             Command::Bench(command) => command.run(context).await,
