@@ -29,6 +29,7 @@ mod bulk;
 mod changes;
 mod check;
 mod commands;
+mod dead;
 mod firing;
 mod flow;
 mod history;
@@ -55,6 +56,7 @@ mod views;
 
 pub use bulk::{Preview, Previewed, Unread};
 pub use changes::Changes;
+pub use dead::{DeadLetters, ErrorClass};
 pub use join::JoinQuery;
 pub use record::body_key;
 pub use restore::{Restore, RestoreError};

@@ -45,6 +45,8 @@ pub enum Bug {
     ForgetWhoStandsBy,
     /// An operation takes what was pushed after it began.
     BulkTakesLateJobs,
+    /// A class of errors counts its first death only.
+    CountErrorClassOnce,
 }
 
 thread_local! {

@@ -1,6 +1,7 @@
 use crate::{
     bulk::Bulk,
     changes::Dirty,
+    dead::Classes,
     flow::Flow,
     idempotency::Idempotency,
     job::{Job, Slab},
@@ -31,6 +32,7 @@ pub struct Shard {
     /// Who holds a unique key.
     pub(crate) unique: SplitMap<(u32, CompactString), Hold>,
     pub(crate) throttles: Throttles,
+    pub(crate) classes: Classes,
     pub(crate) queues: Vec<Queue>,
     pub(crate) queue_index: BTreeMap<QueueName, u32>,
     /// When something happens to a job by itself, with its sequence number.
@@ -114,6 +116,7 @@ impl Shard {
             by_given_id: SplitMap::new(),
             unique: SplitMap::new(),
             throttles: Throttles::new(),
+            classes: Classes::default(),
             queues: Vec::new(),
             queue_index: BTreeMap::new(),
             timers: BTreeSet::new(),
@@ -194,6 +197,9 @@ impl Shard {
             Command::Resume { queue } => self.resume(queue, context),
             Command::Configure { queue, patch } => self.configure(queue, patch, context),
             Command::Bulk(asked) => self.start_bulk(asked, context),
+            Command::PatchBody { job, expected_crc, body } => {
+                self.patch_body(job, *expected_crc, body, context)
+            }
             Command::Tick => self.tick(work, context),
             Command::Join { graph } => self.join(graph, context),
             Command::Extend { join, jobs, seal } => self.extend_join(join, jobs, *seal, context),

@@ -195,15 +195,17 @@ pub enum Cause {
     Move = 18,
     /// What its handler needs told it to come later.
     RateLimited = 19,
+    /// Somebody changed its body.
+    Patch = 20,
     /// It waits for the jobs that it pushed.
-    Wait = 20,
+    Wait = 21,
     /// A join ended, or was called off.
-    Join = 21,
+    Join = 22,
 }
 
 impl Cause {
     /// Every cause, by number.
-    pub const ALL: [Cause; 22] = [
+    pub const ALL: [Cause; 23] = [
         Cause::Push,
         Cause::Fetch,
         Cause::Complete,
@@ -224,6 +226,7 @@ impl Cause {
         Cause::Reprioritise,
         Cause::Move,
         Cause::RateLimited,
+        Cause::Patch,
         Cause::Wait,
         Cause::Join,
     ];
@@ -253,6 +256,7 @@ impl Cause {
             Cause::Join => "join",
             Cause::Reprioritise => "reprioritise",
             Cause::Move => "move",
+            Cause::Patch => "patch",
         }
     }
 }
@@ -376,6 +380,8 @@ pub struct JobView {
     pub lease_token: u64,
     /// Bytes of the body.
     pub body_bytes: u32,
+    /// The CRC32C of the body, for [`crate::Command::PatchBody`].
+    pub body_crc: u32,
     /// The body if it is in memory.
     pub body: Option<Bytes>,
     /// MIME type of the body; empty means JSON.

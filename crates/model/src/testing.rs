@@ -13,11 +13,11 @@ use compact_str::CompactString;
 use kit::{Backoff, Timestamp, random::Random};
 
 /// How many variants [`Command`] has, so that [`command`] with `0..COMMANDS` meets each.
-pub const COMMANDS: u64 = 31;
+pub const COMMANDS: u64 = 32;
 /// How many variants [`Reply`] has.
 pub const REPLIES: u64 = 12;
 /// How many variants [`Reject`] has.
-pub const REJECTS: u64 = 24;
+pub const REJECTS: u64 = 25;
 
 fn pick<T: Copy>(random: &mut Random, among: &[T]) -> T {
     among[random.below(among.len() as u64) as usize]
@@ -437,8 +437,9 @@ pub fn command(random: &mut Random, variant: u64) -> Command {
             control: pick(random, &[BulkControl::Pause, BulkControl::Resume, BulkControl::Cancel]),
         },
         27 => Command::Choose(Box::new(chosen(random))),
-        28 => Command::Join { graph: graph(random) },
-        29 => Command::Extend {
+        28 => Command::PatchBody { job: job_ref(random), expected_crc: small(random), body: bytes(random) },
+        29 => Command::Join { graph: graph(random) },
+        30 => Command::Extend {
             join: job_id(random),
             jobs: several(random, named_job),
             seal: random.chance(1, 2),
@@ -509,8 +510,9 @@ pub fn reject(random: &mut Random, variant: u64) -> Reject {
         18 => Reject::UnknownOperation { operation: number(random) },
         19 => Reject::OperationEnded { operation: number(random), status: "finished" },
         20 => Reject::StaleChoice { operation: number(random) },
-        21 => Reject::UnknownJoin { id },
-        22 => Reject::BadGraph { name: id, reason: "waits for itself" },
+        21 => Reject::BodyChanged { id },
+        22 => Reject::UnknownJoin { id },
+        23 => Reject::BadGraph { name: id, reason: "waits for itself" },
         _ => Reject::JoinClosed { id, state: "sealed" },
     }
 }

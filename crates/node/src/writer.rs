@@ -177,7 +177,8 @@ fn is_new_work(command: &Command) -> bool {
         | Command::PutSchedule { .. }
         | Command::RunSchedule { .. }
         | Command::Signal { .. }
-        | Command::Restart { .. } => true,
+        | Command::Restart { .. }
+        | Command::PatchBody { .. } => true,
         // Without jobs it seals a join, so that it can end.
         Command::Extend { jobs, .. } => !jobs.is_empty(),
         Command::Bulk(asked) => match asked.action {

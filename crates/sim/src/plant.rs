@@ -27,7 +27,7 @@ pub enum Planted {
 
 impl Planted {
     /// Every planted bug.
-    pub const ALL: [Planted; 25] = [
+    pub const ALL: [Planted; 26] = [
         Planted::AckBeforeFsync,
         Planted::ApplyBeforeCommit,
         Planted::SkipDirectoryFsync,
@@ -53,6 +53,7 @@ impl Planted {
         Planted::Core(Bug::DebounceForEver),
         Planted::Core(Bug::ForgetWhoStandsBy),
         Planted::Core(Bug::BulkTakesLateJobs),
+        Planted::Core(Bug::CountErrorClassOnce),
     ];
 
     /// The part of it that lives in the core.

@@ -6,7 +6,7 @@ use crate::{
     invariants::{
         acked::{self, Crash},
         bulk::{self, Moment},
-        drain, fail_stop, joins, phantom, replay, unique,
+        dead, drain, fail_stop, joins, phantom, replay, unique,
     },
     pond::{Machine, Pond},
     shadow::Shadow,
@@ -538,6 +538,7 @@ impl World {
                 )?;
             }
         }
+        dead::counted(&self.genesis.shard)?;
         self.genesis.record = kept.payloads.len() as u64;
         Ok(())
     }

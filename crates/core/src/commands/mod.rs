@@ -11,6 +11,7 @@ mod fail;
 mod fetch;
 mod join;
 mod log;
+mod patch_body;
 mod pause;
 mod pause_schedule;
 mod progress;
