@@ -477,8 +477,7 @@ impl Shard {
             }
             (JoinState::Failed, OnFailure::Fail) => {
                 let error = self.why_failed(id);
-                self.queues[self.jobs[slot].queue as usize].totals.dead += 1;
-                self.transition(slot, Change::new(State::Dead, Cause::Join).error(error), context);
+                self.die(slot, Cause::Join, error, context);
             }
             (JoinState::Failed, OnFailure::Cancel) => {
                 let error = self.why_failed(id);
