@@ -15,6 +15,7 @@
 //! | I12 | `unique` | a unique key has one job that runs and one that stands by, a throttled one has none for its span |
 //! | I14 | `steps` | a step keeps its value, a signal is delivered once, a suspended job wakes when what it waits for has come |
 //! | I13 | `bulk` | an operation changes what its filter means and nothing else, counts right, and ends |
+//! | I15 | `joins` | a continuation starts once and when its join says, losers do not go on, every join ends |
 
 pub(crate) mod acked;
 pub(crate) mod bulk;
@@ -23,6 +24,7 @@ pub(crate) mod dead;
 pub(crate) mod drain;
 pub(crate) mod early;
 pub(crate) mod fail_stop;
+pub(crate) mod joins;
 pub(crate) mod leases;
 pub(crate) mod order;
 pub(crate) mod phantom;
