@@ -27,7 +27,7 @@ pub enum Planted {
 
 impl Planted {
     /// Every planted bug.
-    pub const ALL: [Planted; 18] = [
+    pub const ALL: [Planted; 22] = [
         Planted::AckBeforeFsync,
         Planted::ApplyBeforeCommit,
         Planted::SkipDirectoryFsync,
@@ -46,6 +46,10 @@ impl Planted {
         Planted::Core(Bug::DebounceForEver),
         Planted::Core(Bug::ForgetWhoStandsBy),
         Planted::Core(Bug::BulkTakesLateJobs),
+        Planted::Core(Bug::LeakSlot),
+        Planted::Core(Bug::ReleaseOrderOnRetry),
+        Planted::Core(Bug::ForgetGates),
+        Planted::Core(Bug::StopGroupTime),
     ];
 
     /// The part of it that lives in the core.

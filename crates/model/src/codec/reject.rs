@@ -84,6 +84,18 @@ pub const REJECT_WORDS: &[&str] = &[
     "remove",
     "body.path",
     "body.value",
+    "limit",
+    "limits",
+    "group",
+    "ordering_key",
+    "key",
+    "weight",
+    "rate",
+    "breaker",
+    "order",
+    "bulkhead",
+    "retry_budget",
+    "groups of one queue with a weight or a pause",
 ];
 
 fn put_word(out: &mut Vec<u8>, word: &str) {

@@ -13,6 +13,7 @@
 //! | I11 | `early` | nothing starts before its time |
 //! | I12 | `unique` | a unique key has one job that runs and one that stands by, a throttled one has none for its span |
 //! | I13 | `bulk` | an operation changes what its filter means and nothing else, counts right, and ends |
+//! | I14 | `flow` | limits hold, an ordering key has one job under way, a paused group rests, what is said to be next is |
 
 pub(crate) mod acked;
 pub(crate) mod bulk;
@@ -20,6 +21,7 @@ pub(crate) mod damage;
 pub(crate) mod drain;
 pub(crate) mod early;
 pub(crate) mod fail_stop;
+pub(crate) mod flow;
 pub(crate) mod leases;
 pub(crate) mod order;
 pub(crate) mod phantom;
