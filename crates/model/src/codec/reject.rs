@@ -90,7 +90,6 @@ pub const REJECT_WORDS: &[&str] = &[
     "ordering_key",
     "key",
     "weight",
-    "rate",
     "breaker",
     "order",
     "bulkhead",
