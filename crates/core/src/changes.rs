@@ -120,7 +120,8 @@ impl Shard {
             + dirty.schedules.len()
             + dirty.courses.len()
             + dirty.zones.len()
-            + self.throttles.dirty.len();
+            + self.throttles.dirty.len()
+            + self.classes.dirty.len();
         records + usize::from(dirty.position != self.counters.position)
     }
 
@@ -172,6 +173,9 @@ impl Shard {
                 continue;
             }
             records.push((record::call_key(&key), self.idempotency.get(&key).map(record::call)));
+        }
+        for key in std::mem::take(&mut self.classes.dirty) {
+            records.push((record::class_key(key), self.classes.get(key).map(record::class)));
         }
         for key in std::mem::take(&mut self.throttles.dirty) {
             let value = self.throttles.stored(&key).map(record::throttle);
@@ -262,6 +266,9 @@ impl Shard {
         }
         for (key, call) in self.idempotency.iter() {
             visit(&record::call_key(key), &record::call(call));
+        }
+        for (queue, print, class) in self.classes.iter() {
+            visit(&record::class_key((queue, print)), &record::class(class));
         }
         for (queue, key, throttle) in self.throttles.iter() {
             visit(&record::throttle_key(queue, key), &record::throttle(throttle));

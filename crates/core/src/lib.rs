@@ -29,6 +29,7 @@ mod bulk;
 mod changes;
 mod check;
 mod commands;
+mod dead;
 mod firing;
 mod flow;
 mod history;
@@ -54,6 +55,7 @@ mod views;
 
 pub use bulk::{Preview, Previewed, Unread};
 pub use changes::Changes;
+pub use dead::{DeadLetters, ErrorClass};
 pub use record::body_key;
 pub use restore::{Restore, RestoreError};
 pub use shard::{Effects, Shard};

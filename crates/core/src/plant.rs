@@ -47,6 +47,8 @@ pub enum Bug {
     ForgetGates,
     /// A group's turns are not counted.
     StopGroupTime,
+    /// A class of errors counts its first death only.
+    CountErrorClassOnce,
 }
 
 thread_local! {

@@ -5,6 +5,7 @@
 //! g | gate                             what a gate remembers
 //! h | queue (4 bytes, big endian), group   a group's time and settings
 //! e | sequence, number (8 bytes each)  a durable step of a job
+//! d | queue (4), fingerprint (8)        a class of errors
 //! i | idempotency key                  a remembered call and its reply
 //! j | sequence (8 bytes, big endian)   a job without its body
 //! l | key or pattern                   a limit
@@ -22,6 +23,7 @@
 
 use crate::{
     bulk::{Bulk, Cursor},
+    dead::{Class, Window},
     flow::{Circuit, GateKey, Group, Lineup, Memory, NO_LINE},
     history::History,
     idempotency::Call,
@@ -203,6 +205,12 @@ pub(crate) fn course_key(id: &ScheduleId) -> Vec<u8> {
 pub(crate) fn zone_key(hash: u128) -> Vec<u8> {
     [&b"s/"[..], &hash.to_be_bytes()].concat()
 }
+pub(crate) fn class_key((queue, print): (u32, u64)) -> Vec<u8> {
+    let mut key = key(b'd', &queue.to_be_bytes());
+    key.extend_from_slice(&print.to_be_bytes());
+    key
+}
+
 pub(crate) fn throttle_key(queue: u32, name: &str) -> Vec<u8> {
     let mut key = key(b'u', &queue.to_be_bytes());
     key.extend_from_slice(name.as_bytes());
@@ -633,6 +641,45 @@ pub(crate) fn read_call(bytes: &[u8]) -> Result<Call, Malformed> {
     // A reply that cannot be read is found now, not when somebody asks for it.
     decode_reply(&mut Reader::new(&call.reply))?;
     Ok(call)
+}
+
+pub(crate) fn class(class: &Class) -> Vec<u8> {
+    let mut out = vec![VERSION];
+    let Class { kind, message, count, first_at, last_at, sample, minute, hour } = class;
+    put_text(&mut out, kind);
+    put_text(&mut out, message);
+    put_u64(&mut out, *count);
+    put_timestamp(&mut out, *first_at);
+    put_timestamp(&mut out, *last_at);
+    put_job_id(&mut out, sample);
+    for window in [minute, hour] {
+        put_timestamp(&mut out, window.from);
+        put_u64(&mut out, window.now);
+        put_u64(&mut out, window.before);
+    }
+    end_fields(&mut out);
+    out
+}
+
+pub(crate) fn read_class(bytes: &[u8]) -> Result<Class, Malformed> {
+    let reader = &mut Reader::new(bytes);
+    let version = version(reader)?;
+    let window = |reader: &mut Reader<'_>| {
+        Ok(Window { from: read_timestamp(reader)?, now: reader.u64("count")?, before: reader.u64("count")? })
+    };
+    let class = Class {
+        kind: read_text(reader)?,
+        message: read_text(reader)?,
+        count: reader.u64("count")?,
+        first_at: read_timestamp(reader)?,
+        last_at: read_timestamp(reader)?,
+        sample: read_job_id(reader)?,
+        minute: window(reader)?,
+        hour: window(reader)?,
+    };
+    fields(reader, version, "field of a class of errors", |_, _| Ok(false))?;
+    reader.finish("class of errors")?;
+    Ok(class)
 }
 
 pub(crate) fn throttle(throttle: &Throttle) -> Vec<u8> {

@@ -133,6 +133,11 @@ impl Restore {
                 }
                 _ => return Err(unknown("key")),
             },
+            b'd' => {
+                let (queue, print) = rest.split_first_chunk().ok_or(unknown("key"))?;
+                let print = print.try_into().map(u64::from_be_bytes).map_err(|_| unknown("key"))?;
+                self.shard.classes.insert((u32::from_be_bytes(*queue), print), record::read_class(value)?);
+            }
             b'u' => {
                 let (queue, name) = rest.split_first_chunk().ok_or(unknown("key"))?;
                 let name = std::str::from_utf8(name).map_err(|_| unknown("key"))?;

@@ -1,6 +1,7 @@
 use crate::{
     bulk::Bulk,
     changes::Dirty,
+    dead::Classes,
     flow::Flow,
     idempotency::Idempotency,
     job::{Job, Slab},
@@ -30,6 +31,7 @@ pub struct Shard {
     /// Who holds a unique key.
     pub(crate) unique: SplitMap<(u32, CompactString), Hold>,
     pub(crate) throttles: Throttles,
+    pub(crate) classes: Classes,
     pub(crate) queues: Vec<Queue>,
     pub(crate) queue_index: BTreeMap<QueueName, u32>,
     /// When something happens to a job by itself, with its sequence number.
@@ -108,6 +110,7 @@ impl Shard {
             by_given_id: SplitMap::new(),
             unique: SplitMap::new(),
             throttles: Throttles::new(),
+            classes: Classes::default(),
             queues: Vec::new(),
             queue_index: BTreeMap::new(),
             timers: BTreeSet::new(),
@@ -184,6 +187,9 @@ impl Shard {
             Command::Resume { queue } => self.resume(queue, context),
             Command::Configure { queue, patch } => self.configure(queue, patch, context),
             Command::Bulk(asked) => self.start_bulk(asked, context),
+            Command::PatchBody { job, expected_crc, body } => {
+                self.patch_body(job, *expected_crc, body, context)
+            }
             Command::Tick => self.tick(work, context),
             Command::SetLimit { pattern, limit } => self.set_limit(pattern, limit.as_ref()),
             Command::SetGroup { queue, group, weight, paused } => {

@@ -176,6 +176,8 @@ pub struct ListQuery {
     pub state: Option<State>,
     /// Only jobs with this tag.
     pub tag: Option<CompactString>,
+    /// Only jobs whose newest error is of this kind.
+    pub error_kind: Option<CompactString>,
     /// At most so many, 1 to 1,000.
     pub limit: usize,
     /// Where the page before ended.
@@ -289,6 +291,7 @@ impl Shard {
             worker: run.filter(|_| job.state == State::Active).map(|run| run.worker.clone()),
             lease_token: job.token(),
             body_bytes: job.body_len,
+            body_crc: job.body_crc,
             body: job.body.as_deref().map(Bytes::copy_from_slice),
             content_type: asked.map(|asked| asked.content_type.clone()).unwrap_or_default(),
             result: run.and_then(|run| run.result.clone()),
@@ -645,7 +648,12 @@ impl Shard {
                     let job = &self.jobs[slot];
                     let held = state == State::Waiting
                         && query.state.is_some_and(|only| only != self.shown_state(job));
-                    if !held && query.tag.as_ref().is_none_or(|tag| job.has_tag(tag)) {
+                    let error = job.run.as_ref().and_then(|run| run.error.as_ref());
+                    let of_kind = |kind: &CompactString| error.is_some_and(|error| error.kind == *kind);
+                    if !held
+                        && query.tag.as_ref().is_none_or(|tag| job.has_tag(tag))
+                        && query.error_kind.as_ref().is_none_or(of_kind)
+                    {
                         page.jobs.push(self.view(job));
                     }
                 }

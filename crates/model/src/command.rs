@@ -142,6 +142,15 @@ pub enum Command {
         /// Which; all or none.
         jobs: Vec<JobRef>,
     },
+    /// Gives a job that no worker has another body, unless the body changed meanwhile.
+    PatchBody {
+        /// Which.
+        job: JobRef,
+        /// The CRC32C of the body that the new one was made from.
+        expected_crc: u32,
+        /// The new body, whole.
+        body: Bytes,
+    },
     /// Nothing but the passing of time: moves what is due, at most [`crate::limits::TICK_WORK_MAX`] jobs.
     Tick,
     /// Makes a schedule, or makes the one of that id like this. The same again touches nothing.

@@ -195,11 +195,13 @@ pub enum Cause {
     Move = 18,
     /// What its handler needs told it to come later.
     RateLimited = 19,
+    /// Somebody changed its body.
+    Patch = 20,
 }
 
 impl Cause {
     /// Every cause, by number.
-    pub const ALL: [Cause; 20] = [
+    pub const ALL: [Cause; 21] = [
         Cause::Push,
         Cause::Fetch,
         Cause::Complete,
@@ -220,6 +222,7 @@ impl Cause {
         Cause::Reprioritise,
         Cause::Move,
         Cause::RateLimited,
+        Cause::Patch,
     ];
 
     /// The name used on every surface.
@@ -245,6 +248,7 @@ impl Cause {
             Cause::ChildEnded => "child_ended",
             Cause::Reprioritise => "reprioritise",
             Cause::Move => "move",
+            Cause::Patch => "patch",
         }
     }
 }
@@ -366,6 +370,8 @@ pub struct JobView {
     pub lease_token: u64,
     /// Bytes of the body.
     pub body_bytes: u32,
+    /// The CRC32C of the body, for [`crate::Command::PatchBody`].
+    pub body_crc: u32,
     /// The body if it is in memory.
     pub body: Option<Bytes>,
     /// MIME type of the body; empty means JSON.

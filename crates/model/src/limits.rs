@@ -49,6 +49,10 @@ pub const LEASE_MS_MAX: Millis = 24 * 3_600_000;
 pub const LEASE_MS_MIN: Millis = 100;
 /// The longest wait of a debounced job that names none, in waits of its first push.
 pub const DEBOUNCE_WAITS: u64 = 10;
+/// Classes of errors remembered per queue; the least recent go first.
+pub const ERROR_CLASSES_MAX: usize = 100;
+/// Bytes of an error's message, and of one line of its stack, that its class looks at.
+pub const ERROR_CLASS_BYTES_MAX: usize = 512;
 /// How many throttled unique keys are remembered.
 pub const THROTTLES_MAX: usize = 1_000_000;
 /// How long an idempotency key is remembered.

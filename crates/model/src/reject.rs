@@ -167,6 +167,12 @@ pub enum Reject {
         /// Which job.
         id: CompactString,
     },
+    /// The body is not the one that the change was made for.
+    #[error("the body of job {id} was changed meanwhile; read it again and repeat the change")]
+    BodyChanged {
+        /// Which job.
+        id: CompactString,
+    },
 }
 
 impl Reject {
@@ -194,6 +200,7 @@ impl Reject {
             Reject::UnknownOperation { .. } => "unknown_operation",
             Reject::OperationEnded { .. } => "operation_ended",
             Reject::StaleChoice { .. } => "stale_choice",
+            Reject::BodyChanged { .. } => "body_changed",
         }
     }
 

@@ -13,11 +13,11 @@ use compact_str::CompactString;
 use kit::{Backoff, Timestamp, random::Random};
 
 /// How many variants [`Command`] has, so that [`command`] with `0..COMMANDS` meets each.
-pub const COMMANDS: u64 = 28;
+pub const COMMANDS: u64 = 29;
 /// How many variants [`Reply`] has.
 pub const REPLIES: u64 = 11;
 /// How many variants [`Reject`] has.
-pub const REJECTS: u64 = 21;
+pub const REJECTS: u64 = 22;
 
 fn pick<T: Copy>(random: &mut Random, among: &[T]) -> T {
     among[random.below(among.len() as u64) as usize]
@@ -407,7 +407,8 @@ pub fn command(random: &mut Random, variant: u64) -> Command {
             operation: number(random),
             control: pick(random, &[BulkControl::Pause, BulkControl::Resume, BulkControl::Cancel]),
         },
-        _ => Command::Choose(Box::new(chosen(random))),
+        27 => Command::Choose(Box::new(chosen(random))),
+        _ => Command::PatchBody { job: job_ref(random), expected_crc: small(random), body: bytes(random) },
     }
 }
 
@@ -471,7 +472,8 @@ pub fn reject(random: &mut Random, variant: u64) -> Reject {
         17 => Reject::ChildExists { id },
         18 => Reject::UnknownOperation { operation: number(random) },
         19 => Reject::OperationEnded { operation: number(random), status: "finished" },
-        _ => Reject::StaleChoice { operation: number(random) },
+        20 => Reject::StaleChoice { operation: number(random) },
+        _ => Reject::BodyChanged { id },
     }
 }
 

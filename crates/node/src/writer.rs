@@ -176,7 +176,8 @@ fn is_new_work(command: &Command) -> bool {
         | Command::PutSchedule { .. }
         | Command::RunSchedule { .. }
         | Command::Signal { .. }
-        | Command::Restart { .. } => true,
+        | Command::Restart { .. }
+        | Command::PatchBody { .. } => true,
         Command::Bulk(asked) => match asked.action {
             BulkAction::Redrive
             | BulkAction::Retag { .. }

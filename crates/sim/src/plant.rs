@@ -27,7 +27,7 @@ pub enum Planted {
 
 impl Planted {
     /// Every planted bug.
-    pub const ALL: [Planted; 26] = [
+    pub const ALL: [Planted; 27] = [
         Planted::AckBeforeFsync,
         Planted::ApplyBeforeCommit,
         Planted::SkipDirectoryFsync,
@@ -54,6 +54,7 @@ impl Planted {
         Planted::Core(Bug::ReleaseOrderOnRetry),
         Planted::Core(Bug::ForgetGates),
         Planted::Core(Bug::StopGroupTime),
+        Planted::Core(Bug::CountErrorClassOnce),
     ];
 
     /// The part of it that lives in the core.

@@ -13,6 +13,8 @@ use model::{
 const QUEUES: u64 = 7;
 /// Queues below this number are strict: see [`strict`].
 const STRICT: u64 = 3;
+/// What handlers report.
+pub(crate) const ERROR_KIND: &str = "TypeError";
 /// How many jobs and calls clients remember.
 const REMEMBERED: usize = 400;
 
@@ -241,7 +243,9 @@ impl Workload {
     }
 
     fn settlement(&mut self, now: Timestamp) -> Settlement {
-        let error = ErrorInfo { kind: "TypeError".into(), message: "not a number".into(), stack: "".into() };
+        let message = format_compact!("'{}' is not a number at {}", self.made, self.made * 7);
+        let stack = format_compact!("at parse (main.js:{}:3)", self.made);
+        let error = ErrorInfo { kind: ERROR_KIND.into(), message, stack };
         let wait = [0, 50, 1_000, 20_000][self.random.below(4) as usize];
         let outcome = match self.random.below(24) {
             0..11 => Outcome::Done { result: self.random.chance(1, 3).then(|| Bytes::from_static(b"42")) },

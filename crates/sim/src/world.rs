@@ -6,7 +6,7 @@ use crate::{
     invariants::{
         acked::{self, Crash},
         bulk::{self, Moment},
-        drain, fail_stop, flow, phantom, replay, unique,
+        dead, drain, fail_stop, flow, phantom, replay, unique,
     },
     pond::{Machine, Pond},
     shadow::Shadow,
@@ -532,6 +532,7 @@ impl World {
                 )?;
             }
         }
+        dead::counted(&self.genesis.shard)?;
         self.genesis.record = kept.payloads.len() as u64;
         Ok(())
     }

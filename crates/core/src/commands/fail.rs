@@ -64,6 +64,7 @@ impl Shard {
         let totals = &mut self.queues[self.jobs[slot].queue as usize].totals;
         totals.failed += 1;
         totals.dead += 1;
+        self.count_death(slot, &error, context.now);
         self.transition(slot, Change::new(State::Dead, cause).error(error), context);
         State::Dead
     }

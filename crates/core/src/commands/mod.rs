@@ -8,6 +8,7 @@ mod control_bulk;
 mod fail;
 mod fetch;
 mod log;
+mod patch_body;
 mod pause;
 mod pause_schedule;
 mod progress;

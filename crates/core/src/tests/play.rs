@@ -326,7 +326,12 @@ impl Player {
             74..76 => Command::Log { lease: self.lease(), lines: vec!["line".into()] },
             76..79 => Command::Promote { jobs: self.several() },
             79..82 => Command::Redrive { jobs: self.several() },
-            82..84 => Command::Remove { jobs: self.several() },
+            82 => Command::Remove { jobs: self.several() },
+            83 => Command::PatchBody {
+                job: self.job(),
+                expected_crc: crc32c::crc32c(&[]),
+                body: vec![b'p'; self.random.below(40) as usize].into(),
+            },
             84 => Command::Pause { queue: self.queue() },
             85..87 => Command::Resume { queue: self.queue() },
             87 => Command::Configure { queue: self.queue(), patch: self.patch() },

@@ -158,8 +158,10 @@ fn name(text: &str) -> QueueName {
     QueueName::new(text).unwrap()
 }
 
-fn error(kind: &str) -> ErrorInfo {
-    ErrorInfo { kind: kind.into(), message: kind.into(), ..ErrorInfo::default() }
+/// `kind:message`, or one word for both.
+fn error(text: &str) -> ErrorInfo {
+    let (kind, message) = text.split_once(':').unwrap_or((text, text));
+    ErrorInfo { kind: kind.into(), message: message.into(), ..ErrorInfo::default() }
 }
 
 fn backoff(text: &str) -> Backoff {
@@ -278,6 +280,11 @@ impl Script {
             },
             "promote" => Command::Promote { jobs: jobs() },
             "redrive" => Command::Redrive { jobs: jobs() },
+            "patch" => Command::PatchBody {
+                job: self.job(words.plain[0]),
+                expected_crc: crc32c::crc32c(words.plain[1].as_bytes()),
+                body: Bytes::copy_from_slice(words.plain[2].as_bytes()),
+            },
             "remove" => Command::Remove { jobs: jobs() },
             "pause" => Command::Pause { queue: name(words.plain[0]) },
             "resume" => Command::Resume { queue: name(words.plain[0]) },
@@ -520,6 +527,17 @@ impl Script {
                 let lines = self.shard.log_lines(&self.job(first))?;
                 join(lines.iter().map(|line| format!("{}: {}", line.attempt, line.text)))
             }
+            "classes" => {
+                let letters = self.shard.dead_letters(&name(first))?;
+                let classes = join(letters.classes.iter().map(|class| {
+                    let (first, last) = (since(class.first_at), since(class.last_at));
+                    let sample = self.id(&class.sample);
+                    let rate = class.per_minute;
+                    format!("{} {} ({first} to {last}, {sample}, {rate}/min)", class.message, class.count)
+                }));
+                let oldest = letters.oldest_at.map_or("never".into(), since);
+                format!("{} dead since {oldest}: {classes}", letters.dead)
+            }
             "why" => {
                 let explanation = self.shard.explain(&self.job(first))?;
                 let at = explanation.expected_at.map_or("never".into(), since);
@@ -598,7 +616,7 @@ impl Script {
             },
             "tags" => self.shard.job(&self.job(first))?.tags.join(" "),
             "tagged" => {
-                let query = ListQuery { state: None, tag: None, limit: 100, cursor: None };
+                let query = ListQuery { limit: 100, ..ListQuery::default() };
                 let jobs = self.shard.list(&name(first), &query).unwrap().jobs;
                 let tagged = jobs.iter().filter(|job| job.tags.iter().any(|tag| tag == words.plain[1]));
                 let mut ids: Vec<_> = tagged.map(|job| self.id(&job.id)).collect();
@@ -626,6 +644,7 @@ impl Script {
         let query = ListQuery {
             state: words.get("state").map(|state| state.parse().unwrap()),
             tag: words.get("tag").map(Into::into),
+            error_kind: words.get("kind").map(Into::into),
             limit: words.number("limit").unwrap_or(100) as usize,
             cursor: if words.plain.contains(&"more") { self.cursor } else { None },
         };

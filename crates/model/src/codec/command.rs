@@ -130,6 +130,12 @@ pub fn encode_command(command: &Command, out: &mut Vec<u8>) {
             out.push(32);
             put_list(out, jobs, put_job_ref);
         }
+        Command::PatchBody { job, expected_crc, body } => {
+            out.push(35);
+            put_job_ref(out, job);
+            put_u64(out, (*expected_crc).into());
+            put_bytes(out, body);
+        }
         Command::Bulk(order) => {
             out.push(40);
             put_new_bulk(out, order);
@@ -198,6 +204,11 @@ pub fn read_command(reader: &mut Reader<'_>) -> Result<Command, Malformed> {
                 body: read_body(r, "signal body")?,
             },
             32 => Command::Restart { jobs: r.list("jobs", read_job_ref)? },
+            35 => Command::PatchBody {
+                job: read_job_ref(r)?,
+                expected_crc: r.u32("checksum")?,
+                body: read_body(r, "body")?,
+            },
             40 => {
                 let order = read_new_bulk(r)?;
                 if is_plain(&order) {

@@ -95,6 +95,7 @@ pub const REJECT_WORDS: &[&str] = &[
     "bulkhead",
     "retry_budget",
     "groups of one queue with a weight or a pause",
+    "the body of a job can be changed while no worker has it",
 ];
 
 fn put_word(out: &mut Vec<u8>, word: &str) {
@@ -199,6 +200,10 @@ pub fn put_reject(out: &mut Vec<u8>, reject: &Reject) {
             out.push(26);
             put_str(out, id);
         }
+        Reject::BodyChanged { id } => {
+            out.push(28);
+            put_str(out, id);
+        }
         Reject::UnknownOperation { operation } => {
             out.push(31);
             put_u64(out, *operation);
@@ -258,6 +263,7 @@ pub fn read_reject(reader: &mut Reader<'_>) -> Result<Reject, Malformed> {
                 unit: read_word(r)?,
             },
             26 => Reject::ChildExists { id: read_compact(r, "job id")? },
+            28 => Reject::BodyChanged { id: read_compact(r, "job id")? },
             31 => Reject::UnknownOperation { operation: r.u64("operation")? },
             32 => Reject::OperationEnded { operation: r.u64("operation")?, status: read_word(r)? },
             33 => Reject::StaleChoice { operation: r.u64("operation")? },

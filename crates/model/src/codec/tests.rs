@@ -207,6 +207,7 @@ fn name(command: &Command) -> &'static str {
         Command::Bulk(_) => "bulk_wide",
         Command::ControlBulk { .. } => "control_bulk",
         Command::Choose(_) => "choose",
+        Command::PatchBody { .. } => "patch_body",
     }
 }
 

@@ -76,6 +76,8 @@ kinds! {
         "The detail says which state would. GET …/history shows how it came to be where it is."
     UNIQUE_CONFLICT "unique_conflict" 409 "The unique key is held by another job"
         "Wait for that job to end, or push with another `on_conflict`: `return`, `replace`, `keep_last_if_active`."
+    BODY_CHANGED "body_changed" 409 "The body was changed meanwhile"
+        "Read the job again and repeat the change."
     IDEMPOTENCY_CONFLICT "idempotency_conflict" 409 "The idempotency key was used for another call"
         "Use a new key for new content; a key is remembered for 24 hours."
     CHILD_EXISTS "child_exists" 409 "The child of a step exists already"
@@ -239,6 +241,7 @@ impl From<&Reject> for Problem {
             Reject::UnknownOperation { .. } => &UNKNOWN_OPERATION,
             Reject::OperationEnded { .. } => &OPERATION_ENDED,
             Reject::StaleChoice { .. } => &STALE_CHOICE,
+            Reject::BodyChanged { .. } => &BODY_CHANGED,
         };
         let mut problem = Problem::new(kind, reject.to_string());
         problem.retry_after_ms = reject.retry_after_ms();
@@ -262,6 +265,7 @@ impl From<&Reject> for Problem {
             | Reject::StaleLease { .. }
             | Reject::Cancelled { .. }
             | Reject::IdempotencyConflict { .. }
+            | Reject::BodyChanged { .. }
             | Reject::ChildExists { .. } => problem,
             Reject::UnknownOperation { .. } | Reject::OperationEnded { .. } | Reject::StaleChoice { .. } => {
                 problem

@@ -1,4 +1,4 @@
-//! I14: limits hold, an ordering key has one job under way, a paused group starts nothing, and what is said to be next is.
+//! I16: limits hold, an ordering key has one job under way, a paused group starts nothing, and what is said to be next is.
 
 use crate::{
     history::{Check, broken},
@@ -56,7 +56,7 @@ impl Flow {
     pub(crate) fn may_start(&mut self, key: &Key, jobs: &BTreeMap<Key, Job>, now: Timestamp) -> Check {
         let Some(route) = jobs.get(key).and_then(|job| job.new.route.as_deref()) else { return Ok(()) };
         if route.group.as_ref().is_some_and(|group| self.paused.contains(group)) {
-            return broken("I14", format!("job {key:?} of a paused group was handed out"));
+            return broken("I16", format!("job {key:?} of a paused group was handed out"));
         }
         let first = (key.0.clone(), JobId::Uuid(0));
         let others = || {
@@ -67,7 +67,7 @@ impl Flow {
             && let Some((other, _)) =
                 others().find(|(_, job)| job.holds() && job.ordering_key() == Some(ordering))
         {
-            return broken("I14", format!("job {key:?} was handed out while {other:?} is under way"));
+            return broken("I16", format!("job {key:?} was handed out while {other:?} is under way"));
         }
         for used in &route.limits {
             let limit = self.limit_of(&used.key);
@@ -76,7 +76,7 @@ impl Flow {
             let slots = u64::from(limit.concurrency);
             if slots > 0 && taken + u64::from(used.cost).min(slots) > slots {
                 return broken(
-                    "I14",
+                    "I16",
                     format!("{taken} of {slots} slots of {} were taken when {key:?} started", used.key),
                 );
             }
@@ -102,7 +102,7 @@ impl Flow {
             let given = burst + (now - *at) * u64::from(rate.units) / rate.per_ms + 1;
             if sum > given {
                 return broken(
-                    "I14",
+                    "I16",
                     format!("{sum} units of {key} started in {} ms; {given} were due", now - *at),
                 );
             }
@@ -129,6 +129,6 @@ pub(crate) fn came_true(foretold: Option<Vec<JobId>>, reply: &Reply) -> Check {
     if started == foretold {
         Ok(())
     } else {
-        broken("I14", format!("{foretold:?} were next, {started:?} started"))
+        broken("I16", format!("{foretold:?} were next, {started:?} started"))
     }
 }

@@ -12,13 +12,15 @@
 //! | I10 | `damage` | a flipped bit is found or harmless, never served |
 //! | I11 | `early` | nothing starts before its time |
 //! | I12 | `unique` | a unique key has one job that runs and one that stands by, a throttled one has none for its span |
-//! | I14 | `steps` | a step keeps its value, a signal is delivered once, a suspended job wakes when what it waits for has come |
 //! | I13 | `bulk` | an operation changes what its filter means and nothing else, counts right, and ends |
-//! | I14 | `flow` | limits hold, an ordering key has one job under way, a paused group rests, what is said to be next is |
+//! | I14 | `steps` | a step keeps its value, a signal is delivered once, a suspended job wakes when what it waits for has come |
+//! | I15 | `dead` | every death is counted in one class of errors |
+//! | I16 | `flow` | limits hold, an ordering key has one job under way, a paused group rests, what is said to be next is |
 
 pub(crate) mod acked;
 pub(crate) mod bulk;
 pub(crate) mod damage;
+pub(crate) mod dead;
 pub(crate) mod drain;
 pub(crate) mod early;
 pub(crate) mod fail_stop;

@@ -140,7 +140,8 @@ fn replacement(mut posted: Posted, reject: &Reject) -> Option<Posted> {
         | Reject::UnknownSchedule { .. }
         | Reject::StepsFull { .. }
         | Reject::SignalsFull { .. }
-        | Reject::ChildExists { .. } => Outcome::Fail { error: why },
+        | Reject::ChildExists { .. }
+        | Reject::BodyChanged { .. } => Outcome::Fail { error: why },
         Reject::UnknownOperation { .. } | Reject::OperationEnded { .. } | Reject::StaleChoice { .. } => {
             Outcome::Fail { error: why }
         }

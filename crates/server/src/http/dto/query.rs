@@ -60,12 +60,13 @@ impl PageParams {
 pub(crate) struct ListParams {
     pub(crate) state: Option<State>,
     pub(crate) tag: Option<CompactString>,
+    pub(crate) error_kind: Option<CompactString>,
     pub(crate) page: PageParams,
 }
 
 impl ListParams {
     pub(crate) fn read(text: Option<&str>) -> Result<Self, Problem> {
-        let pairs = query(text, &["state", "tag", "limit", "cursor"])?;
+        let pairs = query(text, &["state", "tag", "error_kind", "limit", "cursor"])?;
         let tag = find(&pairs, "tag").map(CompactString::from);
         if tag.as_ref().is_some_and(|tag| tag.len() > limits::TAG_BYTES_MAX) {
             return Err(Problem::invalid("tag", "has at most 128 bytes"));
@@ -73,6 +74,7 @@ impl ListParams {
         Ok(Self {
             state: find(&pairs, "state").map(read_state).transpose()?,
             tag,
+            error_kind: find(&pairs, "error_kind").map(CompactString::from),
             page: PageParams::from_pairs(&pairs)?,
         })
     }
