@@ -136,6 +136,7 @@ impl Shard {
                 }
             }
         }
+        self.check_joins().map_err(|(join, what)| format!("join {join}: {what}"))?;
         for (id, bulk) in &self.bulks {
             let over = bulk.status.is_over();
             let sound = bulk.id == *id

@@ -35,6 +35,7 @@ mod flow;
 mod history;
 mod idempotency;
 mod job;
+mod join;
 mod lane;
 #[cfg(feature = "plant")]
 pub mod plant;
@@ -56,6 +57,7 @@ mod views;
 pub use bulk::{Preview, Previewed, Unread};
 pub use changes::Changes;
 pub use dead::{DeadLetters, ErrorClass};
+pub use join::JoinQuery;
 pub use record::body_key;
 pub use restore::{Restore, RestoreError};
 pub use shard::{Effects, Shard};

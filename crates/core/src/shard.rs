@@ -5,6 +5,7 @@ use crate::{
     flow::Flow,
     idempotency::Idempotency,
     job::{Job, Slab},
+    join::Joins,
     queue::Queue,
     schedule::Schedules,
     split::{SequenceIndex, SplitMap},
@@ -40,6 +41,7 @@ pub struct Shard {
     pub(crate) retention: BTreeSet<(Timestamp, u32, State)>,
     pub(crate) idempotency: Idempotency,
     pub(crate) bulks: BTreeMap<u64, Bulk>,
+    pub(crate) joins: Joins,
     pub(crate) flow: Flow,
     pub(crate) schedules: Schedules,
     /// Bytes of the steps and signals of all jobs. Follows from them.
@@ -92,9 +94,13 @@ impl Context<'_> {
     }
 
     pub(crate) fn tell_ready(&mut self, queue: u32) {
+        self.tell_many_ready(queue, 1);
+    }
+
+    pub(crate) fn tell_many_ready(&mut self, queue: u32, count: u32) {
         match self.ready.iter_mut().rev().find(|(other, _)| *other == queue) {
-            Some((_, count)) => *count += 1,
-            None => self.ready.push((queue, 1)),
+            Some((_, ready)) => *ready += count,
+            None => self.ready.push((queue, count)),
         }
     }
 }
@@ -117,6 +123,7 @@ impl Shard {
             retention: BTreeSet::new(),
             idempotency: Idempotency::default(),
             bulks: BTreeMap::new(),
+            joins: Joins::default(),
             flow: Flow::new(),
             schedules: Schedules::default(),
             steps_bytes: 0,
@@ -150,6 +157,9 @@ impl Shard {
             None => self.command(&envelope.command, work, &mut context),
             Some(key) => self.once(key, &envelope.command, work, &mut context),
         };
+        if !self.joins.work.is_empty() {
+            self.advance_joins(limits::TICK_WORK_MAX, &mut context);
+        }
         for queue in std::mem::take(&mut self.flow.stirred) {
             let waits = self.queues[queue as usize].waiting_count() > 0;
             if waits && !context.ready.iter().any(|(other, _)| *other == queue) {
@@ -191,6 +201,9 @@ impl Shard {
                 self.patch_body(job, *expected_crc, body, context)
             }
             Command::Tick => self.tick(work, context),
+            Command::Join { graph } => self.join(graph, context),
+            Command::Extend { join, jobs, seal } => self.extend_join(join, jobs, *seal, context),
+            Command::CancelJoin { join, reason } => self.cancel_join(join, reason, context),
             Command::SetLimit { pattern, limit } => self.set_limit(pattern, limit.as_ref()),
             Command::SetGroup { queue, group, weight, paused } => {
                 self.set_group(queue, group, *weight, *paused)
@@ -264,10 +277,14 @@ impl Shard {
     /// When a job or a limit next changes by itself, a schedule fires, or a bulk operation goes on. [`Shard::next_due`] also counts
     /// when something is forgotten.
     pub fn next_move(&self) -> Option<Timestamp> {
+        if !self.joins.work.is_empty() {
+            return Some(self.counters.time);
+        }
         let timer = self.timers.first().map(|(due, _)| *due);
         let gate = self.flow.timers.first().map(|(due, _)| *due);
         let slot = self.schedules.first().map(|(due, _)| *due);
-        [timer, gate, slot, self.bulk_due()].into_iter().flatten().min()
+        let join = self.joins.timers.first().map(|(due, _)| *due);
+        [timer, join, gate, slot, self.bulk_due()].into_iter().flatten().min()
     }
 
     /// Whether a fetch from these queues would hand out a job now.

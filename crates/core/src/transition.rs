@@ -81,6 +81,10 @@ impl Shard {
         }
         self.enter(slot);
         self.after_change(slot, Some(from), change.cause, context);
+        let turned = from.is_final() != change.to.is_final() || from == State::WaitingChildren;
+        if turned && self.jobs[slot].ties().is_some() {
+            self.tied_job_changed(slot, from, context.now);
+        }
         if change.to.is_final() {
             self.trim_finals(slot);
         }
@@ -432,6 +436,9 @@ impl Shard {
 
     /// Removes every trace of a job.
     pub(crate) fn forget(&mut self, slot: u32) {
+        if self.jobs[slot].ties().is_some() {
+            self.tied_job_gone(slot, self.counters.time);
+        }
         self.leave(slot);
         self.quit_line(slot);
         if !self.jobs[slot].state.is_final() {

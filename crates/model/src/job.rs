@@ -1,4 +1,4 @@
-use crate::{Actor, Awaited, JobId, QueueName};
+use crate::{Actor, Awaited, JobId, JoinView, QueueName};
 use bytes::Bytes;
 use compact_str::CompactString;
 use core::{fmt, str::FromStr};
@@ -197,11 +197,15 @@ pub enum Cause {
     RateLimited = 19,
     /// Somebody changed its body.
     Patch = 20,
+    /// It waits for the jobs that it pushed.
+    Wait = 21,
+    /// A join ended, or was called off.
+    Join = 22,
 }
 
 impl Cause {
     /// Every cause, by number.
-    pub const ALL: [Cause; 21] = [
+    pub const ALL: [Cause; 23] = [
         Cause::Push,
         Cause::Fetch,
         Cause::Complete,
@@ -223,6 +227,8 @@ impl Cause {
         Cause::Move,
         Cause::RateLimited,
         Cause::Patch,
+        Cause::Wait,
+        Cause::Join,
     ];
 
     /// The name used on every surface.
@@ -246,6 +252,8 @@ impl Cause {
             Cause::Suspend => "suspend",
             Cause::Signal => "signal",
             Cause::ChildEnded => "child_ended",
+            Cause::Wait => "wait",
+            Cause::Join => "join",
             Cause::Reprioritise => "reprioritise",
             Cause::Move => "move",
             Cause::Patch => "patch",
@@ -329,6 +337,8 @@ pub struct DispatchedJob {
     pub tags: Vec<CompactString>,
     /// Headers, trace context.
     pub meta: Vec<(CompactString, CompactString)>,
+    /// The join it waited for, with the results of the members, if it waited for one.
+    pub children: Option<Box<JoinView>>,
     /// How many steps earlier attempts stored; whoever runs the job asks for them.
     pub steps: u32,
 }
@@ -390,6 +400,10 @@ pub struct JobView {
     pub unique_key: Option<CompactString>,
     /// How long an attempt may take.
     pub timeout_ms: Millis,
+    /// The join that it waits for, or waited for.
+    pub waits_for: Option<JobId>,
+    /// The joins that it is a member of.
+    pub joins: Vec<JobId>,
     /// How many steps it has stored.
     pub steps: u32,
     /// How many signals are kept for it.

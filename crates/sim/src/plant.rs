@@ -27,7 +27,7 @@ pub enum Planted {
 
 impl Planted {
     /// Every planted bug.
-    pub const ALL: [Planted; 27] = [
+    pub const ALL: [Planted; 30] = [
         Planted::AckBeforeFsync,
         Planted::ApplyBeforeCommit,
         Planted::SkipDirectoryFsync,
@@ -43,6 +43,9 @@ impl Planted {
         Planted::Core(Bug::HashOrder),
         Planted::Core(Bug::FireEarly),
         Planted::Core(Bug::ForgetIdempotency),
+        Planted::Core(Bug::JoinTooEarly),
+        Planted::Core(Bug::KeepLosers),
+        Planted::Core(Bug::ForgetContinuation),
         Planted::Core(Bug::StoreStepAgain),
         Planted::Core(Bug::DropEarlySignal),
         Planted::Core(Bug::KeepTakenSignal),

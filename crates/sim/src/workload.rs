@@ -5,9 +5,9 @@ use compact_str::{CompactString, format_compact};
 use kit::{Backoff, Durability, Timestamp, random::Random};
 use model::{
     BodyTest, Breaker, BulkAction, BulkControl, Bulkhead, Capacity, Command, Compare, DispatchedJob,
-    ErrorInfo, Filter, JobId, JobRef, Keep, LeaseRef, Limit, LimitUse, NewBulk, NewJob, OnConflict, OnFull,
-    Order, Outcome, Priority, QueueName, QueuePatch, Rate, RetryBudget, Route, Settlement, State, Unique,
-    Until,
+    ErrorInfo, Filter, Graph, Ignore, JobId, JobRef, Keep, LeaseRef, Limit, LimitUse, NamedJob, NewBulk,
+    NewJob, NewJoin, OnConflict, OnFailure, OnFull, Order, Outcome, Policy, Priority, QueueName, QueuePatch,
+    Rate, Rest, RetryBudget, Route, Settlement, State, Unique, Until,
 };
 
 const QUEUES: u64 = 7;
@@ -72,6 +72,7 @@ pub(crate) struct Held {
 pub(crate) struct Workload {
     random: Random,
     jobs: Vec<JobRef>,
+    joins: Vec<JobId>,
     /// Keyed calls, to be repeated.
     keyed: Vec<(CompactString, Command)>,
     /// Leases that workers hold or held; stale ones stay for late answers.
@@ -88,6 +89,7 @@ impl Workload {
         Self {
             random,
             jobs: Vec::new(),
+            joins: Vec::new(),
             keyed: Vec::new(),
             held: Vec::new(),
             waiting: Vec::new(),
@@ -171,7 +173,8 @@ impl Workload {
             87..89 => Command::Promote { jobs: vec![self.job()] },
             89..92 => Command::Redrive { jobs: vec![self.job()] },
             92 => Command::Remove { jobs: vec![self.job()] },
-            93 if self.random.chance(1, 2) => self.set_flow(),
+            93 if self.random.chance(1, 3) => self.set_flow(),
+            93 if self.random.chance(2, 3) => self.join(now),
             93 => Command::Pause { queue: self.queue() },
             94..97 => Command::Resume { queue: self.queue() },
             97 if self.random.chance(1, 2) => self.configure(),
@@ -267,6 +270,15 @@ impl Workload {
         }
         let pushes = if self.random.chance(1, 5) { 1 + self.random.below(3) } else { 0 };
         let push = (0..pushes).map(|_| self.new_job(now)).collect();
+        // A job of a strict queue does not wait: its join may end it behind the shadow's back.
+        let loose = lease.job.queue.as_ref().is_some_and(|queue| !strict(queue));
+        if loose && self.random.chance(1, 12) {
+            let mut children = self.graph(now);
+            if let Some(last) = children.joins.last_mut() {
+                last.then = None;
+            }
+            return Settlement { lease, outcome: Outcome::Wait { children }, push };
+        }
         Settlement { lease, outcome, push }
     }
 
@@ -356,6 +368,61 @@ impl Workload {
             job.meta = vec![("traceparent".into(), "00-1".into())];
         }
         job
+    }
+
+    /// A graph in the queues that are not strict: joins end jobs behind the back of who looks at one job alone.
+    fn graph(&mut self, now: Timestamp) -> Graph {
+        let jobs: Vec<NamedJob> = (0..2 + self.random.below(4))
+            .map(|number| {
+                let mut job = self.new_job(now);
+                // Where operations are watched, nothing else ends jobs that run.
+                job.queue = self.loose_queue();
+                if job.queue == swept() {
+                    job.queue = beside();
+                }
+                (job.id, job.unique) = (None, None);
+                NamedJob { name: format_compact!("n{number}"), job }
+            })
+            .collect();
+        let mut free: Vec<CompactString> = jobs.iter().map(|named| named.name.clone()).collect();
+        let mut joins = Vec::new();
+        while free.len() > 1 && joins.len() < 3 {
+            let then = free.pop().filter(|_| self.random.chance(2, 3));
+            let count = 1 + self.random.below(free.len() as u64) as usize;
+            let mut members = free.split_off(free.len() - count);
+            if self.random.chance(1, 8) {
+                members.extend(free.first().cloned());
+            }
+            let policies = [Policy::All, Policy::AllSettled, Policy::Any, Policy::Race, Policy::KOfN(1)];
+            let join = NewJoin {
+                name: format_compact!("j{}", joins.len()),
+                members,
+                policy: policies[self.random.below(5) as usize],
+                then: then.clone(),
+                on_failure: OnFailure::ALL[self.random.below(3) as usize],
+                rest: if self.random.chance(1, 5) { Rest::Run } else { Rest::Cancel },
+                ignore: Ignore::NONE,
+                open: false,
+            };
+            // What comes after waits for the continuation, or for the join itself.
+            free.insert(0, then.unwrap_or_else(|| join.name.clone()));
+            joins.push(join);
+        }
+        Graph { jobs, joins }
+    }
+
+    fn join(&mut self, now: Timestamp) -> Command {
+        let count = self.joins.len() as u64;
+        if count > 0 && self.random.chance(1, 10) {
+            let join = self.joins[self.random.below(count) as usize].clone();
+            return Command::CancelJoin { join, reason: "no longer needed".into() };
+        }
+        Command::Join { graph: self.graph(now) }
+    }
+
+    /// A client heard of a join.
+    pub(crate) fn learn_join(&mut self, id: &JobId) {
+        remember(&mut self.random, &mut self.joins, id.clone());
     }
 
     fn configure(&mut self) -> Command {

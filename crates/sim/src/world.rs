@@ -6,7 +6,7 @@ use crate::{
     invariants::{
         acked::{self, Crash},
         bulk::{self, Moment},
-        dead, drain, fail_stop, flow, phantom, replay, unique,
+        dead, drain, fail_stop, flow, joins, phantom, replay, unique,
     },
     pond::{Machine, Pond},
     shadow::Shadow,
@@ -280,6 +280,12 @@ impl World {
                 for (new, pushed) in jobs.iter().zip(pushed) {
                     self.workload.learn_job(&new.queue, &pushed.id);
                 }
+            }
+            (Command::Join { graph }, Reply::Joined(joined)) => {
+                for (named, pushed) in graph.jobs.iter().zip(&joined.jobs) {
+                    self.workload.learn_job(&named.job.queue, &pushed.id);
+                }
+                joined.joins.iter().for_each(|id| self.workload.learn_join(id));
             }
             (Command::Settle { settlements }, Reply::Settled(_)) => {
                 for settlement in settlements {
@@ -593,6 +599,7 @@ impl World {
         }
         let Some(pond) = &self.pond else { return broken("I9", "the pond is down") };
         drain::drained(pond.driver.shard())?;
+        joins::all_ended(pond.driver.shard(), &self.genesis.shadow.joins)?;
         bulk::ended(pond.driver.shard())?;
         // A last crash, and the state is still the same.
         self.crash(Crash::Power)?;

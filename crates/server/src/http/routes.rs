@@ -4,7 +4,7 @@ use super::{
     app::App,
     extract::Peer,
     gate,
-    handlers::{about, dead, events, jobs, operations, push, queues, steps, work},
+    handlers::{about, dead, events, jobs, joins, operations, push, queues, steps, work},
     problem::{self, Problem},
 };
 use axum::{
@@ -88,6 +88,11 @@ fn table() -> Vec<(Route, MethodRouter<App>)> {
         (route("POST", "/v1/renew", "keep leases").takes("Renew"), post(work::renew)),
 
         (route("GET", "/v1/workers/{worker}/revoked", "leases that were taken from a worker, waiting for some if need be").query(&["after", "wait_ms"]).long(), get(work::revoked)),
+
+        (route("POST", "/v1/joins", "push jobs that wait for jobs, all or none").takes("Joins").answers(201), post(joins::push)),
+        (route("GET", "/v1/joins/{id}", "a join: policy, members, results, who is missing").query(&["state", "limit", "cursor"]), get(joins::show)),
+        (route("POST", "/v1/joins/{id}/members", "add members to an open join, or seal it").takes("Members").answers(201), post(joins::extend)),
+        (route("POST", "/v1/joins/{id}/cancel", "call a join off, with its members and its continuation").takes("Cancel"), post(joins::cancel)),
 
         (route("GET", "/v1/operations", "bulk operations"), get(operations::list)),
         (route("GET", "/v1/operations/{id}", "one bulk operation"), get(operations::show)),

@@ -16,6 +16,7 @@
 //! | I14 | `steps` | a step keeps its value, a signal is delivered once, a suspended job wakes when what it waits for has come |
 //! | I15 | `dead` | every death is counted in one class of errors |
 //! | I16 | `flow` | limits hold, an ordering key has one job under way, a paused group rests, what is said to be next is |
+//! | I17 | `joins` | a continuation starts once and when its join says, losers do not go on, every join ends |
 
 pub(crate) mod acked;
 pub(crate) mod bulk;
@@ -25,6 +26,7 @@ pub(crate) mod drain;
 pub(crate) mod early;
 pub(crate) mod fail_stop;
 pub(crate) mod flow;
+pub(crate) mod joins;
 pub(crate) mod leases;
 pub(crate) mod order;
 pub(crate) mod phantom;

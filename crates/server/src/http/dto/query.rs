@@ -2,6 +2,7 @@ use super::bulk::read_state;
 use crate::http::{json, problem::Problem};
 use compact_str::CompactString;
 use kit::Millis;
+use millpond_core::JoinQuery;
 use model::{EventFilter, EventId, EventKind, JobId, QueueName, State, limits};
 use std::borrow::Cow;
 
@@ -77,6 +78,22 @@ impl ListParams {
             error_kind: find(&pairs, "error_kind").map(CompactString::from),
             page: PageParams::from_pairs(&pairs)?,
         })
+    }
+}
+
+/// Which members of a join are shown.
+#[derive(Debug)]
+pub(crate) struct JoinParams(pub(crate) JoinQuery);
+
+impl JoinParams {
+    pub(crate) fn read(text: Option<&str>) -> Result<Self, Problem> {
+        let pairs = query(text, &["state", "limit", "cursor"])?;
+        let state = find(&pairs, "state").map(str::parse).transpose();
+        let state = state.map_err(|bad: model::BadName| Problem::invalid("state", bad.reason))?;
+        let limit = PageParams::from_pairs(&pairs)?.limit;
+        let cursor = find(&pairs, "cursor").unwrap_or("0").parse();
+        let cursor = cursor.map_err(|_| Problem::invalid("cursor", "is the one of the page before"))?;
+        Ok(Self(JoinQuery { state, limit, cursor }))
     }
 }
 

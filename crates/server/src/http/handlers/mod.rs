@@ -4,6 +4,7 @@ pub(super) mod about;
 pub(super) mod dead;
 pub(super) mod events;
 pub(super) mod jobs;
+pub(super) mod joins;
 pub(super) mod operations;
 pub(super) mod push;
 pub(super) mod queues;
