@@ -3,6 +3,8 @@
 
 #[path = "steps/cancellation.rs"]
 mod cancellation;
+#[path = "steps/schedules.rs"]
+mod schedules;
 
 use cucumber::{World as _, given, then, when};
 use rig::{Answer, Client, Ended, Server, StartError, Starter, TempDir, until};

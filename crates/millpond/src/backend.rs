@@ -4,10 +4,10 @@ use crate::{
     Error, Explanation,
     source::{Mailbox, NodeSource},
 };
-use kit::Durability;
+use kit::{Durability, Timestamp};
 use model::{
     Actor, Command, DispatchedJob, Effect, Envelope, HistoryEntry, JobRef, JobView, LogLine, QueueName,
-    QueueView, Reply,
+    QueueView, Reply, ScheduleId, ScheduleView,
 };
 use std::{sync::Arc, time::Duration};
 use tokio::{sync::broadcast, time::timeout};
@@ -89,6 +89,34 @@ impl Backend {
                     Some(Explanation { state: why.state, summary: why.summary, expected_at: why.expected_at })
                 })
                 .await?),
+        }
+    }
+
+    pub(crate) async fn schedule(&self, id: ScheduleId) -> Result<Option<ScheduleView>, Error> {
+        match self {
+            Self::Node(handle) => Ok(handle.read(move |shard| shard.schedule(&id)).await?),
+        }
+    }
+
+    pub(crate) async fn schedules(
+        &self,
+        after: Option<ScheduleId>,
+        limit: usize,
+    ) -> Result<Vec<ScheduleView>, Error> {
+        match self {
+            Self::Node(handle) => {
+                Ok(handle.read(move |shard| shard.schedules(after.as_ref(), limit)).await?)
+            }
+        }
+    }
+
+    pub(crate) async fn schedule_slots(
+        &self,
+        id: ScheduleId,
+        limit: usize,
+    ) -> Result<Option<Vec<Timestamp>>, Error> {
+        match self {
+            Self::Node(handle) => Ok(handle.read(move |shard| shard.schedule_slots(&id, limit)).await?),
         }
     }
 

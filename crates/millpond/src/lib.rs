@@ -30,6 +30,7 @@ mod outcome;
 mod pond;
 mod push;
 mod queue;
+mod schedule;
 mod source;
 mod worker;
 
@@ -37,13 +38,15 @@ pub use error::Error;
 pub use job::Job;
 pub use kit::{Backoff, Durability, Timestamp};
 pub use model::{
-    BulkView, Filter, HistoryEntry, JobId, JobView, LogLine, NewJob, OnConflict, Priority, QueuePatch,
-    QueueView, Reject, State,
+    BulkView, CatchUp, Filter, Firing, FiringResult, HistoryEntry, JobId, JobView, LogLine, NewJob,
+    OnConflict, Overlap, Priority, QueuePatch, QueueView, Reject, ScheduleChange, ScheduleId, ScheduleState,
+    ScheduleView, Scheduled, State,
 };
 pub use outcome::{IntoOutcome, Outcome};
 pub use pond::{Explanation, Pond};
 pub use push::{Push, Receipt};
 pub use queue::Queue;
+pub use schedule::{PutSchedule, Schedule, ScheduleBuilder};
 pub use worker::{Worker, WorkerBuilder};
 pub use workers::{Cancelled, Drained, Reason, Totals};
 

@@ -6,13 +6,17 @@
 use crate::{
     history::Entry,
     history::{Check, broken},
-    invariants, workload,
+    invariants::{
+        self,
+        slots::{self, Slots},
+    },
+    workload,
 };
 use compact_str::CompactString;
 use kit::Timestamp;
 use model::{
-    Command, DispatchedJob, JobId, JobRef, LeaseRef, NewJob, Outcome, Pushed, QueueName, QueueSettings,
-    Reject, Reply, Settled, Settlement, State, codec, limits,
+    Command, DispatchedJob, Effect, JobId, JobRef, LeaseRef, NewJob, Outcome, Pushed, QueueName,
+    QueueSettings, Reject, Reply, Settled, Settlement, State, codec, limits,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -67,16 +71,18 @@ pub(crate) struct Shadow {
     keys: BTreeMap<CompactString, Remembered>,
     token: u64,
     now: Timestamp,
+    slots: Slots,
 }
 
 impl Shadow {
     /// Follows one command of the log, and says where its reply breaks a rule.
-    pub(crate) fn follow(&mut self, entry: &Entry) -> Check {
+    pub(crate) fn follow(&mut self, entry: &Entry, effects: &[Effect]) -> Check {
         if entry.time < self.now {
             return broken("I3", format!("time ran backwards at position {}", entry.position));
         }
         self.now = entry.time;
         self.lapse();
+        self.slots_fired(effects)?;
         let Some(key) = &entry.envelope.idempotency_key else { return self.command(entry) };
         let mut content = Vec::new();
         codec::encode_command(&entry.envelope.command, &mut content);
@@ -93,6 +99,21 @@ impl Shadow {
         self.command(entry)?;
         if let Ok(reply) = &entry.reply {
             self.keys.insert(key.clone(), Remembered { content, at: self.now, reply: reply.clone() });
+        }
+        Ok(())
+    }
+
+    /// What schedules did by themselves.
+    fn slots_fired(&mut self, effects: &[Effect]) -> Check {
+        for (new, pushed) in self.slots.look(effects, self.now)? {
+            self.push_one(&new, &pushed)?;
+        }
+        for effect in effects {
+            if let Some(key) = slots::cancelled(effect)
+                && let Some(job) = self.jobs.get_mut(&key)
+            {
+                (job.lease, job.ended) = (None, true);
+            }
         }
         Ok(())
     }
@@ -201,6 +222,28 @@ impl Shadow {
             }
             (Command::Configure { queue, .. }, Reply::Configured(settings)) => {
                 self.queue(queue).settings = settings.clone();
+                Ok(())
+            }
+            (Command::PutSchedule { id, spec }, Reply::Scheduled(scheduled)) => {
+                self.slots.put(id, spec, scheduled.change, self.now);
+                Ok(())
+            }
+            (Command::PauseSchedule { id }, Reply::Scheduled(_)) => {
+                self.slots.pause(id, true, self.now);
+                Ok(())
+            }
+            (Command::ResumeSchedule { id }, Reply::Scheduled(_)) => {
+                self.slots.pause(id, false, self.now);
+                Ok(())
+            }
+            (Command::RunSchedule { id }, Reply::Pushed(pushed)) => {
+                let Some(new) = self.slots.run(id, self.now) else {
+                    return broken("I12", format!("{id} was run and does not exist"));
+                };
+                self.push(&[new], pushed)
+            }
+            (Command::RemoveSchedule { id }, Reply::Done) => {
+                self.slots.remove(id);
                 Ok(())
             }
             (Command::Bulk { .. }, Reply::Started(_)) | (Command::Tick, Reply::Done) => Ok(()),

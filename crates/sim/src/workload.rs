@@ -4,8 +4,9 @@ use bytes::Bytes;
 use compact_str::{CompactString, format_compact};
 use kit::{Backoff, Durability, Timestamp, random::Random};
 use model::{
-    BulkAction, Capacity, Command, DispatchedJob, ErrorInfo, Filter, JobId, JobRef, Keep, LeaseRef, NewJob,
-    OnConflict, OnFull, Outcome, Priority, QueueName, QueuePatch, Settlement, State, Unique,
+    BulkAction, Capacity, CatchUp, Command, DispatchedJob, ErrorInfo, Filter, JobId, JobRef, Keep, LeaseRef,
+    NewJob, OnConflict, OnFull, Outcome, Overlap, Priority, QueueName, QueuePatch, ScheduleId, ScheduleSpec,
+    Settlement, State, Unique, When,
 };
 
 const QUEUES: u64 = 6;
@@ -22,6 +23,14 @@ pub(crate) fn queue(number: u64) -> QueueName {
 /// Every queue.
 pub(crate) fn queues() -> Vec<QueueName> {
     (0..QUEUES).map(queue).collect()
+}
+
+const SCHEDULES: u64 = 3;
+
+/// Every schedule.
+pub(crate) fn schedules() -> Vec<ScheduleId> {
+    let id = |number| ScheduleId::new(&format!("s{number}")).unwrap_or_else(|bad| unreachable!("{bad}"));
+    (0..SCHEDULES).map(id).collect()
 }
 
 /// Whether jobs of this queue change only by calls that name them: no bulk operations, no replacements, no drops.
@@ -125,7 +134,7 @@ impl Workload {
             92 => Command::Remove { jobs: vec![self.job()] },
             93 => Command::Pause { queue: self.queue() },
             94..97 => Command::Resume { queue: self.queue() },
-            97 => Command::Configure { queue: self.queue(), patch: QueuePatch::default() },
+            97 => self.schedule(now),
             98 => self.configure(),
             _ => self.bulk(),
         }
@@ -249,6 +258,50 @@ impl Workload {
             job.meta = vec![("traceparent".into(), "00-1".into())];
         }
         job
+    }
+
+    fn schedule(&mut self, now: Timestamp) -> Command {
+        let id = schedules()[self.random.below(SCHEDULES) as usize].clone();
+        match self.random.below(14) {
+            0..9 => Command::PutSchedule { id, spec: Box::new(self.schedule_spec(now)) },
+            9 => Command::PauseSchedule { id },
+            10 | 11 => Command::ResumeSchedule { id },
+            12 => Command::RunSchedule { id },
+            _ => Command::RemoveSchedule { id },
+        }
+    }
+
+    fn schedule_spec(&mut self, now: Timestamp) -> ScheduleSpec {
+        self.made += 1;
+        let random = &mut self.random;
+        let cron = |expression: &str, zone: &str| {
+            let rules = kit::zone::find(zone).map_or(&[][..], |(_, rules)| rules);
+            When::Cron { expression: expression.into(), zone: zone.into(), rules: Bytes::from_static(rules) }
+        };
+        let when = match random.below(6) {
+            0 => cron("*/15 * * * * *", "Europe/Berlin"),
+            1 => cron("* * * * *", "UTC"),
+            2 => cron("*/5 * * * *", "America/New_York"),
+            3 => cron("0 * * * *", "Asia/Kolkata"),
+            _ => When::Every { interval_ms: 1_000 * (1 + random.below(90)) },
+        };
+        let queue = queue(random.below(STRICT));
+        let mut job = NewJob::new(queue, format!("slot of {}", self.made));
+        if random.chance(1, 4) {
+            job.attempts = Some(1 + random.below(3) as u32);
+        }
+        let mut spec = ScheduleSpec::new(when, job);
+        spec.start = random.chance(1, 4).then(|| now + random.below(600_000));
+        spec.end = random.chance(1, 4).then(|| now + 600_000 + random.below(3_600_000));
+        spec.limit = if random.chance(1, 4) { 1 + random.below(20) } else { 0 };
+        spec.jitter_ms = if random.chance(1, 4) { random.below(20_000) } else { 0 };
+        spec.overlap = Overlap::ALL[random.below(4) as usize];
+        spec.catch_up = match random.below(3) {
+            0 => CatchUp::Skip,
+            1 => CatchUp::One,
+            _ => CatchUp::All { most: 1 + random.below(12) as u32 },
+        };
+        spec
     }
 
     fn configure(&mut self) -> Command {

@@ -87,7 +87,7 @@ impl World {
             acked: Vec::new(),
             genesis: Genesis {
                 shard: Shard::new(0),
-                effects: Effects::default(),
+                effects: Effects { want_changes: true, ..Effects::default() },
                 record: 0,
                 shadow: Shadow::default(),
             },
@@ -522,6 +522,10 @@ impl World {
             self.crash(Crash::Power)?;
         }
         self.plan.faults = false;
+        for id in workload::schedules() {
+            self.advance(true)?;
+            self.call(Command::RemoveSchedule { id }, None, Durability::Disk)?;
+        }
         for queue in workload::queues() {
             self.advance(true)?;
             self.call(Command::Resume { queue }, None, Durability::Disk)?;
@@ -577,10 +581,10 @@ impl Genesis {
     fn follow(&mut self, mut entry: Entry, calls: &[Call]) -> Check {
         phantom_free(&entry, calls)?;
         entry.reply = self.shard.apply(entry.position, entry.time, &entry.envelope, &mut self.effects);
-        self.effects.list.clear();
+        let effects = std::mem::take(&mut self.effects.list);
         phantom::was_asked_for(&entry, calls)?;
         replay::same_answer(&entry, calls)?;
-        self.shadow.follow(&entry)
+        self.shadow.follow(&entry, &effects)
     }
 }
 

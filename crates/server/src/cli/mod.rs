@@ -16,6 +16,7 @@ mod options;
 mod print;
 mod push;
 mod queues;
+mod schedule;
 mod serve;
 mod source;
 mod stats;
@@ -78,6 +79,8 @@ enum Command {
     Pause(queues::Pause),
     Resume(queues::Resume),
     Purge(queues::Purge),
+    Schedules(schedule::Schedules),
+    Schedule(schedule::ScheduleCommand),
     Stats(stats::StatsCommand),
     Top(top::Top),
     Bench(bench::Bench),
@@ -135,6 +138,8 @@ fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
             Command::Pause(command) => command.run(context).await,
             Command::Resume(command) => command.run(context).await,
             Command::Purge(command) => command.run(context).await,
+            Command::Schedules(command) => command.run(context).await,
+            Command::Schedule(command) => command.run(context).await,
             Command::Stats(command) => command.run(context).await,
             Command::Top(command) => command.run(context).await,
             Command::Bench(command) => command.run(context).await,

@@ -10,6 +10,7 @@
 //! | I7 | `fail_stop` | nobody hears OK after a storage error |
 //! | I9 | `drain` | once healed, everything reaches its end |
 //! | I10 | `damage` | a flipped bit is found or harmless, never served |
+//! | I12 | `slots` | a slot fires once, never early, and none is missed beyond its schedule's rules |
 //! | I11 | `early` | nothing starts before its time |
 
 pub(crate) mod acked;
@@ -21,3 +22,4 @@ pub(crate) mod leases;
 pub(crate) mod order;
 pub(crate) mod phantom;
 pub(crate) mod replay;
+pub(crate) mod slots;

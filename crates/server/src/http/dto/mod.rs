@@ -9,6 +9,7 @@ mod job;
 mod outcome;
 mod query;
 mod scalar;
+mod schedule;
 mod settings;
 
 pub(crate) use bulk::{BulkDto, CancelDto, NothingDto};
@@ -16,6 +17,7 @@ pub(crate) use fetch::{FetchDto, RenewDto, worker};
 pub(crate) use job::{Source, read_jobs};
 pub(crate) use outcome::{LogDto, OutcomesDto, ProgressDto};
 pub(crate) use query::{EventsQuery, ListParams, PageParams, RevokedQuery, query};
+pub(crate) use schedule::{PreviewDto, ScheduleDto, slots_wanted, write_schedule};
 pub(crate) use settings::{SettingsDto, write_settings};
 
 #[cfg(test)]
@@ -37,6 +39,8 @@ mod tests {
         let schemas: Value = serde_json::from_str(include_str!("../schemas.json")).unwrap();
         for (name, fields) in [
             ("Job", known::<job::JobDto<'_>>()),
+            ("Schedule", known::<ScheduleDto<'_>>()),
+            ("Preview", known::<PreviewDto<'_>>()),
             ("PushMany", known::<job::PushDto<'_>>()),
             ("Fetch", known::<FetchDto<'_>>()),
             ("Renew", known::<RenewDto<'_>>()),

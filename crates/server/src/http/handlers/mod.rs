@@ -6,6 +6,7 @@ pub(super) mod jobs;
 pub(super) mod operations;
 pub(super) mod push;
 pub(super) mod queues;
+pub(super) mod schedules;
 pub(super) mod work;
 
 use super::problem::Problem;
