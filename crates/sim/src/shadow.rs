@@ -108,10 +108,8 @@ impl Shadow {
         for (new, pushed) in self.slots.look(effects, self.now)? {
             self.push_one(&new, &pushed)?;
         }
-        for effect in effects {
-            if let Some(key) = slots::cancelled(effect)
-                && let Some(job) = self.jobs.get_mut(&key)
-            {
+        for key in slots::cancelled(effects) {
+            if let Some(job) = self.jobs.get_mut(&key) {
                 (job.lease, job.ended) = (None, true);
             }
         }

@@ -6,8 +6,8 @@
 use crate::history::{Check, broken};
 use kit::{Millis, Timestamp};
 use model::{
-    CatchUp, Cause, Effect, NewJob, Overlap, Pushed, ScheduleChange, ScheduleId, ScheduleSpec, State, When,
-    limits,
+    CatchUp, Cause, Effect, JobId, NewJob, Overlap, Pushed, QueueName, ScheduleChange, ScheduleId,
+    ScheduleSpec, State, When, limits,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -24,8 +24,11 @@ struct Known {
     /// Slots up to here are settled.
     settled: Timestamp,
     fired: u64,
-    /// More may have been due than one command settles: from here on nobody can say from outside which slots fire.
+    /// Slots wait for jobs to end or for their jitter, or more were due than one command settles: nobody can say from outside
+    /// which fire when.
     uncertain: bool,
+    /// When its times were changed last. Slots before may have waited under the rules of that time.
+    changed: Timestamp,
 }
 
 /// Interval and phase of a schedule's slots.
@@ -97,14 +100,18 @@ impl Slots {
             (ScheduleChange::Updated, Some(known)) => {
                 let times = |spec: &ScheduleSpec| (spec.when.clone(), spec.start, spec.end);
                 let anew = times(&known.spec) != times(spec) || known.over();
+                known.uncertain |= spec.overlap == Overlap::Queue;
+                known.uncertain |= !anew && spec.jitter_ms != known.spec.jitter_ms;
                 known.spec = spec.clone();
                 if anew {
                     known.settled = known.settled.max(now);
+                    known.changed = now;
                 }
             }
             (ScheduleChange::Created | ScheduleChange::Updated, _) => {
-                let known =
-                    Known { spec: spec.clone(), paused: false, settled: now, fired: 0, uncertain: false };
+                let uncertain = spec.overlap == Overlap::Queue;
+                let spec = spec.clone();
+                let known = Known { spec, paused: false, settled: now, fired: 0, uncertain, changed: now };
                 self.schedules.insert(id.clone(), known);
             }
         }
@@ -149,7 +156,8 @@ impl Slots {
             if slot > now {
                 return broken("I12", format!("slot {slot} of {id} fired early, at {now}"));
             }
-            if !known.is_slot(slot) || known.paused {
+            let waited = known.uncertain && slot <= known.changed;
+            if !known.is_slot(slot) && !waited || known.paused {
                 return broken("I12", format!("{id} fired at {slot}, which is no slot of {:?}", known.spec));
             }
             if !self.fired.insert((id.clone(), slot)) {
@@ -171,11 +179,11 @@ impl Slots {
 impl Known {
     fn settle(&mut self, id: &ScheduleId, fired: Vec<Timestamp>, now: Timestamp, crowded: bool) -> Check {
         self.uncertain |= crowded;
-        let alone = matches!(self.spec.overlap, Overlap::Allow | Overlap::CancelPrevious);
-        if !self.paused && alone && self.spec.jitter_ms == 0 && !self.uncertain && !self.over() {
+        if !self.paused && self.spec.jitter_ms == 0 && !self.over() {
+            let alone = matches!(self.spec.overlap, Overlap::Allow | Overlap::CancelPrevious);
             let due = self.due(now);
             let owed = self.owed(&due, now);
-            if owed != fired {
+            if alone && !self.uncertain && owed != fired {
                 return broken("I12", format!("{id} owed the slots {owed:?} at {now} and fired {fired:?}"));
             }
             self.settled = due.last().copied().unwrap_or(self.settled);
@@ -185,14 +193,22 @@ impl Known {
     }
 }
 
-/// Whether an effect is the end of a schedule's job that nobody's call cancelled.
-pub(crate) fn cancelled(effect: &Effect) -> Option<(model::QueueName, model::JobId)> {
-    match effect {
-        Effect::Changed { queue, id, to: State::Cancelled, .. } if ScheduleId::of_job(id).is_some() => {
-            Some((queue.clone(), id.clone()))
+/// The jobs that a slot cancelled to make room for its own. A job that its caller or its worker cancelled is followed by no slot.
+pub(crate) fn cancelled(effects: &[Effect]) -> Vec<(QueueName, JobId)> {
+    let mut cancelled = Vec::new();
+    let mut fired_later = BTreeSet::new();
+    for effect in effects.iter().rev() {
+        let Effect::Changed { queue, id, from, to, .. } = effect else { continue };
+        let Some(schedule) = ScheduleId::of_job(id) else { continue };
+        match (from, to) {
+            (None, _) => drop(fired_later.insert(schedule)),
+            (Some(_), State::Cancelled) if fired_later.contains(&schedule) => {
+                cancelled.push((queue.clone(), id.clone()));
+            }
+            (Some(_), _) => {}
         }
-        _ => None,
     }
+    cancelled
 }
 
 fn instance(template: &NewJob, id: &ScheduleId, slot: Timestamp) -> NewJob {
