@@ -62,11 +62,12 @@ impl Shard {
     pub fn warm(&mut self, sequence: u64, body: &Bytes) -> bool {
         let Some(slot) = self.slot_of(sequence) else { return true };
         let job = &mut self.jobs[slot];
+        if job.body.is_some() {
+            // It may even be a newer one than these bytes were.
+            return true;
+        }
         if body.len() != job.body_len as usize || crc32c::crc32c(body) != job.body_crc {
             return false;
-        }
-        if job.body.is_some() {
-            return true;
         }
         job.body = Some(Box::from(&body[..]));
         self.dirty.bodies_resident += u64::from(job.body_len);

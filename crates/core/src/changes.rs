@@ -113,7 +113,8 @@ impl Shard {
             + dirty.bulks.len()
             + dirty.schedules.len()
             + dirty.courses.len()
-            + dirty.zones.len();
+            + dirty.zones.len()
+            + self.throttles.dirty.len();
         records + usize::from(dirty.position != self.counters.position)
     }
 
@@ -165,6 +166,10 @@ impl Shard {
                 continue;
             }
             records.push((record::call_key(&key), self.idempotency.get(&key).map(record::call)));
+        }
+        for key in std::mem::take(&mut self.throttles.dirty) {
+            let value = self.throttles.stored(&key).map(record::throttle);
+            records.push((record::throttle_key(key.0, &key.1), value));
         }
         for id in std::mem::take(&mut dirty.bulks) {
             records.push((record::bulk_key(id), self.bulks.get(&id).map(record::bulk)));
@@ -226,6 +231,9 @@ impl Shard {
         }
         for (key, call) in self.idempotency.iter() {
             visit(&record::call_key(key), &record::call(call));
+        }
+        for (queue, key, throttle) in self.throttles.iter() {
+            visit(&record::throttle_key(queue, key), &record::throttle(throttle));
         }
         for (id, bulk) in &self.bulks {
             visit(&record::bulk_key(*id), &record::bulk(bulk));

@@ -45,6 +45,7 @@ impl Shard {
                     return fail("its timer is not set");
                 }
             } else if matches!(job.state, State::Active | State::Delayed | State::Retrying | State::Suspended)
+                && !job.stands_by()
             {
                 return fail("it would stay here for ever: it has no timer");
             }
@@ -71,9 +72,23 @@ impl Shard {
             if let Some(key) = job.asked.as_ref().and_then(|asked| asked.unique_key.clone())
                 && !job.state.is_final()
             {
-                unique += 1;
-                if self.unique.get(&(job.queue, key)) != Some(&job.sequence) {
-                    return fail("it does not hold its unique key");
+                let hold = self.unique.get(&(job.queue, key)).copied().unwrap_or_default();
+                if job.stands_by() {
+                    let holder = self.slot_of(hold.holder).map(|holder| &self.jobs[holder]);
+                    if hold.next != Some(job.sequence) || holder.is_none_or(|job| job.state.is_final()) {
+                        return fail("it stands by for nobody");
+                    }
+                    if job.state != State::Delayed {
+                        return fail("it stands by in the wrong state");
+                    }
+                } else {
+                    unique += 1;
+                    if hold.holder != job.sequence {
+                        return fail("it does not hold its unique key");
+                    }
+                    if hold.next.is_some_and(|next| self.slot_of(next).is_none()) {
+                        return fail("a job that is gone stands by for its unique key");
+                    }
                 }
             }
         }

@@ -133,6 +133,18 @@ mod tests {
     }
 
     #[test]
+    fn a_fetch_that_brought_nothing_is_not_remembered() {
+        check(
+            "
+            0s  push mail id=a delay=5s
+            1s  fetch mail key=k                 -> none
+            5s  fetch mail key=k                 -> a 1/5 t1
+            6s  fetch mail key=k                 -> a 1/5 t1
+        ",
+        );
+    }
+
+    #[test]
     fn a_fetch_made_again_hands_out_the_same_leases_with_their_bodies() {
         let mut script = check(
             "

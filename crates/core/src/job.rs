@@ -59,6 +59,10 @@ pub(crate) struct Asked {
     pub(crate) unique_key: Option<CompactString>,
     /// When the unique key is free again; zero for "when the job ends".
     pub(crate) unique_until: Timestamp,
+    /// Beyond this, a debounced job's wait does not begin anew; zero for a job that is not debounced.
+    pub(crate) unique_latest: Timestamp,
+    /// It waits for the holder of its unique key to end, and starts then, but not before this time.
+    pub(crate) stands_by: Option<Timestamp>,
     pub(crate) tags: Vec<CompactString>,
     pub(crate) meta: Vec<(CompactString, CompactString)>,
     /// Whose step it is the child of.

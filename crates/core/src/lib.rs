@@ -45,7 +45,9 @@ mod slots;
 mod split;
 mod steps;
 mod suspend;
+mod throttle;
 mod transition;
+mod unique;
 mod views;
 
 pub use changes::Changes;

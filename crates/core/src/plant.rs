@@ -33,6 +33,10 @@ pub enum Bug {
     KeepTakenSignal,
     /// A child that is removed does not wake its parent.
     ForgetRemovedChild,
+    /// A debounced job's wait begins anew with every push.
+    DebounceForEver,
+    /// Who stands by for a unique key is not called when its holder ends.
+    ForgetWhoStandsBy,
 }
 
 thread_local! {

@@ -11,6 +11,7 @@
 //! s | = | schedule id                  what a schedule is
 //! s | + | schedule id                  how far it has come
 //! s | / | hash (16 bytes, big endian)  the rules of a time zone
+//! u | queue (4 bytes, big endian), key a throttled unique key
 //! ```
 //!
 //! Every value begins with the version of its layout; old versions are read for ever. A new field takes the next free tag in the
@@ -25,6 +26,7 @@ use crate::{
     schedule::{Course, rules_of},
     shard::Counters,
     steps::{Parent, Signal, Steps, Wait},
+    throttle::Throttle,
 };
 use bytes::Bytes;
 use compact_str::CompactString;
@@ -70,6 +72,12 @@ pub(crate) fn course_key(id: &ScheduleId) -> Vec<u8> {
 pub(crate) fn zone_key(hash: u128) -> Vec<u8> {
     [&b"s/"[..], &hash.to_be_bytes()].concat()
 }
+pub(crate) fn throttle_key(queue: u32, name: &str) -> Vec<u8> {
+    let mut key = key(b'u', &queue.to_be_bytes());
+    key.extend_from_slice(name.as_bytes());
+    key
+}
+
 pub(crate) fn step_key(sequence: u64, number: u64) -> Vec<u8> {
     let mut key = key(b'e', &sequence.to_be_bytes());
     key.extend_from_slice(&number.to_be_bytes());
@@ -182,8 +190,20 @@ fn read_u32_le(reader: &mut Reader<'_>) -> Result<u32, Malformed> {
 }
 
 fn put_asked(out: &mut Vec<u8>, asked: &Asked) {
-    let Asked { pusher, id, content_type, backoff, expires_at, unique_key, unique_until, tags, meta, parent } =
-        asked;
+    let Asked {
+        pusher,
+        id,
+        content_type,
+        backoff,
+        expires_at,
+        unique_key,
+        unique_until,
+        unique_latest,
+        stands_by,
+        tags,
+        meta,
+        parent,
+    } = asked;
     put_actor(out, pusher);
     put_option(out, id.as_ref(), put_job_id);
     put_text(out, content_type);
@@ -204,6 +224,12 @@ fn put_asked(out: &mut Vec<u8>, asked: &Asked) {
             put_text(out, &parent.step);
         });
     }
+    if *unique_latest != Timestamp::ZERO {
+        put_field(out, 25, |out| put_timestamp(out, *unique_latest));
+    }
+    if let Some(run_at) = stands_by {
+        put_field(out, 26, |out| put_timestamp(out, *run_at));
+    }
     end_fields(out);
 }
 
@@ -216,6 +242,8 @@ fn read_asked(reader: &mut Reader<'_>, version: u8) -> Result<Asked, Malformed> 
         expires_at: reader.option("expiry", read_timestamp)?,
         unique_key: reader.option("unique key", read_text)?,
         unique_until: read_timestamp(reader)?,
+        unique_latest: Timestamp::ZERO,
+        stands_by: None,
         tags: reader.list("tags", read_text)?,
         meta: reader.list("meta", |reader| Ok((read_text(reader)?, read_text(reader)?)))?,
         parent: None,
@@ -226,6 +254,8 @@ fn read_asked(reader: &mut Reader<'_>, version: u8) -> Result<Asked, Malformed> 
                 let parent = Parent { sequence: field.u64("parent")?, step: read_text(field)? };
                 asked.parent = Some(Box::new(parent));
             }
+            25 => asked.unique_latest = read_timestamp(field)?,
+            26 => asked.stands_by = Some(read_timestamp(field)?),
             _ => return Ok(false),
         }
         Ok(true)
@@ -410,6 +440,31 @@ pub(crate) fn read_call(bytes: &[u8]) -> Result<Call, Malformed> {
     // A reply that cannot be read is found now, not when somebody asks for it.
     decode_reply(&mut Reader::new(&call.reply))?;
     Ok(call)
+}
+
+pub(crate) fn throttle(throttle: &Throttle) -> Vec<u8> {
+    let mut out = vec![VERSION];
+    let Throttle { until, sequence, id, gone } = throttle;
+    put_timestamp(&mut out, *until);
+    put_u64(&mut out, *sequence);
+    put_job_id(&mut out, id);
+    put_option(&mut out, gone.as_ref(), |out, state| put_state(out, *state));
+    end_fields(&mut out);
+    out
+}
+
+pub(crate) fn read_throttle(bytes: &[u8]) -> Result<Throttle, Malformed> {
+    let reader = &mut Reader::new(bytes);
+    let version = version(reader)?;
+    let throttle = Throttle {
+        until: read_timestamp(reader)?,
+        sequence: reader.u64("sequence")?,
+        id: read_job_id(reader)?,
+        gone: reader.option("last state", read_state)?,
+    };
+    fields(reader, version, "field of a throttle", |_, _| Ok(false))?;
+    reader.finish("throttle")?;
+    Ok(throttle)
 }
 
 pub(crate) fn bulk(bulk: &Bulk) -> Vec<u8> {

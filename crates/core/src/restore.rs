@@ -116,6 +116,12 @@ impl Restore {
                 }
                 _ => return Err(unknown("key")),
             },
+            b'u' => {
+                let (queue, name) = rest.split_first_chunk().ok_or(unknown("key"))?;
+                let name = std::str::from_utf8(name).map_err(|_| unknown("key"))?;
+                let throttle = record::read_throttle(value)?;
+                self.shard.throttles.insert(u32::from_be_bytes(*queue), name.into(), throttle);
+            }
             _ => return Err(unknown("key")),
         }
         Ok(())
@@ -154,6 +160,7 @@ impl Restore {
             return Err(refuse(&record::step_key(*sequence, *number), "its job is missing".to_string()));
         }
         self.shard.dirty = Dirty::restored(&self.shard);
+        self.shard.check_standing_by()?;
         self.shard.check_bulks()?;
         Ok(self.shard)
     }
@@ -220,7 +227,12 @@ fn place(shard: &mut Shard, mut job: Job) -> Result<(), RestoreError> {
             shard.by_given_id.insert((queue, id.clone()), sequence);
         }
         if let Some(key) = asked.unique_key.as_ref().filter(|_| !job.state.is_final()) {
-            shard.unique.insert((queue, key.clone()), sequence);
+            let mut hold = shard.unique.get(&(queue, key.clone())).copied().unwrap_or_default();
+            match asked.stands_by {
+                None => hold.holder = sequence,
+                Some(_) => hold.next = Some(sequence),
+            }
+            shard.unique.insert((queue, key.clone()), hold);
         }
     }
     let steps = job.run.as_ref().and_then(|run| run.steps.as_ref());
@@ -233,6 +245,21 @@ fn place(shard: &mut Shard, mut job: Job) -> Result<(), RestoreError> {
 }
 
 impl Shard {
+    /// Who stands by for a key that nobody holds would do so for ever.
+    fn check_standing_by(&self) -> Result<(), RestoreError> {
+        let alone = |job: &Job| {
+            let key = job.asked.as_ref().and_then(|asked| asked.unique_key.clone()).unwrap_or_default();
+            self.unique.get(&(job.queue, key)).is_none_or(|hold| hold.holder == 0)
+        };
+        match self.jobs.iter().find(|(_, job)| job.stands_by() && alone(job)) {
+            Some((_, job)) => {
+                let reason = "nobody holds the unique key that it stands by for".to_string();
+                Err(refuse(&record::job_key(job.sequence), reason))
+            }
+            None => Ok(()),
+        }
+    }
+
     fn check_bulks(&self) -> Result<(), RestoreError> {
         match self.bulks.values().find(|bulk| bulk.queue as usize >= self.queues.len()) {
             Some(bulk) => Err(refuse(&record::bulk_key(bulk.id), "its queue is missing".to_string())),

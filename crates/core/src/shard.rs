@@ -7,6 +7,8 @@ use crate::{
     schedule::Schedules,
     split::{SequenceIndex, SplitMap},
     steps::Orphan,
+    throttle::Throttles,
+    unique::Hold,
 };
 use compact_str::{CompactString, ToCompactString};
 use kit::{Timestamp, codec};
@@ -25,7 +27,8 @@ pub struct Shard {
     /// Jobs with an id that a client chose.
     pub(crate) by_given_id: SplitMap<(u32, JobId), u64>,
     /// Who holds a unique key.
-    pub(crate) unique: SplitMap<(u32, CompactString), u64>,
+    pub(crate) unique: SplitMap<(u32, CompactString), Hold>,
+    pub(crate) throttles: Throttles,
     pub(crate) queues: Vec<Queue>,
     pub(crate) queue_index: BTreeMap<QueueName, u32>,
     /// When something happens to a job by itself, with its sequence number.
@@ -102,6 +105,7 @@ impl Shard {
             by_sequence: SequenceIndex::new(),
             by_given_id: SplitMap::new(),
             unique: SplitMap::new(),
+            throttles: Throttles::new(),
             queues: Vec::new(),
             queue_index: BTreeMap::new(),
             timers: BTreeSet::new(),
@@ -211,6 +215,10 @@ impl Shard {
             });
         }
         let reply = self.command(command, work, context)?;
+        // A fetch that brought nothing changed nothing; made again, it may bring something.
+        if matches!(&reply, Reply::Fetched(jobs) if jobs.is_empty()) {
+            return Ok(reply);
+        }
         self.idempotency.remember(key.clone(), content, context.now, &reply);
         self.dirty.idempotency.push(key.clone());
         Ok(reply)

@@ -15,11 +15,13 @@ pub(crate) struct Change {
     pub(crate) due: Timestamp,
     pub(crate) cause: Cause,
     pub(crate) error: Option<ErrorInfo>,
+    /// What it becomes on the way, where a newer push took it over.
+    pub(crate) content: Option<Box<Job>>,
 }
 
 impl Change {
     pub(crate) fn new(to: State, cause: Cause) -> Self {
-        Self { to, due: Timestamp::ZERO, cause, error: None }
+        Self { to, due: Timestamp::ZERO, cause, error: None, content: None }
     }
 
     pub(crate) fn due(mut self, due: Timestamp) -> Self {
@@ -52,25 +54,14 @@ impl Shard {
     pub(crate) fn transition(&mut self, slot: u32, change: Change, context: &mut Context<'_>) {
         let from = self.jobs[slot].state;
         self.leave(slot);
+        if let Some(content) = change.content {
+            self.take_content(slot, *content);
+        }
         let job = &mut self.jobs[slot];
         job.state = change.to;
         job.due = change.due;
-        let base = (job.created_at, job.position);
-        let entry = HistoryEntry {
-            from: Some(from),
-            to: change.to,
-            at: context.now,
-            cause: change.cause,
-            attempt: job.attempt,
-            actor: context.actor.clone(),
-            position: context.position,
-            error: change.error,
-        };
-        let run = job.run_mut();
-        run.history.push(base, &entry);
-        if let Some(error) = entry.error {
-            run.error = Some(Box::new(error));
-        }
+        self.record(slot, from, change.cause, change.error, context);
+        let run = self.jobs[slot].run_mut();
         run.finished_at = if change.to.is_final() { context.now } else { Timestamp::ZERO };
         if matches!(from, State::Suspended | State::WaitingChildren) {
             self.stop_waiting(slot);
@@ -87,6 +78,107 @@ impl Shard {
         if change.to.is_final() {
             self.trim_finals(slot);
         }
+    }
+
+    /// Adds an entry to a job's history.
+    fn record(
+        &mut self,
+        slot: u32,
+        from: State,
+        cause: Cause,
+        error: Option<ErrorInfo>,
+        context: &Context<'_>,
+    ) {
+        let job = &mut self.jobs[slot];
+        let base = (job.created_at, job.position);
+        let entry = HistoryEntry {
+            from: Some(from),
+            to: job.state,
+            at: context.now,
+            cause,
+            attempt: job.attempt,
+            actor: context.actor.clone(),
+            position: context.position,
+            error,
+        };
+        let run = job.run_mut();
+        run.history.push(base, &entry);
+        if let Some(error) = entry.error {
+            run.error = Some(Box::new(error));
+        }
+    }
+
+    /// Gives a job the content of a newer push, and the state that this one asks for. One that stands in line keeps its place, or
+    /// a stream of pushes would hold it at the end for ever.
+    pub(crate) fn rewrite(&mut self, slot: u32, fresh: Job, context: &mut Context<'_>) {
+        let job = &self.jobs[slot];
+        let from = job.state;
+        if (from, job.priority) != (State::Waiting, fresh.priority) || fresh.state != State::Waiting {
+            let change =
+                Change { content: Some(Box::new(fresh)), ..Change::new(State::Waiting, Cause::Replace) };
+            let (to, due) = change.content.as_ref().map_or((from, job.due), |fresh| (fresh.state, fresh.due));
+            return self.transition(slot, Change { to, due, ..change }, context);
+        }
+        self.timers.remove(&(job.due, job.sequence));
+        self.weigh(slot, &fresh);
+        let due = fresh.due;
+        self.take_content(slot, fresh);
+        let job = &mut self.jobs[slot];
+        job.due = due;
+        if due != Timestamp::ZERO {
+            self.timers.insert((due, job.sequence));
+        }
+        self.record(slot, from, Cause::Replace, None, context);
+        self.touch(slot);
+        self.after_change(slot, Some(from), Cause::Replace, context);
+    }
+
+    /// Corrects the sums of its queue for a job whose body is about to change.
+    fn weigh(&mut self, slot: u32, fresh: &Job) {
+        let job = &self.jobs[slot];
+        let queue = &mut self.queues[job.queue as usize];
+        if !job.state.is_final() {
+            queue.live_bytes = queue.live_bytes - u64::from(job.body_len) + u64::from(fresh.body_len);
+        }
+        if job.state == State::Waiting {
+            queue.waiting_bytes = queue.waiting_bytes - u64::from(job.body_len) + u64::from(fresh.body_len);
+            queue.cold_waiting -= u64::from(job.body.is_none());
+        }
+    }
+
+    /// A job becomes what another was made of. Identity, history, attempts, state and place stay its own.
+    fn take_content(&mut self, slot: u32, fresh: Job) {
+        let Job {
+            sequence: _,
+            created_at: _,
+            position: _,
+            order: _,
+            due: _,
+            body,
+            body_len,
+            body_crc,
+            queue: _,
+            attempt: _,
+            timeout_ms,
+            attempts,
+            max_crashes,
+            crashes: _,
+            priority,
+            state: _,
+            stored: _,
+            asked,
+            run: _,
+        } = fresh;
+        let job = &mut self.jobs[slot];
+        if job.body.is_some() {
+            self.dirty.bodies_resident -= u64::from(job.body_len);
+        }
+        self.dirty.bodies_resident += u64::from(body_len);
+        (job.body, job.body_len, job.body_crc) = (body, body_len, body_crc);
+        job.stored.body = false;
+        (job.timeout_ms, job.attempts, job.max_crashes) = (timeout_ms, attempts, max_crashes);
+        job.priority = priority;
+        job.asked = asked;
     }
 
     /// Puts a job into the indexes of its state.
@@ -152,7 +244,7 @@ impl Shard {
     fn after_change(&mut self, slot: u32, from: Option<State>, cause: Cause, context: &mut Context<'_>) {
         let job = &self.jobs[slot];
         self.dirty.touch_queue(&mut self.queues, job.queue);
-        if job.state == State::Waiting {
+        if job.state == State::Waiting && from != Some(State::Waiting) {
             context.tell_ready(job.queue);
         }
         if context.effects.want_changes {
@@ -197,6 +289,9 @@ impl Shard {
         self.note_schedule(slot, false);
         let job = &self.jobs[slot];
         let (sequence, queue) = (job.sequence, job.queue);
+        if let Some(key) = job.asked.as_ref().and_then(|asked| asked.unique_key.as_ref()) {
+            self.throttles.outlive(queue, key, sequence, job.state);
+        }
         self.by_sequence.remove(sequence, slot);
         if let Some(id) = job.asked.as_ref().and_then(|asked| asked.id.clone()) {
             self.by_given_id.remove(&(queue, id));
@@ -207,15 +302,6 @@ impl Shard {
         self.dirty.forgotten(job);
         self.jobs.remove(slot);
         self.touch_queue(queue);
-    }
-
-    fn release_unique(&mut self, slot: u32) {
-        let job = &self.jobs[slot];
-        let Some(key) = job.asked.as_ref().and_then(|asked| asked.unique_key.clone()) else { return };
-        let key = (job.queue, key);
-        if self.unique.get(&key) == Some(&job.sequence) {
-            self.unique.remove(&key);
-        }
     }
 
     pub(crate) fn touch(&mut self, slot: u32) {

@@ -56,6 +56,11 @@ pub enum Reason {
     },
     /// Its children, or the members of its join, have not ended.
     WaitsForChildren,
+    /// It stands by until the holder of its unique key ends.
+    StandsBy {
+        /// Who holds the key.
+        holder: JobId,
+    },
     /// It is suspended until this signal comes, or until then.
     WaitsForSignal {
         /// The signal.
@@ -164,6 +169,8 @@ impl Shard {
         let run = job.run.as_deref();
         let steps = run.and_then(|run| run.steps.as_deref());
         let due_at = match job.state {
+            // Its timer is that of its expiry.
+            State::Delayed if job.stands_by() => None,
             State::Delayed | State::Retrying | State::Active | State::WaitingChildren | State::Suspended => {
                 some_time(job.due)
             }
@@ -261,6 +268,11 @@ impl Shard {
                 }
                 expected_at = (reasons == [Reason::NextInLine]).then_some(self.counters.time);
             }
+            State::Delayed if job.stands_by() => {
+                if let Some(holder) = self.holder_before(job) {
+                    reasons.push(Reason::StandsBy { holder: holder.id(self.id) });
+                }
+            }
             State::Delayed => {
                 reasons.push(Reason::DelayedUntil(job.due));
                 reasons.extend(sleeping_in(job).map(Reason::Sleeps));
@@ -282,12 +294,19 @@ impl Shard {
         if matches!(job.state, State::Delayed | State::Retrying) {
             if queue.paused {
                 reasons.push(Reason::QueuePaused);
-            } else if !job.has_expired(job.due) {
+            } else if !job.stands_by() && !job.has_expired(job.due) {
                 expected_at = Some(job.due);
             }
         }
         let summary = self.summary(job, queue, &reasons);
         Some(Explanation { state: self.shown_state(job), summary, reasons, expected_at })
+    }
+
+    /// The job that one that stands by waits for.
+    fn holder_before(&self, job: &Job) -> Option<&Job> {
+        let key = job.asked.as_ref()?.unique_key.clone()?;
+        let hold = self.unique.get(&(job.queue, key))?;
+        self.slot_of(hold.holder).map(|slot| &self.jobs[slot])
     }
 
     fn awaited(&self, job: &Job) -> Option<Reason> {
@@ -331,6 +350,9 @@ impl Shard {
                         "worker {worker} runs attempt {} of {}, leased until {lease_until}",
                         job.attempt, job.attempts
                     )
+                }
+                Reason::StandsBy { holder } => {
+                    format!("it stands by until job {holder} ends, which holds its unique key")
                 }
                 Reason::WaitsForChildren => "it waits for other jobs to end".to_string(),
                 Reason::WaitsForSignal { name, until } => {

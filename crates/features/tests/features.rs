@@ -279,6 +279,28 @@ fn waits(world: &mut World, queue: String, id: String, attempt: u64) {
     gets(world, id, attempt);
 }
 
+#[then(regex = r"^its body is (.+)$")]
+fn its_body(world: &mut World, body: String) {
+    assert_eq!(world.fetched[0]["body"], read(&body));
+}
+
+#[when(expr = "a worker fetches from {string} under the idempotency key {string}")]
+fn fetches_key(world: &mut World, queue: String, key: String) {
+    let call = json!({"worker": "tester", "queues": [queue], "wait_ms": 1_000}).to_string();
+    let answer = world.client().call("POST", "/v1/fetch", &[("idempotency-key", &key)], call.as_bytes());
+    let answer = answer.expect("an answer");
+    world.fetched = answer.body["jobs"].as_array().cloned().unwrap_or_default();
+    if world.first.is_none() {
+        world.first = world.fetched.first().cloned();
+    }
+}
+
+#[then("it gets the same job again")]
+fn gets_same(world: &mut World) {
+    assert_eq!(world.fetched.first(), world.first.as_ref());
+    assert!(world.first.is_some());
+}
+
 #[then("it gets nothing")]
 fn gets_nothing(world: &mut World) {
     assert!(world.fetched.is_empty(), "{:?}", world.fetched);

@@ -133,6 +133,7 @@ impl Inner {
             id: pushed.id,
             state: pushed.state,
             deduplicated: pushed.deduplicated,
+            forgotten: pushed.forgotten,
             position: answer.position,
             durability: answer.durability,
         };

@@ -17,6 +17,8 @@ pub struct Receipt {
     pub state: State,
     /// True if a job of that id or unique key existed already: this is its receipt.
     pub deduplicated: bool,
+    /// True if that job is no longer kept: its unique key is throttled for longer than the queue keeps its jobs.
+    pub forgotten: bool,
     /// Where the push stands in the log.
     pub position: u64,
     /// How safe it is.
@@ -89,6 +91,24 @@ impl Push {
     pub fn unique_for(self, key: impl Into<String>, span: Duration, on_conflict: OnConflict) -> Self {
         let key = CompactString::from(key.into());
         self.with(|job| job.unique = Some(Unique { key, ttl_ms: millis(span), on_conflict }))
+    }
+
+    /// Debounces by a unique key: a job of this key that has not begun takes this body and these options and waits anew, `wait` from
+    /// now, but no longer than `longest` from the first push. A push while it runs starts one more when it ends.
+    pub fn debounce(self, key: impl Into<String>, wait: Duration, longest: Duration) -> Self {
+        let rule = OnConflict::Debounce { max_wait_ms: millis(longest) };
+        self.delay(wait).unique_for(key, Duration::ZERO, rule)
+    }
+
+    /// Throttles by a unique key: at most one job in `span`, also if it ends earlier. Later pushes get the first one's receipt.
+    pub fn throttle(self, key: impl Into<String>, span: Duration) -> Self {
+        self.unique_for(key, span, OnConflict::Throttle)
+    }
+
+    /// Keeps the newest of a unique key: a job of this key that has not begun takes this body; while one runs, the newest push
+    /// stands by and starts when it ends.
+    pub fn keep_last(self, key: impl Into<String>) -> Self {
+        self.unique_for(key, Duration::ZERO, OnConflict::KeepLast)
     }
 
     /// Gives the job an id of your own: 1 to 255 bytes, unique within its queue for as long as the job is kept.

@@ -224,23 +224,51 @@ impl NewJob {
 pub struct Unique {
     /// The key.
     pub key: CompactString,
-    /// The key is free again after this span, or when the job ends, whichever is first; 0 for the end only.
+    /// The key is free again after this span, or when the job ends, whichever is first; 0 for the end only. For
+    /// [`OnConflict::Throttle`] the end of the job does not count, and the span is at least 1.
     pub ttl_ms: Millis,
     /// What a second push meets.
     pub on_conflict: OnConflict,
 }
 
 /// What happens when a unique key is held already.
+///
+/// A holder has *begun* when it was leased once. Under `Debounce` and `KeepLast` it is never disturbed from then on: the newest push
+/// becomes, or renews, the one job that *stands by* and takes the key when the holder ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[repr(u8)]
 pub enum OnConflict {
     /// The push answers with the job that holds it.
     #[default]
-    Return = 0,
+    Return,
     /// The push is refused with `unique_conflict`.
-    Reject = 1,
+    Reject,
     /// The holder is cancelled if it is not active, and the new job takes the key; an active holder is returned.
-    Replace = 2,
+    Replace,
+    /// A holder that has not begun takes the body and the options of the new push, and its wait (`delay_ms`, `run_at`) begins anew.
+    Debounce {
+        /// Counted from the first push, the wait does not begin anew beyond this span: so the job runs at last. 0 takes
+        /// [`crate::limits::DEBOUNCE_WAITS`] times the first push's wait.
+        max_wait_ms: Millis,
+    },
+    /// The key stays taken for the whole span, also after the job has ended: at most one job in `ttl_ms`. The push answers with
+    /// the first job, even if that was forgotten meanwhile.
+    Throttle,
+    /// A holder that has not begun takes the body and the options of the new push and keeps its place: only the last survives.
+    KeepLast,
+}
+
+impl OnConflict {
+    /// The name used on every surface.
+    pub const fn name(self) -> &'static str {
+        match self {
+            OnConflict::Return => "return",
+            OnConflict::Reject => "reject",
+            OnConflict::Replace => "replace",
+            OnConflict::Debounce { .. } => "debounce",
+            OnConflict::Throttle => "throttle",
+            OnConflict::KeepLast => "keep_last_if_active",
+        }
+    }
 }
 
 /// A lease as its worker knows it.

@@ -47,6 +47,10 @@ pub const HISTORY_MAX: usize = 256;
 pub const LEASE_MS_MAX: Millis = 24 * 3_600_000;
 /// The shortest lease.
 pub const LEASE_MS_MIN: Millis = 100;
+/// The longest wait of a debounced job that names none, in waits of its first push.
+pub const DEBOUNCE_WAITS: u64 = 10;
+/// How many throttled unique keys are remembered.
+pub const THROTTLES_MAX: usize = 1_000_000;
 /// How long an idempotency key is remembered.
 pub const IDEMPOTENCY_MS: Millis = 24 * 3_600_000;
 /// How many idempotency keys are remembered.

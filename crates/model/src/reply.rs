@@ -44,6 +44,8 @@ pub struct Pushed {
     pub state: State,
     /// True if an existing job was found instead.
     pub deduplicated: bool,
+    /// True if that job is no longer kept: its unique key is throttled for longer than its retention. Its state is the last it had.
+    pub forgotten: bool,
 }
 
 /// One renewed lease.

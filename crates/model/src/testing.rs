@@ -90,10 +90,17 @@ pub fn backoff(random: &mut Random) -> Backoff {
 }
 
 fn unique(random: &mut Random) -> Unique {
-    Unique {
-        key: text(random),
-        ttl_ms: number(random),
-        on_conflict: pick(random, &[OnConflict::Return, OnConflict::Reject, OnConflict::Replace]),
+    Unique { key: text(random), ttl_ms: number(random), on_conflict: on_conflict(random) }
+}
+
+fn on_conflict(random: &mut Random) -> OnConflict {
+    match random.below(6) {
+        0 => OnConflict::Return,
+        1 => OnConflict::Reject,
+        2 => OnConflict::Replace,
+        3 => OnConflict::Debounce { max_wait_ms: number(random) },
+        4 => OnConflict::Throttle,
+        _ => OnConflict::KeepLast,
     }
 }
 
@@ -305,7 +312,9 @@ pub fn envelope(random: &mut Random, variant: u64) -> Envelope {
 }
 
 fn pushed(random: &mut Random) -> Pushed {
-    Pushed { id: job_id(random), state: pick(random, &State::ALL), deduplicated: random.chance(1, 2) }
+    let (id, state) = (job_id(random), pick(random, &State::ALL));
+    let deduplicated = random.chance(1, 2);
+    Pushed { id, state, deduplicated, forgotten: deduplicated && random.chance(1, 2) }
 }
 
 fn dispatched_job(random: &mut Random) -> DispatchedJob {

@@ -301,7 +301,8 @@ impl<T: Ticket> Driver<T> {
         let sound = (1..=limits::BATCH_MAX).contains(&(max as usize))
             && (1..=limits::FETCH_QUEUES_MAX).contains(&queues.len());
         let patient = waiter.until > now && !self.stopping;
-        let serve = if !sound {
+        // A repeated one has its first answer, whatever waits now.
+        let serve = if !sound || waiter.packed.envelope.idempotency_key.is_some() {
             true
         } else if patient {
             queues.iter().any(|queue| self.unclaimed(queue))

@@ -27,7 +27,7 @@ pub enum Planted {
 
 impl Planted {
     /// Every planted bug.
-    pub const ALL: [Planted; 18] = [
+    pub const ALL: [Planted; 20] = [
         Planted::AckBeforeFsync,
         Planted::ApplyBeforeCommit,
         Planted::SkipDirectoryFsync,
@@ -46,6 +46,8 @@ impl Planted {
         Planted::Core(Bug::FireSlotTwice),
         Planted::Core(Bug::MissSlot),
         Planted::Core(Bug::ForgetIdempotency),
+        Planted::Core(Bug::DebounceForEver),
+        Planted::Core(Bug::ForgetWhoStandsBy),
     ];
 
     /// The part of it that lives in the core.

@@ -15,8 +15,8 @@ use crate::{
 use compact_str::CompactString;
 use kit::Timestamp;
 use model::{
-    Command, DispatchedJob, Effect, JobId, JobRef, LeaseRef, NewJob, Outcome, Pushed, QueueName,
-    QueueSettings, Reject, Reply, Settled, Settlement, State, codec, limits,
+    Command, DispatchedJob, Effect, JobId, JobRef, LeaseRef, NewJob, OnConflict, Outcome, Pushed, QueueName,
+    QueueSettings, Reject, Reply, Settled, Settlement, State, Unique, codec, limits,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -38,6 +38,14 @@ pub(crate) struct Job {
     pub(crate) started: bool,
     /// It has reached a final state.
     pub(crate) ended: bool,
+    /// When its unique key is free, whatever becomes of it.
+    unique_until: Option<Timestamp>,
+    /// Beyond this, its wait does not begin anew.
+    latest: Option<Timestamp>,
+    /// It must not start before this job has ended: its id and its number.
+    stands_by: Option<(JobId, u64)>,
+    /// Tells jobs apart that had the same given id.
+    number: u64,
 }
 
 /// A lease that has not ended.
@@ -52,7 +60,15 @@ pub(crate) struct Lease {
 struct Queue {
     paused: bool,
     settings: QueueSettings,
-    unique: BTreeMap<CompactString, (JobId, Option<Timestamp>)>,
+    unique: BTreeMap<CompactString, Hold>,
+    throttled: BTreeMap<CompactString, (JobId, Timestamp)>,
+}
+
+/// Who has a unique key: the job's id and its number.
+#[derive(Debug, Clone)]
+struct Hold {
+    holder: (JobId, u64),
+    next: Option<(JobId, u64)>,
 }
 
 struct Remembered {
@@ -72,6 +88,9 @@ pub(crate) struct Shadow {
     token: u64,
     now: Timestamp,
     slots: Slots,
+    numbers: u64,
+    /// Debounced jobs that were pushed again by the newest command, with their longest waits.
+    pub(crate) debounced: Vec<(Key, Timestamp)>,
 }
 
 impl Shadow {
@@ -81,6 +100,7 @@ impl Shadow {
             return broken("I3", format!("time ran backwards at position {}", entry.position));
         }
         self.now = entry.time;
+        self.debounced.clear();
         self.lapse();
         self.slots_fired(effects)?;
         let Some(key) = &entry.envelope.idempotency_key else { return self.command(entry) };
@@ -97,7 +117,9 @@ impl Shadow {
             );
         }
         self.command(entry)?;
-        if let Ok(reply) = &entry.reply {
+        if let Ok(reply) = &entry.reply
+            && !matches!(reply, Reply::Fetched(jobs) if jobs.is_empty())
+        {
             self.keys.insert(key.clone(), Remembered { content, at: self.now, reply: reply.clone() });
         }
         Ok(())
@@ -236,7 +258,7 @@ impl Shadow {
             }
             (Command::RunSchedule { id }, Reply::Pushed(pushed)) => {
                 let Some(new) = self.slots.run(id, self.now) else {
-                    return broken("I12", format!("{id} was run and does not exist"));
+                    return broken("I13", format!("{id} was run and does not exist"));
                 };
                 self.push(&[new], pushed)
             }
@@ -261,6 +283,7 @@ impl Shadow {
             paused: false,
             settings: QueueSettings::DEFAULT,
             unique: BTreeMap::new(),
+            throttled: BTreeMap::new(),
         })
     }
 
@@ -274,37 +297,29 @@ impl Shadow {
     fn push_one(&mut self, new: &NewJob, pushed: &Pushed) -> Check {
         let now = self.now;
         let key = (new.queue.clone(), pushed.id.clone());
-        let known = self.jobs.get(&key);
         let strict = workload::strict(&new.queue);
+        let by_id = new.id.as_ref() == Some(&pushed.id);
+        let throttled = self.throttled(new).filter(|_| !(by_id && pushed.deduplicated));
+        if let Some(first) = throttled
+            && (!pushed.deduplicated || first != pushed.id)
+        {
+            return broken("I12", format!("{new:?} met a throttled key of {first} and was given {pushed:?}"));
+        }
+        let known = self.jobs.get(&key);
         if pushed.deduplicated {
             return match known {
-                Some(_) => Ok(()),
+                Some(_) if by_id => Ok(()),
+                Some(_) => self.renew_content(key, new),
+                None if pushed.forgotten => Ok(()),
                 None => broken("I2", format!("a push found job {key:?}, which does not exist")),
             };
         }
         if strict && known.is_some_and(|job| !job.ended && !job.expired(now)) {
             return broken("I5", format!("a second job {key:?} was made while the first was live"));
         }
-        if let Some(unique) = &new.unique {
-            let holder = self.queue(&new.queue).unique.get(&unique.key).cloned();
-            if strict
-                && let Some((id, until)) = holder
-                && until.is_none_or(|until| until > now)
-                && self
-                    .jobs
-                    .get(&(new.queue.clone(), id))
-                    .is_some_and(|job| job.asked_for(&unique.key) && !job.ended && !job.expired(now))
-            {
-                return broken(
-                    "I5",
-                    format!("unique key {} was given to {key:?} while it was held", unique.key),
-                );
-            }
-            let until = (unique.ttl_ms > 0).then(|| now + unique.ttl_ms);
-            self.queue(&new.queue).unique.insert(unique.key.clone(), (pushed.id.clone(), until));
-        }
+        self.numbers += 1;
         let settings = self.queue(&new.queue).settings.clone();
-        let job = Job {
+        let mut job = Job {
             not_before: (now + new.delay_ms).max(new.run_at.unwrap_or(now)),
             expires_at: new.expires_ms.map(|span| now + span),
             attempt: 0,
@@ -315,11 +330,109 @@ impl Shadow {
             started: false,
             ended: false,
             new: new.clone(),
+            unique_until: None,
+            latest: None,
+            stands_by: None,
+            number: self.numbers,
         };
+        if let Some(unique) = &new.unique {
+            self.take_key(&mut job, unique, &key, strict)?;
+        }
         if let JobId::Uuid(_) = pushed.id {
             self.queue_of.insert(pushed.id.clone(), new.queue.clone());
         }
         self.jobs.insert(key, job);
+        Ok(())
+    }
+
+    /// The first job of a throttled key, while its span lasts.
+    fn throttled(&mut self, new: &NewJob) -> Option<JobId> {
+        let unique = new.unique.as_ref().filter(|unique| unique.on_conflict == OnConflict::Throttle)?;
+        let now = self.now;
+        let (first, until) = self.queue(&new.queue).throttled.get(&unique.key)?;
+        (*until > now).then(|| first.clone())
+    }
+
+    /// The live holder of a key, and the live job that stands by for it.
+    fn hold(&mut self, queue: &QueueName, key: &CompactString) -> Option<Hold> {
+        let hold = self.queue(queue).unique.get(key).cloned()?;
+        let live = |id: &(JobId, u64)| {
+            self.jobs
+                .get(&(queue.clone(), id.0.clone()))
+                .is_some_and(|job| job.number == id.1 && !job.ended && !job.expired(self.now))
+        };
+        let next = hold.next.filter(live);
+        match live(&hold.holder) {
+            true => Some(Hold { holder: hold.holder, next }),
+            false => next.map(|holder| Hold { holder, next: None }),
+        }
+    }
+
+    /// A new job takes its unique key, or stands by for it.
+    fn take_key(&mut self, job: &mut Job, unique: &Unique, key: &Key, strict: bool) -> Check {
+        let now = self.now;
+        let me = (key.1.clone(), job.number);
+        job.unique_until = (unique.ttl_ms > 0).then(|| now + unique.ttl_ms);
+        if let OnConflict::Debounce { max_wait_ms } = unique.on_conflict {
+            let latest = longest_wait(max_wait_ms, job.not_before, now);
+            job.not_before = job.not_before.min(latest);
+            job.latest = Some(latest);
+            self.debounced.push((key.clone(), latest));
+        }
+        let held = self.hold(&key.0, &unique.key).and_then(|hold| {
+            let holder = self.jobs.get(&(key.0.clone(), hold.holder.0.clone()))?.clone();
+            let over = hold.next.is_none() && holder.unique_until.is_some_and(|until| until <= now);
+            (!over).then_some((hold, holder))
+        });
+        let hold = match held {
+            Some((hold, holder)) if strict => {
+                invariants::unique::may_be_second(
+                    &holder,
+                    hold.next.is_some(),
+                    unique.on_conflict,
+                    &unique.key,
+                )?;
+                if let Some(holder) = self.jobs.get_mut(&(key.0.clone(), hold.holder.0.clone())) {
+                    holder.unique_until = None;
+                }
+                job.stands_by = Some(hold.holder.clone());
+                Hold { holder: hold.holder, next: Some(me) }
+            }
+            _ => Hold { holder: me, next: None },
+        };
+        let queue = self.queue(&key.0);
+        queue.unique.insert(unique.key.clone(), hold);
+        if unique.on_conflict == OnConflict::Throttle {
+            queue.throttled.insert(unique.key.clone(), (key.1.clone(), now + unique.ttl_ms));
+        }
+        Ok(())
+    }
+
+    /// A push was answered with another job: under two rules that job has its content now.
+    fn renew_content(&mut self, key: Key, new: &NewJob) -> Check {
+        let Some(unique) = &new.unique else { return Ok(()) };
+        let (now, strict) = (self.now, workload::strict(&new.queue));
+        let settings = self.queue(&new.queue).settings.clone();
+        let Some(job) = self.jobs.get_mut(&key) else { return Ok(()) };
+        let wanted = (now + new.delay_ms).max(new.run_at.unwrap_or(now));
+        match unique.on_conflict {
+            OnConflict::Debounce { max_wait_ms } => {
+                let latest = *job.latest.get_or_insert(longest_wait(max_wait_ms, wanted, now));
+                job.not_before = wanted.min(latest);
+                self.debounced.push((key.clone(), latest));
+            }
+            // It may start as soon as it could have, or as the new push asks for.
+            OnConflict::KeepLast => job.not_before = job.not_before.min(wanted),
+            OnConflict::Return | OnConflict::Reject | OnConflict::Replace | OnConflict::Throttle => {
+                return Ok(());
+            }
+        }
+        invariants::unique::may_be_renewed(job, &key, strict)?;
+        job.expires_at = new.expires_ms.map(|span| now + span);
+        job.attempts = new.attempts.unwrap_or(settings.attempts);
+        job.max_crashes = new.max_crashes.unwrap_or(settings.max_crashes);
+        job.unique_until = (unique.ttl_ms > 0).then(|| now + unique.ttl_ms);
+        job.new = new.clone();
         Ok(())
     }
 
@@ -339,7 +452,13 @@ impl Shadow {
                 }
                 invariants::phantom::not_resurrected(job, given, self.now)?;
                 invariants::early::may_start(job, given, self.now)?;
+                if let Some((holder, number)) = job.stands_by.take() {
+                    let holder = self.jobs.get(&(given.queue.clone(), holder));
+                    let holder = holder.filter(|holder| holder.number == number);
+                    invariants::unique::was_called(holder, &key, self.now)?;
+                }
             }
+            let Some(job) = self.jobs.get_mut(&key) else { continue };
             invariants::leases::may_be_granted(job, given, self.token, strict)?;
             self.token = given.lease_token;
             job.attempt = given.attempt;
@@ -428,6 +547,7 @@ impl Shadow {
                 return broken("I5", format!("live job {key:?} was redriven"));
             }
             (job.attempt, job.crashes, job.expires_at, job.lease) = (0, 0, None, None);
+            job.stands_by = None;
             (job.ended, job.not_before) = (false, Timestamp::ZERO);
         }
         Ok(())
@@ -435,13 +555,13 @@ impl Shadow {
 }
 
 impl Job {
-    /// It was pushed with this unique key. A later job may have the same given id and another key, or none.
-    fn asked_for(&self, key: &CompactString) -> bool {
-        self.new.unique.as_ref().is_some_and(|unique| unique.key == *key)
-    }
-
     /// It ran out of time before it was started.
     pub(crate) fn expired(&self, now: Timestamp) -> bool {
         !self.started && self.expires_at.is_some_and(|at| at <= now)
     }
+}
+
+/// Beyond this, a debounced job does not wait.
+fn longest_wait(max_wait_ms: u64, wanted: Timestamp, now: Timestamp) -> Timestamp {
+    now + if max_wait_ms > 0 { max_wait_ms } else { limits::DEBOUNCE_WAITS * (wanted - now) }
 }

@@ -244,14 +244,8 @@ impl Workload {
                 _ => Backoff::Exponential { base: 10, cap: 500 },
             });
         }
-        if random.chance(1, 8) {
-            let on_conflict = match random.below(3) {
-                0 => OnConflict::Reject,
-                1 if !strict(&job.queue) => OnConflict::Replace,
-                _ => OnConflict::Return,
-            };
-            let ttl_ms = if random.chance(1, 2) { 0 } else { random.below(30_000) };
-            job.unique = Some(Unique { key: format_compact!("u{}", random.below(20)), ttl_ms, on_conflict });
+        if random.chance(1, 6) {
+            unique(random, &mut job);
         }
         if random.chance(1, 6) {
             job.tags = vec!["red".into(), "blue".into()];
@@ -340,6 +334,26 @@ impl Workload {
         };
         Command::Bulk { queue, action: all[random.below(4) as usize], filter }
     }
+}
+
+/// Gives a job a unique key. Those that are debounced or kept have few keys, so that they meet.
+fn unique(random: &mut Random, job: &mut NewJob) {
+    let few = format_compact!("f{}", random.below(3));
+    let many = format_compact!("u{}", random.below(20));
+    let ttl_ms = if random.chance(1, 2) { 0 } else { 1 + random.below(30_000) };
+    let (key, on_conflict) = match random.below(12) {
+        0 | 1 => (many, OnConflict::Reject),
+        2 if !strict(&job.queue) => (many, OnConflict::Replace),
+        3..6 => {
+            job.delay_ms = 1 + random.below(10_000);
+            let max_wait_ms = if random.chance(1, 3) { 0 } else { random.below(12_000) };
+            (few, OnConflict::Debounce { max_wait_ms })
+        }
+        6..9 => (few, OnConflict::KeepLast),
+        9 if ttl_ms > 0 => (few, OnConflict::Throttle),
+        _ => (many, OnConflict::Return),
+    };
+    job.unique = Some(Unique { key, ttl_ms, on_conflict });
 }
 
 /// Keeps the newest, and some of the old ones.

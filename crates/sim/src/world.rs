@@ -5,7 +5,7 @@ use crate::{
     history::{Call, Check, Entry, Told, Violation, actor_of, broken, call_of},
     invariants::{
         acked::{self, Crash},
-        drain, fail_stop, phantom, replay,
+        drain, fail_stop, phantom, replay, unique,
     },
     pond::{Machine, Pond},
     shadow::Shadow,
@@ -584,7 +584,11 @@ impl Genesis {
         let effects = std::mem::take(&mut self.effects.list);
         phantom::was_asked_for(&entry, calls)?;
         replay::same_answer(&entry, calls)?;
-        self.shadow.follow(&entry, &effects)
+        self.shadow.follow(&entry, &effects)?;
+        self.shadow
+            .debounced
+            .iter()
+            .try_for_each(|(job, latest)| unique::waits_no_longer(&self.shard, job, *latest))
     }
 }
 

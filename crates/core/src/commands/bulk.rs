@@ -114,13 +114,16 @@ impl Shard {
     /// Does to one job what the operation is for.
     pub(crate) fn bulk_apply(&mut self, id: u64, slot: u32, context: &mut Context<'_>) {
         self.dirty.bulks.insert(id);
-        let bulk = self.bulk_mut(id);
-        bulk.changed += 1;
-        match bulk.action {
+        match self.bulk_mut(id).action {
             BulkAction::Purge | BulkAction::Remove => self.forget(slot),
-            BulkAction::Redrive => self.redrive_slot(slot, context),
+            BulkAction::Redrive => {
+                if !self.redrive_slot(slot, context) {
+                    return;
+                }
+            }
             BulkAction::Cancel => self.cancel_slot(slot, &"cancelled in bulk".into(), context),
         }
+        self.bulk_mut(id).changed += 1;
     }
 
     fn drop_old_bulks(&mut self) {

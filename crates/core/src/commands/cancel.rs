@@ -83,7 +83,7 @@ mod tests {
             0s push mail id=a unique=k
             1s cancel a                        -> cancelled
             2s push mail id=b unique=k         -> b waiting
-            3s redrive a                       -> waiting
+            3s redrive a                       -> ! unique_conflict
             3s push mail unique=k              -> b waiting again
         ",
         );

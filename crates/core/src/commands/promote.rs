@@ -8,6 +8,9 @@ impl Shard {
     /// Makes delayed or retrying jobs waiting now.
     pub(crate) fn promote(&mut self, jobs: &[JobRef], context: &mut Context<'_>) -> Result<Reply, Reject> {
         let slots = self.select(jobs, |job| match job.state {
+            State::Delayed if job.stands_by() => {
+                Err("it stands by until the job that holds its unique key ends")
+            }
             State::Delayed | State::Retrying => Ok(()),
             _ => Err("only a delayed or retrying job can be promoted"),
         })?;

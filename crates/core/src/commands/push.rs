@@ -2,8 +2,9 @@ use crate::{
     job::{Asked, Job, Stored},
     shard::{Context, Shard},
     transition::Change,
+    unique::{Meeting, start_of},
 };
-use compact_str::{CompactString, ToCompactString, format_compact};
+use compact_str::{CompactString, format_compact};
 use kit::Timestamp;
 use model::{
     Cause, ErrorInfo, JobId, JobRef, NewJob, OnConflict, OnFull, Pushed, QueueName, Reject, ScheduleId,
@@ -14,13 +15,29 @@ use std::collections::{BTreeMap, BTreeSet};
 /// What the first pass over a batch found out, so that the second can change things without a refusal.
 #[derive(Default)]
 struct Plan {
-    /// (jobs, bytes) that the batch adds, by queue.
-    added: BTreeMap<QueueName, (u64, u64)>,
+    /// What the batch adds, by queue.
+    added: BTreeMap<QueueName, Added>,
     ids: BTreeSet<(QueueName, JobId)>,
-    unique: BTreeSet<(QueueName, CompactString)>,
+    /// Jobs of the batch by their unique keys.
+    unique: BTreeMap<(QueueName, CompactString), InBatch>,
     /// A job that is final before the batch is added: its unique key is free by then.
     ending: Option<u32>,
     queues_new: usize,
+}
+
+/// How many jobs and bytes a queue gains; a job that takes the place of another can be smaller.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct Added {
+    jobs: i64,
+    bytes: i64,
+}
+
+/// The job of the batch that a unique key leads to.
+#[derive(Debug, Clone, Copy)]
+struct InBatch {
+    bytes: i64,
+    /// It stands by: another job holds the key.
+    stands_by: bool,
 }
 
 impl Shard {
@@ -49,21 +66,16 @@ impl Shard {
         if self.jobs.len() + jobs.len() > limits::JOBS_MAX {
             return Err(Reject::PondFull { limit: limits::JOBS_MAX as u64 });
         }
-        let mut run: Option<(&QueueName, u64, u64)> = None;
+        let mut run: Option<(&QueueName, Added)> = None;
         for job in jobs {
             check_job(job)?;
-            if !self.is_duplicate(job, plan, now)? {
-                let bytes = job.body.len() as u64;
-                // Batches mostly go to one queue: the map is asked once for a run of equal names.
-                match &mut run {
-                    Some((name, count, sum)) if *name == &job.queue => {
-                        *count += 1;
-                        *sum += bytes;
-                    }
-                    _ => {
-                        plan.add(self, run.take());
-                        run = Some((&job.queue, 1, bytes));
-                    }
+            let more = self.added_by(job, plan, now)?;
+            // Batches mostly go to one queue: the map is asked once for a run of equal names.
+            match &mut run {
+                Some((name, sum)) if *name == &job.queue => *sum = sum.and(more),
+                _ => {
+                    plan.add(self, run.take());
+                    run = Some((&job.queue, more));
                 }
             }
         }
@@ -74,71 +86,109 @@ impl Shard {
         plan.added.iter().try_for_each(|(name, added)| self.check_capacity(name, *added))
     }
 
-    /// Whether a job is answered with an existing one; refuses it if its unique key says so.
-    fn is_duplicate(&self, job: &NewJob, plan: &mut Plan, now: Timestamp) -> Result<bool, Reject> {
-        let named = job.id.as_ref().map(|id| (job.queue.clone(), id.clone()));
-        if let Some((queue, id)) = named.clone()
-            && (plan.ids.contains(&(queue.clone(), id.clone()))
-                || self.find(&JobRef { queue: Some(queue), id }).is_some())
-        {
-            return Ok(true);
+    /// What a job adds to its queue: nothing if it is answered with an existing one. Refuses it if its unique key says so.
+    fn added_by(&self, job: &NewJob, plan: &mut Plan, now: Timestamp) -> Result<Added, Reject> {
+        if let Some(id) = &job.id {
+            let name = (job.queue.clone(), id.clone());
+            if plan.ids.contains(&name)
+                || self.find(&JobRef { queue: Some(name.0.clone()), id: id.clone() }).is_some()
+            {
+                return Ok(Added::default());
+            }
+            if let Some(unique) = &job.unique {
+                let (added, is_new) = self.added_for_key(job, unique, plan, now)?;
+                if is_new {
+                    plan.ids.insert(name);
+                }
+                return Ok(added);
+            }
+            plan.ids.insert(name);
+        } else if let Some(unique) = &job.unique {
+            return self.added_for_key(job, unique, plan, now).map(|(added, _)| added);
         }
-        let held = match &job.unique {
-            None => false,
-            Some(unique) => self.is_held(&job.queue, unique, plan, now)?,
-        };
-        if !held {
-            plan.ids.extend(named);
-        }
-        Ok(held)
+        Ok(Added { jobs: 1, bytes: job.body.len() as i64 })
     }
 
-    /// Whether a job is answered with the holder of its unique key.
-    fn is_held(
+    /// The same for a job with a unique key, and whether it is a new job.
+    fn added_for_key(
         &self,
-        queue: &QueueName,
+        job: &NewJob,
         unique: &Unique,
         plan: &mut Plan,
         now: Timestamp,
-    ) -> Result<bool, Reject> {
-        let index = self.queue_index.get(queue).copied();
-        let holder = index
-            .and_then(|index| self.unique_holder(index, &unique.key, now))
-            .filter(|slot| plan.ending != Some(*slot));
-        let in_batch = !plan.unique.insert((queue.clone(), unique.key.clone()));
-        match (holder, unique.on_conflict) {
-            (Some(slot), OnConflict::Reject) => Err(Reject::UniqueConflict {
-                key: unique.key.clone(),
-                holder: self.jobs[slot].id(self.id).to_compact_string(),
-            }),
-            (None, OnConflict::Reject) if in_batch => Err(Reject::UniqueConflict {
-                key: unique.key.clone(),
-                holder: "another job of the same push".into(),
-            }),
-            (Some(slot), OnConflict::Replace) => Ok(self.jobs[slot].state == State::Active),
-            (Some(_), _) => Ok(true),
-            (None, _) => Ok(in_batch),
+    ) -> Result<(Added, bool), Reject> {
+        let bytes = job.body.len() as i64;
+        let name = (job.queue.clone(), unique.key.clone());
+        let queue = self.queue_index.get(&job.queue).copied();
+        let meeting = queue.map_or(Meeting::Free, |queue| self.meet(queue, unique, plan.ending, now));
+        let whole = Added { jobs: 1, bytes };
+        let instead_of = |slot: u32| self.added_instead(slot, bytes);
+        let (added, is_new, here) = match (plan.unique.get(&name).copied(), meeting) {
+            (_, Meeting::Conflict(slot)) => {
+                return Err(self.conflict(&name.1, slot));
+            }
+            (_, Meeting::Found(_) | Meeting::Forgotten(_)) => return Ok((Added::default(), false)),
+            (None, Meeting::Free) => (whole, true, InBatch { bytes, stands_by: false }),
+            (None, Meeting::StandBy) => (whole, true, InBatch { bytes, stands_by: true }),
+            (None, Meeting::Replace(slot)) => (instead_of(slot), true, InBatch { bytes, stands_by: false }),
+            (None, Meeting::Renew(slot)) => {
+                (instead_of(slot), false, InBatch { bytes, stands_by: self.jobs[slot].stands_by() })
+            }
+            // It calls off the holder and who stands by: two go, one comes.
+            (Some(before), Meeting::Replace(_)) if before.stands_by => {
+                (whole, true, InBatch { bytes, stands_by: false })
+            }
+            (Some(before), _) => match unique.on_conflict {
+                OnConflict::Return | OnConflict::Throttle => return Ok((Added::default(), false)),
+                OnConflict::Reject => {
+                    let holder = "another job of the same push".into();
+                    return Err(Reject::UniqueConflict { key: name.1, holder });
+                }
+                rule @ (OnConflict::Replace | OnConflict::Debounce { .. } | OnConflict::KeepLast) => {
+                    let more = Added { jobs: 0, bytes: bytes - before.bytes };
+                    (more, rule == OnConflict::Replace, InBatch { bytes, ..before })
+                }
+            },
+        };
+        if unique.on_conflict == OnConflict::Throttle
+            && self.throttles.len() + plan.unique.len() >= limits::THROTTLES_MAX
+        {
+            return Err(Reject::TooMany {
+                what: "throttled unique keys",
+                limit: limits::THROTTLES_MAX as u64,
+            });
         }
+        plan.unique.insert(name, here);
+        Ok((added, is_new))
     }
 
-    fn check_capacity(&self, name: &QueueName, (jobs, bytes): (u64, u64)) -> Result<(), Reject> {
+    /// What it adds to put so many bytes in the place of a job.
+    fn added_instead(&self, slot: u32, bytes: i64) -> Added {
+        let job = &self.jobs[slot];
+        let drops = self.queues[job.queue as usize].settings.capacity.on_full == OnFull::DropOldest;
+        if drops && job.state == State::Waiting {
+            // It is already counted among what dropping can free.
+            return Added { jobs: 1, bytes };
+        }
+        Added { jobs: 0, bytes: bytes - i64::from(job.body_len) }
+    }
+
+    fn check_capacity(&self, name: &QueueName, added: Added) -> Result<(), Reject> {
         let Some(queue) = self.queue_by_name(name) else { return Ok(()) };
         let capacity = queue.settings.capacity;
         let full = |limit, unit| Err(Reject::QueueFull { queue: name.clone(), limit, unit });
-        let over_jobs = capacity.jobs > 0 && queue.counts.live() + jobs > capacity.jobs;
-        let over_bytes = capacity.bytes > 0 && queue.live_bytes + bytes > capacity.bytes;
+        let over = |limit: u64, held: u64, more: i64| {
+            limit > 0 && more > 0 && held.saturating_add_signed(more) > limit
+        };
+        let (live, bytes) = (queue.counts.live(), queue.live_bytes);
         match capacity.on_full {
-            OnFull::Reject if over_jobs => full(capacity.jobs, "jobs"),
-            OnFull::Reject if over_bytes => full(capacity.bytes, "bytes"),
+            OnFull::Reject if over(capacity.jobs, live, added.jobs) => full(capacity.jobs, "jobs"),
+            OnFull::Reject if over(capacity.bytes, bytes, added.bytes) => full(capacity.bytes, "bytes"),
             // Dropping can only make room by waiting jobs: what runs or is delayed stays.
-            OnFull::DropOldest
-                if over_jobs && queue.counts.live() - queue.waiting_count() + jobs > capacity.jobs =>
-            {
+            OnFull::DropOldest if over(capacity.jobs, live - queue.waiting_count(), added.jobs) => {
                 full(capacity.jobs, "jobs")
             }
-            OnFull::DropOldest
-                if over_bytes && queue.live_bytes - queue.waiting_bytes + bytes > capacity.bytes =>
-            {
+            OnFull::DropOldest if over(capacity.bytes, bytes - queue.waiting_bytes, added.bytes) => {
                 full(capacity.bytes, "bytes")
             }
             OnFull::Reject | OnFull::DropOldest => Ok(()),
@@ -175,7 +225,7 @@ impl Shard {
         for job in jobs {
             check_id(job)?;
             check_job(job)?;
-            self.is_duplicate(job, &mut plan, now)?;
+            self.added_by(job, &mut plan, now)?;
         }
         let queues: BTreeSet<_> =
             jobs.iter().map(|job| &job.queue).filter(|name| !self.queue_index.contains_key(*name)).collect();
@@ -188,7 +238,19 @@ impl Shard {
     /// Whether a push of this job alone would be answered with an existing one.
     pub(crate) fn would_be_answered(&self, job: &NewJob, now: Timestamp) -> Result<bool, Reject> {
         check_job(job)?;
-        self.is_duplicate(job, &mut Plan::default(), now)
+        if let Some(id) = &job.id
+            && self.find(&JobRef { queue: Some(job.queue.clone()), id: id.clone() }).is_some()
+        {
+            return Ok(true);
+        }
+        let Some((unique, queue)) = job.unique.as_ref().zip(self.queue_index.get(&job.queue)) else {
+            return Ok(false);
+        };
+        match self.meet(*queue, unique, None, now) {
+            Meeting::Conflict(slot) => Err(self.conflict(&unique.key, slot)),
+            Meeting::Found(_) | Meeting::Forgotten(_) | Meeting::Renew(_) => Ok(true),
+            Meeting::Free | Meeting::Replace(_) | Meeting::StandBy => Ok(false),
+        }
     }
 
     fn push_one(&mut self, queue: u32, new: &NewJob, context: &mut Context<'_>) -> Pushed {
@@ -197,74 +259,68 @@ impl Shard {
         {
             return self.existing(slot);
         }
-        if let Some(unique) = &new.unique
-            && let Some(holder) = self.unique_holder(queue, &unique.key, context.now)
-        {
-            if unique.on_conflict != OnConflict::Replace || self.jobs[holder].state == State::Active {
-                return self.existing(holder);
-            }
-            let reason = ErrorInfo {
-                kind: "replaced".into(),
-                message: "a newer job took its unique key".into(),
-                ..ErrorInfo::default()
-            };
-            self.transition(holder, Change::new(State::Cancelled, Cause::Replace).error(reason), context);
-        }
-        self.make_room(queue, new.body.len() as u64, context);
-        let job = self.build(queue, new, context);
-        let given = job.asked.as_ref().and_then(|asked| asked.id.clone());
-        let (sequence, id, state) = (job.sequence, job.id(self.id), job.state);
         if let Some(unique) = &new.unique {
-            self.take_unique(queue, &unique.key, sequence);
+            match self.meet(queue, unique, None, context.now) {
+                Meeting::Free | Meeting::StandBy => {}
+                Meeting::Found(slot) | Meeting::Conflict(slot) => return self.existing(slot),
+                Meeting::Forgotten(pushed) => return pushed,
+                Meeting::Replace(slot) => self.replace_holder(slot, context),
+                Meeting::Renew(slot) => {
+                    let more = (new.body.len() as u64).saturating_sub(u64::from(self.jobs[slot].body_len));
+                    self.make_room(queue, (0, more), Some(slot), context);
+                    self.renew_content(slot, new, unique.on_conflict, context);
+                    return self.existing(slot);
+                }
+            }
         }
-        if let Some(given) = given {
-            self.by_given_id.insert((queue, given), sequence);
-            let slot = self.admit(job, context);
+        self.make_room(queue, (1, new.body.len() as u64), None, context);
+        self.counters.sequence += 1;
+        let mut job = self.build(queue, new, self.counters.sequence, context);
+        if let Some(unique) = &new.unique {
+            self.claim(&mut job, unique, new, context.now);
+        }
+        let (sequence, id, state) = (job.sequence, job.id(self.id), job.state);
+        let slot = self.admit(job, context);
+        if let Some(given) = &new.id {
+            self.by_given_id.insert((queue, given.clone()), sequence);
             self.note_schedule(slot, true);
-        } else {
-            self.admit(job, context);
         }
-        Pushed { id, state, deduplicated: false }
+        Pushed { id, state, deduplicated: false, forgotten: false }
     }
 
     fn existing(&self, slot: u32) -> Pushed {
         let job = &self.jobs[slot];
-        Pushed { id: job.id(self.id), state: job.state, deduplicated: true }
+        Pushed { id: job.id(self.id), state: job.state, deduplicated: true, forgotten: false }
     }
 
-    fn build(&mut self, queue: u32, new: &NewJob, context: &Context<'_>) -> Job {
+    /// A job as a push asks for it; it is in no index.
+    pub(crate) fn build(&self, queue: u32, new: &NewJob, sequence: u64, context: &Context<'_>) -> Job {
         let now = context.now;
         let settings = &self.queues[queue as usize].settings;
-        let run_at = (now + new.delay_ms).max(new.run_at.unwrap_or(now));
-        let expires_at = new.expires_ms.map(|span| now + span);
-        let (state, due) = if run_at > now {
-            (State::Delayed, expires_at.map_or(run_at, |expires| expires.min(run_at)))
-        } else {
-            (State::Waiting, expires_at.unwrap_or(Timestamp::ZERO))
-        };
-        self.counters.sequence += 1;
         let asked = Asked {
             pusher: context.actor.clone(),
             id: new.id.clone(),
             content_type: new.content_type.clone(),
             backoff: new.backoff.clone(),
-            expires_at,
+            expires_at: new.expires_ms.map(|span| now + span),
             unique_key: new.unique.as_ref().map(|unique| unique.key.clone()),
             unique_until: new
                 .unique
                 .as_ref()
                 .filter(|unique| unique.ttl_ms > 0)
                 .map_or(Timestamp::ZERO, |unique| now + unique.ttl_ms),
+            unique_latest: Timestamp::ZERO,
+            stands_by: None,
             tags: new.tags.clone(),
             meta: new.meta.clone(),
             parent: None,
         };
-        Job {
-            sequence: self.counters.sequence,
+        let mut job = Job {
+            sequence,
             created_at: now,
             position: context.position,
             order: 0,
-            due,
+            due: Timestamp::ZERO,
             body: Some(Box::from(&new.body[..])),
             body_len: new.body.len() as u32,
             body_crc: crc32c::crc32c(&new.body),
@@ -275,26 +331,38 @@ impl Shard {
             max_crashes: new.max_crashes.unwrap_or(settings.max_crashes) as u16,
             crashes: 0,
             priority: new.priority,
-            state,
+            state: State::Waiting,
             stored: Stored::default(),
             asked: (asked != Asked::default()).then(|| Box::new(asked)),
             run: None,
-        }
+        };
+        (job.state, job.due) = job.begins(start_of(new, now), now);
+        job
     }
 
-    /// Cancels waiting jobs, oldest of the least urgent first, until one more of `bytes` fits. Nothing to do unless the queue drops.
-    fn make_room(&mut self, queue: u32, bytes: u64, context: &mut Context<'_>) {
+    /// Cancels waiting jobs, oldest of the least urgent first, until so many more jobs and bytes fit; `spare` stays. Nothing to do
+    /// unless the queue drops.
+    fn make_room(
+        &mut self,
+        queue: u32,
+        (jobs, bytes): (u64, u64),
+        spare: Option<u32>,
+        context: &mut Context<'_>,
+    ) {
         loop {
             let home = &self.queues[queue as usize];
             let capacity = home.settings.capacity;
-            let over = capacity.jobs > 0 && home.counts.live() + 1 > capacity.jobs
-                || capacity.bytes > 0 && home.live_bytes + bytes > capacity.bytes;
+            let over = capacity.jobs > 0 && jobs > 0 && home.counts.live() + jobs > capacity.jobs
+                || capacity.bytes > 0 && bytes > 0 && home.live_bytes + bytes > capacity.bytes;
             if capacity.on_full != OnFull::DropOldest || !over {
                 return;
             }
             // Jobs of this very command are at the ends of their lanes. None of them goes, or its answer would not be true.
             let older = |(_, slot): &(u64, u32)| self.jobs[*slot].position != context.position;
-            let oldest = home.waiting_lanes().rev().find_map(|(_, lane)| lane.first().filter(older));
+            let oldest = home
+                .waiting_lanes()
+                .rev()
+                .find_map(|(_, lane)| lane.iter_from(0).find(|(_, slot)| spare != Some(*slot)).filter(older));
             let Some((_, oldest)) = oldest else { return };
             let reason = ErrorInfo {
                 kind: "dropped".into(),
@@ -304,34 +372,23 @@ impl Shard {
             self.transition(oldest, Change::new(State::Cancelled, Cause::DropOldest).error(reason), context);
         }
     }
+}
 
-    /// The job that holds a unique key now.
-    pub(crate) fn unique_holder(&self, queue: u32, key: &CompactString, now: Timestamp) -> Option<u32> {
-        let slot = self.slot_of(*self.unique.get(&(queue, key.clone()))?)?;
-        let until = self.jobs[slot].asked.as_ref()?.unique_until;
-        (until == Timestamp::ZERO || until > now).then_some(slot)
-    }
-
-    /// Gives a unique key to a job. A holder whose time is over loses it for good, so a key is always with one job.
-    pub(crate) fn take_unique(&mut self, queue: u32, key: &CompactString, sequence: u64) {
-        let Some(former) = self.unique.insert((queue, key.clone()), sequence) else { return };
-        let Some(slot) = self.slot_of(former) else { return };
-        if let Some(asked) = &mut self.jobs[slot].asked {
-            asked.unique_key = None;
-        }
-        self.touch(slot);
+impl Added {
+    fn and(self, more: Added) -> Added {
+        Added { jobs: self.jobs + more.jobs, bytes: self.bytes + more.bytes }
     }
 }
 
 impl Plan {
-    fn add(&mut self, shard: &Shard, run: Option<(&QueueName, u64, u64)>) {
-        let Some((name, jobs, bytes)) = run else { return };
+    fn add(&mut self, shard: &Shard, run: Option<(&QueueName, Added)>) {
+        let Some((name, more)) = run else { return };
         if let Some(sum) = self.added.get_mut(name) {
-            *sum = (sum.0 + jobs, sum.1 + bytes);
+            *sum = sum.and(more);
             return;
         }
         self.queues_new += usize::from(!shard.queue_index.contains_key(name));
-        self.added.insert(name.clone(), (jobs, bytes));
+        self.added.insert(name.clone(), more);
     }
 }
 
@@ -387,6 +444,13 @@ pub(crate) fn check_job(job: &NewJob) -> Result<(), Reject> {
         && (unique.key.is_empty() || unique.key.len() > limits::ID_BYTES_MAX)
     {
         return invalid("unique", "has a key of 1 to 255 bytes");
+    }
+    match job.unique.as_ref().map(|unique| (unique.on_conflict, unique.ttl_ms)) {
+        Some((OnConflict::Throttle, 0)) => return invalid("unique", "throttle needs a ttl_ms of at least 1"),
+        Some((OnConflict::Debounce { .. }, _)) if job.delay_ms == 0 && job.run_at.is_none() => {
+            return invalid("unique", "debounce needs a wait: a delay_ms or a run_at");
+        }
+        _ => {}
     }
     if let Some(model::JobId::Text(text)) = &job.id
         && (text.is_empty() || text.len() > limits::ID_BYTES_MAX)
@@ -455,58 +519,6 @@ mod tests {
         assert_eq!(script.line(&format!("1s push video id={id}")), "#1 waiting");
         assert_eq!(script.line(&format!("1s remove video/{id}")), "ok");
         assert_eq!(script.line(&format!("1s show mail/{id}")), "waiting 0/5");
-    }
-
-    #[test]
-    fn a_unique_key_has_one_live_holder() {
-        check(
-            "
-            0s push mail id=a unique=k                  -> a waiting
-            0s push mail id=b unique=k                  -> a waiting again
-            0s push mail id=b unique=k conflict=reject  -> ! unique_conflict
-            0s push video id=v unique=k                 -> v waiting
-            1s push mail id=c unique=k conflict=replace -> c waiting
-            1s history a                                -> 0s 1 w1 push waiting 0, 1s 5 w1 replace cancelled 0 replaced
-            2s fetch mail                               -> c 1/5 t1
-            2s push mail id=d unique=k conflict=replace -> c active again
-            3s retry c t1 oops after=5s                 -> retrying
-            3s push mail id=d unique=k                  -> c retrying again
-            4s push mail id=d unique=k conflict=replace -> d waiting
-            5s fetch mail                               -> d 1/5 t2
-            5s done d t2                                -> completed
-            6s push mail id=e unique=k conflict=reject  -> e waiting
-        ",
-        );
-    }
-
-    #[test]
-    fn a_unique_key_is_free_after_its_span_or_with_the_end() {
-        check(
-            "
-            0s  push mail id=a unique=k ttl=10s         -> a waiting
-            9s  push mail id=b unique=k ttl=10s         -> a waiting again
-            10s push mail id=b unique=k ttl=10s         -> b waiting
-            11s cancel a                                -> cancelled
-            11s push mail id=c unique=k                 -> b waiting again
-            12s cancel b                                -> cancelled
-            12s push mail id=c unique=k                 -> c waiting
-            12s push mail id=d unique=k ; mail id=e unique=k -> c waiting again, c waiting again
-        ",
-        );
-    }
-
-    #[test]
-    fn within_one_push_the_first_takes_the_unique_key() {
-        check(
-            "
-            0s push mail id=a unique=k ; mail id=b unique=k                   -> a waiting, a waiting again
-            1s push mail id=c unique=l ; mail id=d unique=l conflict=reject   -> ! unique_conflict
-            1s show c                                                         -> gone
-            2s push mail id=c unique=l ; mail id=d unique=l conflict=replace  -> c waiting, d waiting
-            2s show c                                                         -> cancelled 0/5
-            2s show d                                                         -> waiting 0/5
-        ",
-        );
     }
 
     #[test]

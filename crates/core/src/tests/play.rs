@@ -61,8 +61,23 @@ impl Player {
         job.unique = self.some(4, |p| Unique {
             key: format!("key-{}", p.random.below(12)).into(),
             ttl_ms: p.some(2, Self::span).unwrap_or(0),
-            on_conflict: p.one_of(&[OnConflict::Return, OnConflict::Reject, OnConflict::Replace]),
+            on_conflict: p.one_of(&[
+                OnConflict::Return,
+                OnConflict::Reject,
+                OnConflict::Replace,
+                OnConflict::Debounce { max_wait_ms: 0 },
+                OnConflict::Debounce { max_wait_ms: 60_000 },
+                OnConflict::Throttle,
+                OnConflict::KeepLast,
+                OnConflict::KeepLast,
+            ]),
         });
+        match job.unique.as_mut().map(|unique| (unique.on_conflict, unique)) {
+            // Nonsense is refused, and played elsewhere.
+            Some((OnConflict::Throttle, unique)) => unique.ttl_ms += 1,
+            Some((OnConflict::Debounce { .. }, _)) => job.delay_ms += 1,
+            _ => {}
+        }
         job.tags = self.some(3, |p| p.one_of(&["red", "blue"]).into()).into_iter().collect();
         job
     }

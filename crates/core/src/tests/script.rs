@@ -413,7 +413,11 @@ impl Script {
 
     fn pushed(&self, pushed: &[Pushed]) -> String {
         join(pushed.iter().map(|job| {
-            let mark = if job.deduplicated { " again" } else { "" };
+            let mark = match (job.deduplicated, job.forgotten) {
+                (false, _) => "",
+                (true, false) => " again",
+                (true, true) => " again, forgotten",
+            };
             format!("{} {}{mark}", self.id(&job.id), job.state)
         }))
     }
@@ -492,6 +496,10 @@ impl Script {
                     format!("{}: {kind}{value} ({}, {})", step.name, since(step.at), step.attempt)
                 }))
             }),
+            "body" => {
+                let body = self.shard.job(&self.job(first))?.body.unwrap_or_default();
+                String::from_utf8_lossy(&body).into_owned()
+            }
             "lines" => {
                 let lines = self.shard.log_lines(&self.job(first))?;
                 join(lines.iter().map(|line| format!("{}: {}", line.attempt, line.text)))
@@ -621,6 +629,9 @@ fn new_job(words: &Words<'_>) -> NewJob {
                 "return" => OnConflict::Return,
                 "reject" => OnConflict::Reject,
                 "replace" => OnConflict::Replace,
+                "debounce" => OnConflict::Debounce { max_wait_ms: words.span("max").unwrap_or(0) },
+                "throttle" => OnConflict::Throttle,
+                "keep_last" => OnConflict::KeepLast,
                 other => panic!("no rule {other}"),
             },
         }),

@@ -74,6 +74,8 @@ pub const REJECT_WORDS: &[&str] = &[
     "bytes of signals",
     "only a job that is not final can be signalled",
     "only a final job can be restarted",
+    "throttled unique keys",
+    "it stands by until the job that holds its unique key ends",
 ];
 
 fn put_word(out: &mut Vec<u8>, word: &str) {

@@ -99,20 +99,25 @@ fn read_result<'a, T>(
     Ok(if reader.bool("result")? { Ok(read(reader)?) } else { Err(read_reject(reader)?) })
 }
 
-/// Id, state, whether it was there already.
+/// Id, state, and 0 for a new job, 1 for one that was there already, 2 for one that was and is no longer kept.
 pub fn put_pushed(out: &mut Vec<u8>, job: &Pushed) {
     put_job_id(out, &job.id);
     put_state(out, job.state);
-    put_bool(out, job.deduplicated);
+    out.push(u8::from(job.deduplicated) + u8::from(job.forgotten));
 }
 
 /// What [`put_pushed`] wrote.
 pub fn read_pushed(reader: &mut Reader<'_>) -> Result<Pushed, Malformed> {
-    Ok(Pushed {
-        id: read_job_id(reader)?,
-        state: read_state(reader)?,
-        deduplicated: reader.bool("deduplicated")?,
-    })
+    let (id, state) = (read_job_id(reader)?, read_state(reader)?);
+    let (deduplicated, forgotten) = checked(reader, "deduplicated", |r| {
+        Ok(match r.u8("deduplicated")? {
+            0 => Some((false, false)),
+            1 => Some((true, false)),
+            2 => Some((true, true)),
+            _ => None,
+        })
+    })?;
+    Ok(Pushed { id, state, deduplicated, forgotten })
 }
 
 fn put_settled(out: &mut Vec<u8>, settled: &Settled) {

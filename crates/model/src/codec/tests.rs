@@ -275,6 +275,18 @@ fn every_field_of_a_suspension_has_its_place() {
     }
 }
 
+#[test]
+fn every_conflict_rule_has_its_number() {
+    use crate::OnConflict::*;
+    let rules = [Return, Reject, Replace, Debounce { max_wait_ms: 9 }, Throttle, KeepLast];
+    let bytes: [&[u8]; 6] = [b"\x00", b"\x01", b"\x02", b"\x03\x09", b"\x04", b"\x05"];
+    for (rule, wanted) in rules.into_iter().zip(bytes) {
+        let mut written = Vec::new();
+        put_on_conflict(&mut written, rule);
+        assert_eq!(written, wanted);
+    }
+}
+
 /// Writes the fixtures that do not exist yet; one that exists is never written again.
 #[test]
 #[ignore = "writes into the source tree"]

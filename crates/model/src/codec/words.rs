@@ -129,15 +129,34 @@ pub fn read_cause(reader: &mut Reader<'_>) -> Result<Cause, Malformed> {
     checked(reader, "cause", |r| Ok(Cause::ALL.get(usize::from(r.u8("cause")?)).copied()))
 }
 
-/// The number of the rule.
+/// 0 return, 1 reject, 2 replace, 3 debounce (longest wait), 4 throttle, 5 keep last.
 pub fn put_on_conflict(out: &mut Vec<u8>, rule: OnConflict) {
-    out.push(rule as u8);
+    match rule {
+        OnConflict::Return => out.push(0),
+        OnConflict::Reject => out.push(1),
+        OnConflict::Replace => out.push(2),
+        OnConflict::Debounce { max_wait_ms } => {
+            out.push(3);
+            put_u64(out, max_wait_ms);
+        }
+        OnConflict::Throttle => out.push(4),
+        OnConflict::KeepLast => out.push(5),
+    }
 }
 
 /// What [`put_on_conflict`] wrote.
 pub fn read_on_conflict(reader: &mut Reader<'_>) -> Result<OnConflict, Malformed> {
-    const ALL: [OnConflict; 3] = [OnConflict::Return, OnConflict::Reject, OnConflict::Replace];
-    checked(reader, "conflict rule", |r| Ok(ALL.get(usize::from(r.u8("conflict rule")?)).copied()))
+    checked(reader, "conflict rule", |r| {
+        Ok(Some(match r.u8("conflict rule")? {
+            0 => OnConflict::Return,
+            1 => OnConflict::Reject,
+            2 => OnConflict::Replace,
+            3 => OnConflict::Debounce { max_wait_ms: r.u64("longest wait")? },
+            4 => OnConflict::Throttle,
+            5 => OnConflict::KeepLast,
+            _ => return Ok(None),
+        }))
+    })
 }
 
 /// The number of the rule.

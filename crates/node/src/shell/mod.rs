@@ -196,9 +196,20 @@ impl Handle {
         wait: Duration,
         level: Durability,
     ) -> Result<Vec<DispatchedJob>, CallError> {
-        self.inner.check()?;
         let command = Command::Fetch { queues, max, lease_ms };
-        let packed = Packed::new(Envelope { actor, idempotency_key: None, command })?;
+        self.fetch_as(Envelope { actor, idempotency_key: None, command }, wait, level).await
+    }
+
+    /// The same for a fetch that is put together already, and may have an idempotency key: then a repeated call gets the jobs of the
+    /// first whose leases are still held.
+    pub async fn fetch_as(
+        &self,
+        fetch: Envelope,
+        wait: Duration,
+        level: Durability,
+    ) -> Result<Vec<DispatchedJob>, CallError> {
+        self.inner.check()?;
+        let packed = Packed::new(fetch)?;
         let number = self.inner.shared.numbers.fetch_add(1, Ordering::Relaxed);
         let wait_ms = Millis::try_from(wait.as_millis()).unwrap_or(Millis::MAX);
         let message = |caller| Message::Fetch { packed, level, caller, number, wait_ms };

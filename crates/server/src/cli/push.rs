@@ -13,6 +13,9 @@ use kit::{Durability, Millis};
 use serde_json::{json, value::RawValue};
 use std::io::Read;
 
+const CONFLICT_RULES: [&str; 6] =
+    ["return", "reject", "replace", "debounce", "throttle", "keep_last_if_active"];
+
 /// Hand in a job
 ///
 /// The body is JSON. Without BODY it is null.
@@ -21,7 +24,8 @@ use std::io::Read;
   millpond push mail '{\"to\":\"ann@example.org\"}' --delay 10m
   millpond push thumbnails @photo.json --id photo-17 --priority high
   echo '{\"n\":1}' | millpond push numbers -
-  millpond push greet --text 'hello' --unique greeting")]
+  millpond push greet --text 'hello' --unique greeting
+  millpond push reindex '{\"page\":7}' --unique page-7 --on-conflict debounce --delay 5s --max-wait 1m")]
 pub(crate) struct Push {
     /// The queue; it is made by its first job
     queue: String,
@@ -41,9 +45,12 @@ pub(crate) struct Push {
     /// The key is free again after this span
     #[arg(long, value_parser = options::span, value_name = "SPAN", requires = "unique", help_heading = "Job")]
     unique_ttl: Option<Millis>,
-    /// What happens if the key is held: return, reject, replace
-    #[arg(long, value_name = "WHAT", requires = "unique", value_parser = ["return", "reject", "replace"], help_heading = "Job")]
+    /// What happens if the key is held: return, reject, replace, debounce, throttle, keep_last_if_active
+    #[arg(long, value_name = "WHAT", requires = "unique", value_parser = CONFLICT_RULES, help_heading = "Job")]
     on_conflict: Option<String>,
+    /// With debounce: counted from the first push, the job waits no longer than this
+    #[arg(long, value_parser = options::span, value_name = "SPAN", requires = "on_conflict", help_heading = "Job")]
+    max_wait: Option<Millis>,
     /// How safe before the answer: memory, os, disk
     #[arg(long, value_parser = options::durability, value_name = "LEVEL")]
     durability: Option<Durability>,
@@ -68,6 +75,9 @@ impl Push {
             if let Some(on_conflict) = &self.on_conflict {
                 unique["on_conflict"] = json!(on_conflict);
             }
+            if let Some(max_wait) = self.max_wait {
+                unique["max_wait_ms"] = json!(max_wait);
+            }
             set("unique", unique);
         }
         let body = if self.text { json!(text).to_string() } else { checked_json(text)? };
@@ -86,8 +96,11 @@ impl Push {
         let answer: PushAnswer = context.client.parse(&bytes)?;
         for job in &answer.jobs {
             let style = context.style;
-            let was =
-                if job.deduplicated { style.warn("was there already") } else { style.state(&job.state) };
+            let was = match (job.deduplicated, job.forgotten) {
+                (false, _) => style.state(&job.state),
+                (true, false) => style.warn("was there already"),
+                (true, true) => style.warn("was there already and is no longer kept"),
+            };
             let kept = style.dim(&format!("kept: {}", print::clean(&answer.durability)));
             print::line(&format!("{}  {was}  {kept}", print::clean(&job.id)));
         }

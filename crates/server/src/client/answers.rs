@@ -80,6 +80,8 @@ pub(crate) struct PushedJob {
     pub(crate) state: String,
     #[serde(default)]
     pub(crate) deduplicated: bool,
+    #[serde(default)]
+    pub(crate) forgotten: bool,
 }
 
 /// The answer to a fetch.

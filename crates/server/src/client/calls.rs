@@ -167,12 +167,15 @@ impl<'a> From<&'a NewJob> for JobCall<'a> {
             timeout_ms: job.timeout_ms,
             expires_ms: job.expires_ms,
             unique: job.unique.as_ref().map(|unique| {
-                let on_conflict = match unique.on_conflict {
-                    OnConflict::Return => "return",
-                    OnConflict::Reject => "reject",
-                    OnConflict::Replace => "replace",
-                };
-                json!({"key": unique.key.as_str(), "ttl_ms": unique.ttl_ms, "on_conflict": on_conflict})
+                let mut call = json!({
+                    "key": unique.key.as_str(),
+                    "ttl_ms": unique.ttl_ms,
+                    "on_conflict": unique.on_conflict.name(),
+                });
+                if let OnConflict::Debounce { max_wait_ms } = unique.on_conflict {
+                    call["max_wait_ms"] = json!(max_wait_ms);
+                }
+                call
             }),
             tags: job.tags.iter().map(|tag| tag.as_str()).collect(),
             meta: job.meta.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect(),

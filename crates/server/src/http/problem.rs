@@ -75,7 +75,7 @@ kinds! {
     WRONG_STATE "wrong_state" 409 "The job's state does not allow this"
         "The detail says which state would. GET …/history shows how it came to be where it is."
     UNIQUE_CONFLICT "unique_conflict" 409 "The unique key is held by another job"
-        "Wait for that job, or push with `on_conflict` `return` or `replace`."
+        "Wait for that job to end, or push with another `on_conflict`: `return`, `replace`, `keep_last_if_active`."
     IDEMPOTENCY_CONFLICT "idempotency_conflict" 409 "The idempotency key was used for another call"
         "Use a new key for new content; a key is remembered for 24 hours."
     CHILD_EXISTS "child_exists" 409 "The child of a step exists already"

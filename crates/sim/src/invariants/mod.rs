@@ -10,8 +10,9 @@
 //! | I7 | `fail_stop` | nobody hears OK after a storage error |
 //! | I9 | `drain` | once healed, everything reaches its end |
 //! | I10 | `damage` | a flipped bit is found or harmless, never served |
-//! | I12 | `slots` | a slot fires once, never early, and none is missed beyond its schedule's rules |
 //! | I11 | `early` | nothing starts before its time |
+//! | I12 | `unique` | a unique key has one job that runs and one that stands by, a throttled one has none for its span |
+//! | I13 | `slots` | a slot fires once, never early, and none is missed beyond its schedule's rules |
 
 pub(crate) mod acked;
 pub(crate) mod damage;
@@ -23,3 +24,4 @@ pub(crate) mod order;
 pub(crate) mod phantom;
 pub(crate) mod replay;
 pub(crate) mod slots;
+pub(crate) mod unique;

@@ -55,24 +55,35 @@ struct UniqueDto<'a> {
     ttl_ms: Millis,
     #[serde(default)]
     on_conflict: ConflictDto,
+    max_wait_ms: Option<Millis>,
 }
 
 #[derive(Debug, Clone, Copy, Default, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "snake_case")]
 enum ConflictDto {
     #[default]
     Return,
     Reject,
     Replace,
+    Debounce,
+    Throttle,
+    KeepLastIfActive,
 }
 
-impl From<ConflictDto> for OnConflict {
-    fn from(dto: ConflictDto) -> Self {
-        match dto {
+impl UniqueDto<'_> {
+    fn into_unique(self) -> Result<Unique, Problem> {
+        let on_conflict = match self.on_conflict {
             ConflictDto::Return => OnConflict::Return,
             ConflictDto::Reject => OnConflict::Reject,
             ConflictDto::Replace => OnConflict::Replace,
+            ConflictDto::Debounce => OnConflict::Debounce { max_wait_ms: self.max_wait_ms.unwrap_or(0) },
+            ConflictDto::Throttle => OnConflict::Throttle,
+            ConflictDto::KeepLastIfActive => OnConflict::KeepLast,
+        };
+        if self.max_wait_ms.is_some() && !matches!(on_conflict, OnConflict::Debounce { .. }) {
+            return Err(Problem::invalid("unique.max_wait_ms", "goes with `on_conflict` `debounce` alone"));
         }
+        Ok(Unique { key: CompactString::from(&*self.key), ttl_ms: self.ttl_ms, on_conflict })
     }
 }
 
@@ -160,11 +171,7 @@ impl JobDto<'_> {
             backoff: self.backoff.map(|dto| dto.0),
             timeout_ms: self.timeout_ms,
             expires_ms: self.expires_ms,
-            unique: self.unique.map(|unique| Unique {
-                key: CompactString::from(&*unique.key),
-                ttl_ms: unique.ttl_ms,
-                on_conflict: unique.on_conflict.into(),
-            }),
+            unique: self.unique.map(UniqueDto::into_unique).transpose()?,
             tags: self.tags.iter().map(|tag| CompactString::from(&**tag)).collect(),
             meta: self
                 .meta

