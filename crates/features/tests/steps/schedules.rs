@@ -34,12 +34,12 @@ fn put_schedule(world: &mut World, id: String, schedule: String) {
 }
 
 #[then(expr = "the schedule was {string}")]
-fn change(world: &mut World, change: String) {
+fn changed(world: &mut World, change: String) {
     assert_eq!(world.answer().body["change"], change.as_str(), "{}", world.answer().body);
 }
 
 #[when(regex = r#"^I (pause|resume|run) the schedule "(.+)"$"#)]
-fn verb(world: &mut World, verb: String, id: String) {
+fn told(world: &mut World, verb: String, id: String) {
     world.must(&format!("{}/{verb}", at(&id)), &json!({}));
 }
 
@@ -55,7 +55,7 @@ fn gone(world: &mut World, id: String) {
 }
 
 #[then(regex = r#"^(before long )?the schedule "(.+)" is (\S+)$"#)]
-fn state(world: &mut World, later: String, id: String, state: String) {
+fn stands(world: &mut World, later: String, id: String, state: String) {
     if !later.is_empty() {
         until(SOON, || (world.schedule(&id)["state"] == state.as_str()).then_some(())).expect("it is so");
     }
@@ -96,8 +96,8 @@ fn preview(world: &mut World, times: String) {
 }
 
 #[then(regex = r"^the slots are (.+)$")]
-fn slots(world: &mut World, slots: String) {
-    let seen = world.answer().body["slots"].as_array().cloned().unwrap_or_default();
-    let seen: Vec<&str> = seen.iter().filter_map(|slot| slot.as_str()?.strip_suffix(":00.000Z")).collect();
-    assert_eq!(seen.join(", "), slots);
+fn seen(world: &mut World, slots: String) {
+    let shown = world.answer().body["slots"].as_array().cloned().unwrap_or_default();
+    let shown: Vec<&str> = shown.iter().filter_map(|slot| slot.as_str()?.strip_suffix(":00.000Z")).collect();
+    assert_eq!(shown.join(", "), slots);
 }
