@@ -126,6 +126,18 @@ impl Shard {
                 }
             }
         }
+        for (id, bulk) in &self.bulks {
+            let over = bulk.status.is_over();
+            let sound = bulk.id == *id
+                && *id <= self.counters.bulk
+                && (bulk.queue as usize) < self.queues.len()
+                && bulk.changed + bulk.skipped <= bulk.examined
+                && bulk.newest <= self.counters.sequence
+                && over == bulk.finished_at.is_some();
+            if !sound {
+                return Err(format!("operation {id} is not sound: {bulk:?}"));
+            }
+        }
         let sums = [
             ("timers", self.timers.len(), timers),
             ("retention timers", self.retention.len(), retention),

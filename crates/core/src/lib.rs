@@ -50,6 +50,7 @@ mod transition;
 mod unique;
 mod views;
 
+pub use bulk::{Preview, Previewed, Unread};
 pub use changes::Changes;
 pub use record::body_key;
 pub use restore::{Restore, RestoreError};

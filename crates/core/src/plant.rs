@@ -37,6 +37,8 @@ pub enum Bug {
     DebounceForEver,
     /// Who stands by for a unique key is not called when its holder ends.
     ForgetWhoStandsBy,
+    /// An operation takes what was pushed after it began.
+    BulkTakesLateJobs,
 }
 
 thread_local! {

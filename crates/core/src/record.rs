@@ -18,7 +18,7 @@
 //! list of tagged fields at the end of its value (see [`kit::codec::put_field`]): absent means the default.
 
 use crate::{
-    bulk::Bulk,
+    bulk::{Bulk, Cursor},
     history::History,
     idempotency::Call,
     job::{Asked, Job, Log, Run, Stored},
@@ -34,10 +34,12 @@ use kit::{
     Timestamp,
     codec::{Malformed, Reader, end_fields, put_bool, put_bytes, put_field, put_option, put_str, put_u64},
 };
-use model::{LogLine, QueueCounts, ScheduleId, ScheduleSpec, Step, When, codec::*};
+use model::{Actor, BulkStatus, LogLine, QueueCounts, ScheduleId, ScheduleSpec, Step, When, codec::*};
 
 /// Version 2 ends jobs, their two boxes, queues and counters with a list of tagged fields. Version 1 had none.
 const VERSION: u8 = 2;
+/// Of bulk operations, which were laid out anew.
+const BULK_VERSION: u8 = 3;
 pub(crate) const META_KEY: &[u8] = b"m";
 
 /// The key of a job's body in the checkpoint store.
@@ -468,57 +470,135 @@ pub(crate) fn read_throttle(bytes: &[u8]) -> Result<Throttle, Malformed> {
 }
 
 pub(crate) fn bulk(bulk: &Bulk) -> Vec<u8> {
-    let mut out = vec![VERSION];
+    let mut out = vec![BULK_VERSION];
     let Bulk {
         id,
         queue,
         action,
         filter,
+        rate,
+        reason,
+        by,
+        status,
         newest,
         newest_order,
-        stage,
-        priority,
-        order,
+        cursor: Cursor { stage, priority, order, until },
+        total,
         examined,
         changed,
-        finished,
+        skipped,
+        started_at,
+        finished_at,
+        worked_at,
+        credit,
     } = bulk;
     put_u64(&mut out, *id);
     put_u64(&mut out, u64::from(*queue));
-    put_bulk_action(&mut out, *action);
+    put_bulk_action(&mut out, action);
     put_filter(&mut out, filter);
-    put_u64(&mut out, *newest);
-    put_u64(&mut out, *newest_order);
-    put_u64(&mut out, *stage as u64);
+    put_u64(&mut out, u64::from(*rate));
+    put_text(&mut out, reason);
+    put_actor(&mut out, by);
+    put_bulk_status(&mut out, *status);
     put_priority(&mut out, *priority);
-    put_u64(&mut out, *order);
-    put_u64(&mut out, *examined);
-    put_u64(&mut out, *changed);
-    put_bool(&mut out, *finished);
+    for number in [newest, newest_order, &(*stage as u64), order, until, total, examined, changed, skipped] {
+        put_u64(&mut out, *number);
+    }
+    put_timestamp(&mut out, *started_at);
+    put_option(&mut out, finished_at.as_ref(), |out, at| put_timestamp(out, *at));
+    put_timestamp(&mut out, *worked_at);
+    put_u64(&mut out, *credit);
     end_fields(&mut out);
     out
 }
 
 pub(crate) fn read_bulk(bytes: &[u8]) -> Result<Bulk, Malformed> {
     let reader = &mut Reader::new(bytes);
-    let version = version(reader)?;
-    let bulk = Bulk {
-        id: reader.u64("id")?,
-        queue: reader.u32("queue")?,
-        action: read_bulk_action(reader)?,
-        filter: read_filter(reader)?,
-        newest: reader.u64("newest")?,
-        newest_order: reader.u64("newest order")?,
-        stage: reader.u32("stage")? as usize,
-        priority: read_priority(reader)?,
-        order: reader.u64("order")?,
-        examined: reader.u64("examined")?,
-        changed: reader.u64("changed")?,
-        finished: reader.bool("finished")?,
+    let bulk = match reader.u8("record version")? {
+        BULK_VERSION => read_newest_bulk(reader)?,
+        version @ 1..=VERSION => read_first_bulk(reader, version)?,
+        _ => return Err(reader.malformed("record version")),
     };
-    fields(reader, version, "field of a bulk operation", |_, _| Ok(false))?;
     reader.finish("bulk operation")?;
     Ok(bulk)
+}
+
+fn read_newest_bulk(reader: &mut Reader<'_>) -> Result<Bulk, Malformed> {
+    let id = reader.u64("id")?;
+    let queue = reader.u32("queue")?;
+    let action = read_bulk_action(reader)?;
+    let filter = read_filter(reader)?;
+    let rate = reader.u32("rate")?;
+    let reason = read_text(reader)?;
+    let by = read_actor(reader)?;
+    let status = read_bulk_status(reader)?;
+    let priority = read_priority(reader)?;
+    let (newest, newest_order) = (reader.u64("newest")?, reader.u64("newest order")?);
+    let cursor = Cursor {
+        stage: reader.u32("stage")? as usize,
+        priority,
+        order: reader.u64("order")?,
+        until: reader.u64("end of the stage")?,
+    };
+    let bulk = Bulk {
+        id,
+        queue,
+        action,
+        filter,
+        rate,
+        reason,
+        by,
+        status,
+        newest,
+        newest_order,
+        cursor,
+        total: reader.u64("total")?,
+        examined: reader.u64("examined")?,
+        changed: reader.u64("changed")?,
+        skipped: reader.u64("skipped")?,
+        started_at: read_timestamp(reader)?,
+        finished_at: reader.option("end", read_timestamp)?,
+        worked_at: read_timestamp(reader)?,
+        credit: reader.u64("credit")?,
+    };
+    reader.fields("field of a bulk operation", |_, _| Ok(false))?;
+    Ok(bulk)
+}
+
+/// Versions 1 and 2 knew four actions, two states of an operation, and walked each state to its present end.
+fn read_first_bulk(reader: &mut Reader<'_>, version: u8) -> Result<Bulk, Malformed> {
+    let id = reader.u64("id")?;
+    let queue = reader.u32("queue")?;
+    let action = read_plain_action(reader)?;
+    let filter = read_plain_filter(reader)?;
+    let (newest, newest_order) = (reader.u64("newest")?, reader.u64("newest order")?);
+    let stage = reader.u32("stage")? as usize;
+    let priority = read_priority(reader)?;
+    let cursor = Cursor { stage, priority, order: reader.u64("order")?, until: u64::MAX };
+    let (examined, changed) = (reader.u64("examined")?, reader.u64("changed")?);
+    let status = if reader.bool("finished")? { BulkStatus::Finished } else { BulkStatus::Running };
+    fields(reader, version, "field of a bulk operation", |_, _| Ok(false))?;
+    Ok(Bulk {
+        id,
+        queue,
+        action,
+        filter,
+        rate: 0,
+        reason: CompactString::default(),
+        by: Actor::default(),
+        status,
+        newest,
+        newest_order,
+        cursor,
+        total: 0,
+        examined,
+        changed,
+        skipped: 0,
+        started_at: Timestamp::ZERO,
+        finished_at: status.is_over().then_some(Timestamp::ZERO),
+        worked_at: Timestamp::ZERO,
+        credit: 0,
+    })
 }
 
 pub(crate) fn meta(shard: u16, counters: &Counters) -> Vec<u8> {

@@ -174,7 +174,7 @@ impl Shard {
             Command::Pause { queue } => self.pause(queue),
             Command::Resume { queue } => self.resume(queue, context),
             Command::Configure { queue, patch } => self.configure(queue, patch),
-            Command::Bulk { queue, action, filter } => self.start_bulk(queue, *action, filter),
+            Command::Bulk(asked) => self.start_bulk(asked, context),
             Command::Tick => self.tick(work, context),
             Command::PutSchedule { id, spec } => self.put_schedule(id, spec, context),
             Command::PauseSchedule { id } => self.pause_schedule(id),
@@ -184,6 +184,8 @@ impl Shard {
             Command::Step { lease, name, result } => self.store_step(lease, name, result, context),
             Command::Signal { job, name, body } => self.signal(job, name, body, context),
             Command::Restart { jobs } => self.restart(jobs, context),
+            Command::ControlBulk { operation, control } => self.control_bulk(*operation, *control, context),
+            Command::Choose(chosen) => self.choose(chosen, context),
         }
     }
 
@@ -236,13 +238,10 @@ impl Shard {
 
     /// When a [`Command::Tick`] is next needed; `None` if nothing is ever due.
     pub fn next_due(&self) -> Option<Timestamp> {
-        if self.bulks.values().any(|bulk| !bulk.finished) {
-            return Some(self.counters.time);
-        }
         let timer = self.timers.first().map(|(due, _)| *due);
         let retention = self.retention.first().map(|(due, ..)| *due);
         let slot = self.schedules.first().map(|(due, _)| *due);
-        [timer, retention, slot].into_iter().flatten().min()
+        [timer, retention, slot, self.bulk_due()].into_iter().flatten().min()
     }
 
     /// Whether a fetch from these queues would hand out a job now.

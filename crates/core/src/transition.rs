@@ -181,6 +181,31 @@ impl Shard {
         job.asked = asked;
     }
 
+    /// Gives a job another place, in another queue or priority, and leaves its state and its timer as they are. It goes to the end
+    /// of its new line.
+    pub(crate) fn relocate(
+        &mut self,
+        slot: u32,
+        cause: Cause,
+        context: &mut Context<'_>,
+        change: impl FnOnce(&mut Job),
+    ) {
+        self.leave(slot);
+        let job = &mut self.jobs[slot];
+        change(job);
+        let state = job.state;
+        if state.is_final() {
+            // It is kept from now on, as if it had ended here.
+            job.run_mut().finished_at = context.now;
+        }
+        self.record(slot, state, cause, None, context);
+        self.enter(slot);
+        self.after_change(slot, Some(state), cause, context);
+        if state.is_final() {
+            self.trim_finals(slot);
+        }
+    }
+
     /// Puts a job into the indexes of its state.
     pub(crate) fn enter(&mut self, slot: u32) {
         self.counters.order += 1;

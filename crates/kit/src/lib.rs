@@ -10,6 +10,7 @@ pub mod backoff;
 pub mod codec;
 pub mod cron;
 mod durability;
+pub mod json;
 pub mod random;
 pub mod time;
 pub mod zone;

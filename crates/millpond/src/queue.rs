@@ -1,7 +1,7 @@
 use crate::{Error, Explanation, IntoOutcome, Job, Pond, Push, Receipt, WorkerBuilder};
 use model::{
-    BulkAction, BulkView, Command, Filter, HistoryEntry, JobId, JobRef, JobView, LogLine, NewJob, QueueName,
-    QueuePatch, QueueSettings, QueueView, Reply, State,
+    BulkAction, BulkView, Command, Filter, HistoryEntry, JobId, JobRef, JobView, LogLine, NewBulk, NewJob,
+    QueueName, QueuePatch, QueueSettings, QueueView, Reply, State,
 };
 use serde::{Serialize, de::DeserializeOwned};
 use std::{future::Future, marker::PhantomData};
@@ -91,8 +91,9 @@ impl<T> Queue<T> {
     }
 
     async fn bulk(&self, action: BulkAction, filter: Filter) -> Result<BulkView, Error> {
-        match self.pond.inner.command(Command::Bulk { queue: self.name.clone(), action, filter }).await? {
-            Reply::Started(view) => Ok(view),
+        let asked = NewBulk::new(self.name.clone(), action, filter);
+        match self.pond.inner.command(Command::Bulk(Box::new(asked))).await? {
+            Reply::Operation(view) => Ok(*view),
             _ => Err(Error::Mismatch),
         }
     }

@@ -1,5 +1,6 @@
 use crate::{
-    Actor, ErrorInfo, JobId, JobRef, Priority, QueueName, QueuePatch, ScheduleId, ScheduleSpec, State, Until,
+    Actor, BulkControl, Chosen, ErrorInfo, JobId, JobRef, NewBulk, Priority, QueueName, QueuePatch,
+    ScheduleId, ScheduleSpec, Until,
 };
 use bytes::Bytes;
 use compact_str::CompactString;
@@ -99,14 +100,7 @@ pub enum Command {
         patch: QueuePatch,
     },
     /// Starts a tracked background operation over the jobs that match now.
-    Bulk {
-        /// In which queue.
-        queue: QueueName,
-        /// What to do.
-        action: BulkAction,
-        /// To which jobs.
-        filter: Filter,
-    },
+    Bulk(Box<NewBulk>),
     /// Stores the result of a step of a running job, unless the job has a step of that name already.
     Step {
         /// Which, and by what lease.
@@ -159,6 +153,15 @@ pub enum Command {
         /// Which.
         id: ScheduleId,
     },
+    /// Pauses, resumes or cancels a background operation.
+    ControlBulk {
+        /// Its number.
+        operation: u64,
+        /// What to do to it.
+        control: BulkControl,
+    },
+    /// Tells an operation whose filter asks about bodies which jobs are meant. Comes from the node itself.
+    Choose(Box<Chosen>),
 }
 
 /// A job to be added. `None` takes the queue's setting.
@@ -328,31 +331,4 @@ pub enum Outcome {
         /// What is waited for.
         until: Until,
     },
-}
-
-/// What a bulk operation does to each job.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
-pub enum BulkAction {
-    /// Forget waiting, delayed and retrying jobs (or those of the filter's state). They no longer start from this moment on.
-    Purge = 0,
-    /// Another life for dead jobs.
-    Redrive = 1,
-    /// Forget final jobs.
-    Remove = 2,
-    /// Cancel live jobs.
-    Cancel = 3,
-}
-
-/// Which jobs of a queue are meant. Empty means all that the action applies to.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Filter {
-    /// Only this state.
-    pub state: Option<State>,
-    /// Only jobs with this tag.
-    pub tag: Option<CompactString>,
-    /// Only jobs whose newest error is of this kind.
-    pub error_kind: Option<CompactString>,
-    /// Only jobs pushed before.
-    pub created_before: Option<Timestamp>,
 }

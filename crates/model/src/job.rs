@@ -189,11 +189,15 @@ pub enum Cause {
     Signal = 15,
     /// The child that it waited for ended.
     ChildEnded = 16,
+    /// An operation gave it another priority.
+    Reprioritise = 17,
+    /// An operation moved it to this queue.
+    Move = 18,
 }
 
 impl Cause {
     /// Every cause, by number.
-    pub const ALL: [Cause; 17] = [
+    pub const ALL: [Cause; 19] = [
         Cause::Push,
         Cause::Fetch,
         Cause::Complete,
@@ -211,6 +215,8 @@ impl Cause {
         Cause::Suspend,
         Cause::Signal,
         Cause::ChildEnded,
+        Cause::Reprioritise,
+        Cause::Move,
     ];
 
     /// The name used on every surface.
@@ -233,6 +239,8 @@ impl Cause {
             Cause::Suspend => "suspend",
             Cause::Signal => "signal",
             Cause::ChildEnded => "child_ended",
+            Cause::Reprioritise => "reprioritise",
+            Cause::Move => "move",
         }
     }
 }

@@ -3,6 +3,7 @@
 //!
 //! There are no decisions here, no tables, and no JSON.
 
+mod bulk;
 pub mod codec;
 mod command;
 mod effect;
@@ -17,15 +18,14 @@ mod step;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 
-pub use command::{
-    BulkAction, Command, Envelope, Filter, LeaseRef, NewJob, OnConflict, Outcome, Settlement, Unique,
-};
+pub use bulk::{BodyTest, BulkAction, BulkControl, BulkStatus, BulkView, Chosen, Compare, Filter, NewBulk};
+pub use command::{Command, Envelope, LeaseRef, NewJob, OnConflict, Outcome, Settlement, Unique};
 pub use effect::{Effect, Revocation};
 pub use id::{Actor, BadName, JobId, JobRef, QueueName};
 pub use job::{Cause, DispatchedJob, ErrorInfo, HistoryEntry, JobView, LogLine, Priority, State};
 pub use queue::{Capacity, Keep, OnFull, QueueCounts, QueuePatch, QueueSettings, QueueView};
 pub use reject::Reject;
-pub use reply::{BulkView, Pushed, Renewed, Reply, Settled};
+pub use reply::{Pushed, Renewed, Reply, Settled};
 pub use schedule::{
     CatchUp, Firing, FiringResult, Overlap, ScheduleChange, ScheduleId, ScheduleSpec, ScheduleState,
     ScheduleView, Scheduled, When,

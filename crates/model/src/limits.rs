@@ -59,6 +59,18 @@ pub const IDEMPOTENCY_MAX: usize = 1_000_000;
 pub const TICK_WORK_MAX: usize = 1_000;
 /// Bulk operations under way at once.
 pub const BULKS_MAX: usize = 256;
+/// Bulk operations that have ended and can still be looked at.
+pub const BULKS_KEPT: usize = 32;
+/// Bulk operations move on at most once in this span of the log's time, so that most of the time belongs to dispatch.
+pub const BULK_EVERY_MS: Millis = 5;
+/// Jobs that all bulk operations together look at each time.
+pub const BULK_WORK_MAX: usize = 1_000;
+/// Jobs per second that an operation can be asked to change at most.
+pub const BULK_RATE_MAX: u32 = 100_000;
+/// States, tags or conditions on the body in one filter.
+pub const FILTER_LIST_MAX: usize = 32;
+/// Bytes of one text in a filter.
+pub const FILTER_BYTES_MAX: usize = 1_024;
 /// Jobs named one by one in a remove, cancel, promote or redrive.
 pub const SELECTION_MAX: usize = BATCH_MAX;
 /// Schedules of one shard.

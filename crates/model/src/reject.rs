@@ -91,6 +91,26 @@ pub enum Reject {
         /// Who holds it.
         holder: CompactString,
     },
+    /// No bulk operation of that number.
+    #[error("there is no operation {operation}; the newest {kept} that have ended are kept", kept = crate::limits::BULKS_KEPT)]
+    UnknownOperation {
+        /// Which.
+        operation: u64,
+    },
+    /// The bulk operation has ended.
+    #[error("operation {operation} is {status}; start another one")]
+    OperationEnded {
+        /// Which.
+        operation: u64,
+        /// How it ended.
+        status: &'static str,
+    },
+    /// A node chose jobs for an operation that has moved on.
+    #[error("operation {operation} is not where this choice begins; nothing was lost")]
+    StaleChoice {
+        /// Which.
+        operation: u64,
+    },
     /// The idempotency key was used for another call.
     #[error("idempotency key {key} was used for a call with other content; use a new key")]
     IdempotencyConflict {
@@ -171,6 +191,9 @@ impl Reject {
             Reject::StepsFull { .. } => "steps_full",
             Reject::SignalsFull { .. } => "signals_full",
             Reject::ChildExists { .. } => "child_exists",
+            Reject::UnknownOperation { .. } => "unknown_operation",
+            Reject::OperationEnded { .. } => "operation_ended",
+            Reject::StaleChoice { .. } => "stale_choice",
         }
     }
 

@@ -1,6 +1,4 @@
-use crate::{
-    BulkAction, DispatchedJob, Filter, JobId, QueueName, QueueSettings, Reject, Scheduled, State, Step,
-};
+use crate::{BulkView, DispatchedJob, JobId, QueueSettings, Reject, Scheduled, State, Step};
 use kit::Timestamp;
 
 /// The answer to a command that was not refused.
@@ -18,8 +16,8 @@ pub enum Reply {
     Changed(Vec<State>),
     /// To a change of settings: all of them now.
     Configured(QueueSettings),
-    /// To a bulk operation.
-    Started(BulkView),
+    /// To the start of a bulk operation, or a change of it: as it is now.
+    Operation(Box<BulkView>),
     /// To everything that has nothing to say.
     Done,
     /// To a put, a pause or a resume of a schedule.
@@ -62,23 +60,4 @@ pub struct Settled {
     pub state: State,
     /// The jobs that were added with it.
     pub pushed: Vec<Pushed>,
-}
-
-/// A bulk operation as people and tools see it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct BulkView {
-    /// Its number.
-    pub id: u64,
-    /// Its queue.
-    pub queue: QueueName,
-    /// What it does.
-    pub action: BulkAction,
-    /// To which jobs.
-    pub filter: Filter,
-    /// Jobs looked at.
-    pub examined: u64,
-    /// Jobs changed.
-    pub changed: u64,
-    /// Whether it has ended.
-    pub finished: bool,
 }

@@ -1,21 +1,22 @@
 //! Values for tests: every variant of every type, from a seed. The same seed gives the same value for ever.
 
 use crate::{
-    Actor, BulkAction, BulkView, Capacity, CatchUp, ChildEnd, Command, DispatchedJob, Envelope, ErrorInfo,
-    Filter, JobId, JobRef, Keep, LeaseRef, NewJob, OnConflict, OnFull, Outcome, Overlap, Priority, Pushed,
-    QueueName, QueuePatch, QueueSettings, Reject, Renewed, Reply, ScheduleChange, ScheduleId, ScheduleSpec,
-    ScheduleState, Scheduled, Settled, Settlement, State, Step, StepValue, Unique, Until, When,
+    Actor, BodyTest, BulkAction, BulkControl, BulkStatus, BulkView, Capacity, CatchUp, ChildEnd, Chosen,
+    Command, Compare, DispatchedJob, Envelope, ErrorInfo, Filter, JobId, JobRef, Keep, LeaseRef, NewBulk,
+    NewJob, OnConflict, OnFull, Outcome, Overlap, Priority, Pushed, QueueName, QueuePatch, QueueSettings,
+    Reject, Renewed, Reply, ScheduleChange, ScheduleId, ScheduleSpec, ScheduleState, Scheduled, Settled,
+    Settlement, State, Step, StepValue, Unique, Until, When,
 };
 use bytes::Bytes;
 use compact_str::CompactString;
 use kit::{Backoff, Timestamp, random::Random};
 
 /// How many variants [`Command`] has, so that [`command`] with `0..COMMANDS` meets each.
-pub const COMMANDS: u64 = 23;
+pub const COMMANDS: u64 = 26;
 /// How many variants [`Reply`] has.
 pub const REPLIES: u64 = 11;
 /// How many variants [`Reject`] has.
-pub const REJECTS: u64 = 18;
+pub const REJECTS: u64 = 21;
 
 fn pick<T: Copy>(random: &mut Random, among: &[T]) -> T {
     among[random.below(among.len() as u64) as usize]
@@ -217,16 +218,84 @@ pub fn queue_settings(random: &mut Random) -> QueueSettings {
 }
 
 fn bulk_action(random: &mut Random) -> BulkAction {
-    pick(random, &[BulkAction::Purge, BulkAction::Redrive, BulkAction::Remove, BulkAction::Cancel])
+    match random.below(8) {
+        4 => BulkAction::Promote,
+        5 => BulkAction::Retag { add: several(random, text), remove: several(random, text) },
+        6 => BulkAction::Reprioritise { priority: priority(random) },
+        7 => BulkAction::Move { to: queue_name(random) },
+        _ => plain_action(random),
+    }
+}
+
+fn plain_action(random: &mut Random) -> BulkAction {
+    [BulkAction::Purge, BulkAction::Redrive, BulkAction::Remove, BulkAction::Cancel][random.below(4) as usize]
+        .clone()
+}
+
+fn priority(random: &mut Random) -> Priority {
+    Priority(random.next_u64() as u8)
+}
+
+/// What the first version of a bulk operation could say.
+fn plain_bulk(random: &mut Random) -> NewBulk {
+    let (queue, action) = (queue_name(random), plain_action(random));
+    let filter = Filter {
+        states: maybe(random, |r| pick(r, &State::ALL)).into_iter().collect(),
+        tags_all: maybe(random, text).into_iter().collect(),
+        error_kind: maybe(random, text),
+        created_before: maybe(random, time),
+        ..Filter::default()
+    };
+    NewBulk::new(queue, action, filter)
 }
 
 /// A filter with about half of its conditions.
 pub fn filter(random: &mut Random) -> Filter {
     Filter {
-        state: maybe(random, |r| pick(r, &State::ALL)),
-        tag: maybe(random, text),
+        states: several(random, |r| pick(r, &State::ALL)),
+        tags_any: several(random, text),
+        tags_all: several(random, text),
         error_kind: maybe(random, text),
+        error_contains: maybe(random, text),
         created_before: maybe(random, time),
+        created_after: maybe(random, time),
+        finished_before: maybe(random, time),
+        finished_after: maybe(random, time),
+        priority_min: maybe(random, priority),
+        priority_max: maybe(random, priority),
+        attempts_min: maybe(random, small),
+        attempts_max: maybe(random, small),
+        id_prefix: maybe(random, text),
+        body: several(random, |r| BodyTest {
+            path: text(r),
+            compare: pick(r, &Compare::ALL).0,
+            value: text(r),
+        }),
+    }
+}
+
+fn new_bulk(random: &mut Random) -> NewBulk {
+    NewBulk {
+        queue: queue_name(random),
+        action: bulk_action(random),
+        filter: filter(random),
+        rate: small(random),
+        reason: text(random),
+    }
+}
+
+/// An operation that says more than the first version could.
+fn wide_bulk(random: &mut Random) -> NewBulk {
+    NewBulk { rate: 1 + random.below(1_000) as u32, ..new_bulk(random) }
+}
+
+fn chosen(random: &mut Random) -> Chosen {
+    Chosen {
+        operation: number(random),
+        stage: small(random),
+        priority: priority(random),
+        order: number(random),
+        jobs: several(random, number),
     }
 }
 
@@ -287,9 +356,7 @@ pub fn command(random: &mut Random, variant: u64) -> Command {
         10 => Command::Pause { queue: queue_name(random) },
         11 => Command::Resume { queue: queue_name(random) },
         12 => Command::Configure { queue: queue_name(random), patch: queue_patch(random) },
-        13 => {
-            Command::Bulk { queue: queue_name(random), action: bulk_action(random), filter: filter(random) }
-        }
+        13 => Command::Bulk(Box::new(plain_bulk(random))),
         14 => Command::Tick,
         15 => Command::PutSchedule { id: schedule_id(random), spec: Box::new(schedule_spec(random)) },
         16 => Command::PauseSchedule { id: schedule_id(random) },
@@ -298,7 +365,13 @@ pub fn command(random: &mut Random, variant: u64) -> Command {
         19 => Command::RemoveSchedule { id: schedule_id(random) },
         20 => Command::Step { lease: lease_ref(random), name: text(random), result: bytes(random) },
         21 => Command::Signal { job: job_ref(random), name: text(random), body: bytes(random) },
-        _ => Command::Restart { jobs: several(random, job_ref) },
+        22 => Command::Restart { jobs: several(random, job_ref) },
+        23 => Command::Bulk(Box::new(wide_bulk(random))),
+        24 => Command::ControlBulk {
+            operation: number(random),
+            control: pick(random, &[BulkControl::Pause, BulkControl::Resume, BulkControl::Cancel]),
+        },
+        _ => Command::Choose(Box::new(chosen(random))),
     }
 }
 
@@ -359,7 +432,10 @@ pub fn reject(random: &mut Random, variant: u64) -> Reject {
         14 => Reject::UnknownSchedule { id: schedule_id(random) },
         15 => Reject::StepsFull { id, limit: number(random), unit: "steps" },
         16 => Reject::SignalsFull { id, limit: number(random), unit: "signals" },
-        _ => Reject::ChildExists { id },
+        17 => Reject::ChildExists { id },
+        18 => Reject::UnknownOperation { operation: number(random) },
+        19 => Reject::OperationEnded { operation: number(random), status: "finished" },
+        _ => Reject::StaleChoice { operation: number(random) },
     }
 }
 
@@ -384,15 +460,18 @@ pub fn reply(random: &mut Random, variant: u64) -> Reply {
         })),
         4 => Reply::Changed(several(random, |r| pick(r, &State::ALL))),
         5 => Reply::Configured(queue_settings(random)),
-        6 => Reply::Started(BulkView {
+        6 => Reply::Operation(Box::new(BulkView {
             id: number(random),
-            queue: queue_name(random),
-            action: bulk_action(random),
-            filter: filter(random),
+            asked: new_bulk(random),
+            by: Actor::new(&text(random)),
+            status: pick(random, &BulkStatus::ALL),
+            total: number(random),
             examined: number(random),
             changed: number(random),
-            finished: random.chance(1, 2),
-        }),
+            skipped: number(random),
+            started_at: time(random),
+            finished_at: maybe(random, time),
+        })),
         7 => Reply::Done,
         8 => Reply::Scheduled(Scheduled {
             id: schedule_id(random),

@@ -16,7 +16,7 @@ use crate::{
     waiters::{Waiter, Waiters, fetch_of},
 };
 use kit::{Durability, Millis, Timestamp};
-use millpond_core::{Effects, Shard};
+use millpond_core::{Effects, Shard, Unread};
 use model::{
     Actor, Command, DispatchedJob, Effect, Envelope, LeaseRef, Outcome, QueueName, Reject, Reply, Settlement,
     codec, limits,
@@ -28,6 +28,10 @@ use storage::Mark;
 const BATCH_COMMANDS_MAX: usize = 8_192;
 /// Bytes of commands in one batch, unless its only command is larger.
 const BATCH_BYTES_MAX: usize = 8 << 20;
+/// Jobs whose bodies are looked at in one go, for an operation.
+const UNREAD_JOBS_MAX: usize = 500;
+/// The same, in bytes.
+const UNREAD_BYTES_MAX: u64 = 1 << 20;
 /// After the disk refused even a tick, the next one is tried this much later.
 const TICK_RETRY_MS: Millis = 200;
 /// A checkpoint that found the disk full is tried again this much later.
@@ -195,6 +199,8 @@ pub struct Driver<T> {
     /// Time of the newest sealed batch.
     time: Timestamp,
     tick_sealed: bool,
+    /// Bodies are being looked at for an operation, or what came of it is on its way.
+    choosing: bool,
     tick_not_before: Timestamp,
     /// When what was acknowledged below `disk` must be flushed.
     flush_due: Option<Timestamp>,
@@ -226,6 +232,7 @@ impl<T: Ticket> Driver<T> {
             waiters: Waiters::default(),
             time,
             tick_sealed: false,
+            choosing: false,
             tick_not_before: Timestamp::ZERO,
             flush_due: None,
             snapshot_taken: false,
@@ -348,6 +355,33 @@ impl<T: Ticket> Driver<T> {
         }
     }
 
+    /// Bodies that an operation must know before it can move on; whoever drives looks at them and calls [`Driver::choose`].
+    /// `None` if there is nothing to look at now.
+    pub fn unread(&mut self, now: Timestamp) -> Option<Unread> {
+        if self.unread_due().is_none_or(|due| due > now) || self.stopping {
+            return None;
+        }
+        let unread = self.shard.unread(now, UNREAD_JOBS_MAX, UNREAD_BYTES_MAX)?;
+        self.choosing = true;
+        Some(unread)
+    }
+
+    /// Tells an operation which of the jobs pass its tests.
+    pub fn choose(&mut self, unread: Unread, jobs: Vec<u64>) {
+        let envelope =
+            Envelope { actor: Actor::new("node"), idempotency_key: None, command: unread.choose(jobs) };
+        // It always fits: it is a few thousand numbers.
+        if let Ok(packed) = Packed::new(envelope)
+            && self.poison.is_none()
+        {
+            self.enqueue(packed, Asker::Node, Durability::Memory);
+        }
+    }
+
+    fn unread_due(&self) -> Option<Timestamp> {
+        if self.choosing || self.poison.is_some() { None } else { self.shard.unread_due() }
+    }
+
     /// Answers the fetches that have waited long enough.
     pub fn expire(&mut self, now: Timestamp) -> Vec<Answered<T>> {
         let mut answers = Vec::new();
@@ -371,7 +405,8 @@ impl<T: Ticket> Driver<T> {
     pub fn next_due(&self) -> Option<Timestamp> {
         let tick = if self.tick_sealed { None } else { self.shard.next_due() };
         let tick = tick.map(|due| due.max(self.tick_not_before));
-        [tick, self.waiters.next_deadline(), self.flush_due, self.checkpoint_due()]
+        let unread = if self.stopping { None } else { self.unread_due() };
+        [tick, unread, self.waiters.next_deadline(), self.flush_due, self.checkpoint_due()]
             .into_iter()
             .flatten()
             .min()
@@ -445,6 +480,7 @@ impl<T: Ticket> Driver<T> {
             self.unanswered_bytes -= call.size;
             let tick = matches!(call.command(), Command::Tick);
             self.tick_sealed &= !tick;
+            self.choosing &= !matches!(call.command(), Command::Choose(_));
             let result = if call.left_out {
                 if tick {
                     self.tick_not_before = time + TICK_RETRY_MS;

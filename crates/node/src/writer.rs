@@ -174,8 +174,14 @@ fn is_new_work(command: &Command) -> bool {
         | Command::PutSchedule { .. }
         | Command::RunSchedule { .. }
         | Command::Signal { .. }
-        | Command::Restart { .. }
-        | Command::Bulk { action: BulkAction::Redrive, .. } => true,
+        | Command::Restart { .. } => true,
+        Command::Bulk(asked) => match asked.action {
+            BulkAction::Redrive
+            | BulkAction::Retag { .. }
+            | BulkAction::Reprioritise { .. }
+            | BulkAction::Move { .. } => true,
+            BulkAction::Purge | BulkAction::Remove | BulkAction::Cancel | BulkAction::Promote => false,
+        },
         Command::Fetch { .. }
         | Command::Renew { .. }
         | Command::Settle { .. }
@@ -189,7 +195,8 @@ fn is_new_work(command: &Command) -> bool {
         | Command::PauseSchedule { .. }
         | Command::ResumeSchedule { .. }
         | Command::RemoveSchedule { .. }
-        | Command::Bulk { action: BulkAction::Purge | BulkAction::Remove | BulkAction::Cancel, .. }
+        | Command::ControlBulk { .. }
+        | Command::Choose(_)
         | Command::Tick => false,
     }
 }

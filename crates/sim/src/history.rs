@@ -38,7 +38,7 @@ pub(crate) struct Entry {
 /// A rule was broken.
 #[derive(Debug, Clone)]
 pub struct Violation {
-    /// Which invariant, `I1` to `I11`.
+    /// Which invariant, `I1` to `I12`.
     pub invariant: &'static str,
     /// What happened.
     pub what: String,

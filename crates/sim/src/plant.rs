@@ -27,7 +27,7 @@ pub enum Planted {
 
 impl Planted {
     /// Every planted bug.
-    pub const ALL: [Planted; 20] = [
+    pub const ALL: [Planted; 21] = [
         Planted::AckBeforeFsync,
         Planted::ApplyBeforeCommit,
         Planted::SkipDirectoryFsync,
@@ -48,6 +48,7 @@ impl Planted {
         Planted::Core(Bug::ForgetIdempotency),
         Planted::Core(Bug::DebounceForEver),
         Planted::Core(Bug::ForgetWhoStandsBy),
+        Planted::Core(Bug::BulkTakesLateJobs),
     ];
 
     /// The part of it that lives in the core.

@@ -8,6 +8,7 @@ use crate::{
     history::{Check, broken},
     invariants::{
         self,
+        bulk::{Moment, Operations},
         slots::{self, Slots},
     },
     workload,
@@ -91,9 +92,25 @@ pub(crate) struct Shadow {
     numbers: u64,
     /// Debounced jobs that were pushed again by the newest command, with their longest waits.
     pub(crate) debounced: Vec<(Key, Timestamp)>,
+    operations: Operations,
 }
 
 impl Shadow {
+    /// Compares the swept queue before and after a command, and follows the jobs that were moved out of it.
+    pub(crate) fn sweep(&mut self, before: &Moment, after: &Moment, now: Timestamp) -> Check {
+        for id in self.operations.compare(before, after, now)? {
+            let Some(mut job) = self.jobs.remove(&(workload::swept(), id.clone())) else {
+                return broken("I13", format!("job {id} was moved and nobody pushed it"));
+            };
+            job.new.queue = workload::beside();
+            if let JobId::Uuid(_) = id {
+                self.queue_of.insert(id.clone(), workload::beside());
+            }
+            self.jobs.insert((workload::beside(), id), job);
+        }
+        Ok(())
+    }
+
     /// Follows one command of the log, and says where its reply breaks a rule.
     pub(crate) fn follow(&mut self, entry: &Entry, effects: &[Effect]) -> Check {
         if entry.time < self.now {
@@ -258,7 +275,7 @@ impl Shadow {
             }
             (Command::RunSchedule { id }, Reply::Pushed(pushed)) => {
                 let Some(new) = self.slots.run(id, self.now) else {
-                    return broken("I13", format!("{id} was run and does not exist"));
+                    return broken("I14", format!("{id} was run and does not exist"));
                 };
                 self.push(&[new], pushed)
             }
@@ -266,7 +283,12 @@ impl Shadow {
                 self.slots.remove(id);
                 Ok(())
             }
-            (Command::Bulk { .. }, Reply::Started(_)) | (Command::Tick, Reply::Done) => Ok(()),
+            (Command::Bulk(_), Reply::Operation(view)) => {
+                self.operations.begin(view.id, entry.position);
+                Ok(())
+            }
+            (Command::ControlBulk { .. }, Reply::Operation(_))
+            | (Command::Tick | Command::Choose(_), Reply::Done) => Ok(()),
             (command, reply) => broken("I2", format!("{command:?} was answered with {reply:?}")),
         }
     }

@@ -4,9 +4,9 @@ use bytes::Bytes;
 use compact_str::{CompactString, format_compact};
 use kit::{Backoff, Durability, Timestamp, random::Random};
 use model::{
-    BulkAction, Capacity, CatchUp, Command, DispatchedJob, ErrorInfo, Filter, JobId, JobRef, Keep, LeaseRef,
-    NewJob, OnConflict, OnFull, Outcome, Overlap, Priority, QueueName, QueuePatch, ScheduleId, ScheduleSpec,
-    Settlement, State, Unique, When,
+    BodyTest, BulkAction, BulkControl, Capacity, CatchUp, Command, Compare, DispatchedJob, ErrorInfo, Filter,
+    JobId, JobRef, Keep, LeaseRef, NewBulk, NewJob, OnConflict, OnFull, Outcome, Overlap, Priority,
+    QueueName, QueuePatch, ScheduleId, ScheduleSpec, Settlement, State, Unique, When,
 };
 
 const QUEUES: u64 = 6;
@@ -38,6 +38,25 @@ pub(crate) fn strict(queue: &QueueName) -> bool {
     queue.as_str() < "q3"
 }
 
+/// The queue that most operations sweep. No replacements, no drops and no other retention here, so that they can be counted.
+pub(crate) fn swept() -> QueueName {
+    queue(5)
+}
+
+/// The loose queue that jobs of the swept one are moved to.
+pub(crate) fn beside() -> QueueName {
+    queue(4)
+}
+
+/// The number of a job, as its body says.
+pub(crate) fn number_of(body: &[u8]) -> Option<u64> {
+    std::str::from_utf8(body).ok()?.strip_prefix("{\"n\":")?.split(',').next()?.parse().ok()
+}
+
+fn tame(queue: &QueueName) -> bool {
+    strict(queue) || *queue == swept()
+}
+
 /// A job in a worker's hands, as far as the worker knows.
 #[derive(Debug, Clone)]
 pub(crate) struct Held {
@@ -53,11 +72,13 @@ pub(crate) struct Workload {
     /// Leases that workers hold or held; stale ones stay for late answers.
     held: Vec<Held>,
     made: u64,
+    /// Operations started, about.
+    bulks: u64,
 }
 
 impl Workload {
     pub(crate) fn new(random: Random) -> Self {
-        Self { random, jobs: Vec::new(), keyed: Vec::new(), held: Vec::new(), made: 0 }
+        Self { random, jobs: Vec::new(), keyed: Vec::new(), held: Vec::new(), made: 0, bulks: 0 }
     }
 
     /// How long the next thing takes to come, milliseconds.
@@ -134,9 +155,14 @@ impl Workload {
             92 => Command::Remove { jobs: vec![self.job()] },
             93 => Command::Pause { queue: self.queue() },
             94..97 => Command::Resume { queue: self.queue() },
-            97 => self.schedule(now),
-            98 => self.configure(),
-            _ => self.bulk(),
+            97 if self.random.chance(2, 3) => self.schedule(now),
+            97 => self.configure(),
+            98 if self.random.chance(1, 3) => {
+                let control = [BulkControl::Pause, BulkControl::Resume, BulkControl::Cancel];
+                let operation = 1 + self.random.below(self.bulks.max(1));
+                Command::ControlBulk { operation, control: control[self.random.below(3) as usize] }
+            }
+            _ => self.bulk(now),
         }
     }
 
@@ -213,7 +239,7 @@ impl Workload {
         let queue = self.queue();
         let random = &mut self.random;
         let filler = if random.chance(1, 30) { random.below(3_000) } else { random.below(40) };
-        let body = format!("body {} {}", self.made, "x".repeat(filler as usize));
+        let body = format!("{{\"n\":{},\"fill\":\"{}\"}}", self.made, "x".repeat(filler as usize));
         let mut job = NewJob::new(queue, body);
         if random.chance(1, 5) {
             job.id = Some(JobId::Text(format_compact!("given-{}", random.below(300))));
@@ -315,7 +341,7 @@ impl Workload {
             timeout_ms: random.chance(1, 2).then(|| 5_000 + random.below(300_000)),
             ..QueuePatch::default()
         };
-        if !strict(&queue) {
+        if !tame(&queue) {
             let on_full = if random.chance(1, 2) { OnFull::Reject } else { OnFull::DropOldest };
             patch.capacity = Some(Capacity { jobs: random.below(4) * 60, bytes: 0, on_full });
             patch.keep_completed = Some(Keep { age_ms: 1 + random.below(60_000), count: random.below(20) });
@@ -323,16 +349,40 @@ impl Workload {
         Command::Configure { queue, patch }
     }
 
-    fn bulk(&mut self) -> Command {
-        let queue = self.loose_queue();
+    fn bulk(&mut self, now: Timestamp) -> Command {
+        self.bulks += 1;
+        let queue = if self.random.chance(2, 3) { swept() } else { self.loose_queue() };
+        let made = self.made;
         let random = &mut self.random;
-        let all = [BulkAction::Purge, BulkAction::Redrive, BulkAction::Remove, BulkAction::Cancel];
+        let action = match random.below(8) {
+            0 => BulkAction::Purge,
+            1 => BulkAction::Redrive,
+            2 => BulkAction::Remove,
+            3 => BulkAction::Cancel,
+            4 => BulkAction::Promote,
+            5 => BulkAction::Retag { add: vec!["green".into()], remove: vec!["red".into()] },
+            6 => BulkAction::Reprioritise { priority: Priority(random.below(3) as u8 * 60) },
+            _ if queue == swept() => BulkAction::Move { to: beside() },
+            _ => BulkAction::Promote,
+        };
         let filter = Filter {
-            state: random.chance(1, 6).then_some(State::Waiting),
-            tag: random.chance(1, 4).then(|| "red".into()),
+            states: random.chance(1, 8).then_some(State::Waiting).into_iter().collect(),
+            tags_all: random.chance(1, 4).then(|| "red".into()).into_iter().collect(),
+            tags_any: if random.chance(1, 8) { vec!["green".into(), "blue".into()] } else { Vec::new() },
+            created_before: random.chance(1, 6).then(|| Timestamp(now.0 - random.below(20_000))),
+            priority_min: random.chance(1, 8).then_some(Priority(100)),
+            attempts_max: random.chance(1, 8).then_some(0),
+            id_prefix: random.chance(1, 12).then(|| "given-1".into()),
+            body: if random.chance(1, 5) {
+                let value = format_compact!("{}", random.below(made + 1));
+                vec![BodyTest { path: "/n".into(), compare: Compare::Less, value }]
+            } else {
+                Vec::new()
+            },
             ..Filter::default()
         };
-        Command::Bulk { queue, action: all[random.below(4) as usize], filter }
+        let rate = if random.chance(1, 5) { 1 + random.below(200) as u32 } else { 0 };
+        Command::Bulk(Box::new(NewBulk { rate, ..NewBulk::new(queue, action, filter) }))
     }
 }
 

@@ -5,6 +5,7 @@ use crate::{
     history::{Call, Check, Entry, Told, Violation, actor_of, broken, call_of},
     invariants::{
         acked::{self, Crash},
+        bulk::{self, Moment},
         drain, fail_stop, phantom, replay, unique,
     },
     pond::{Machine, Pond},
@@ -19,7 +20,10 @@ use kit::{
     random::{Random, mix},
 };
 use millpond_core::{Effects, Shard, body_key};
-use model::{Command, DispatchedJob, Effect, Envelope, JobRef, LeaseRef, Outcome, Reply, Settlement, codec};
+use model::{
+    BulkControl, BulkStatus, Command, DispatchedJob, Effect, Envelope, JobRef, LeaseRef, Outcome, Reply,
+    Settlement, codec,
+};
 use node::{Answer, Answered, Batch, CallError, Packed, Sealed, Waiter};
 use std::collections::VecDeque;
 use storage::files::{Damage, Operation};
@@ -293,6 +297,7 @@ impl World {
     fn advance(&mut self, thorough: bool) -> Check {
         loop {
             let mut moved = false;
+            self.choose(thorough)?;
             let Some(pond) = &mut self.pond else { return Ok(()) };
             if self.flights.len() < 2
                 && let Some(sealed) = pond.driver.seal(self.now)
@@ -310,6 +315,30 @@ impl World {
                 return Ok(());
             }
         }
+    }
+
+    /// Looks at bodies for an operation, as the node's shell does it.
+    fn choose(&mut self, thorough: bool) -> Check {
+        let Some(pond) = &mut self.pond else { return Ok(()) };
+        if !(thorough || self.chooser.chance(1, 2)) {
+            return Ok(());
+        }
+        let Some(unread) = pond.driver.unread(self.now) else { return Ok(()) };
+        let mut chosen = Vec::new();
+        for (sequence, body) in &unread.jobs {
+            let body = match body {
+                Some(body) => body.clone(),
+                None => match pond.keeper.reader().get(0, &body_key(*sequence)) {
+                    Ok(Some(body)) => Bytes::from(body),
+                    other => return broken("I1", format!("the body of job {sequence} is gone: {other:?}")),
+                },
+            };
+            if node::passes(&body, &unread.tests) {
+                chosen.push(*sequence);
+            }
+        }
+        pond.driver.choose(unread, chosen);
+        Ok(())
     }
 
     fn write(&mut self) -> bool {
@@ -530,11 +559,21 @@ impl World {
             self.advance(true)?;
             self.call(Command::Resume { queue }, None, Durability::Disk)?;
         }
+        self.advance(true)?;
+        let paused: Vec<u64> = self.pond.as_ref().map_or(Vec::new(), |pond| {
+            let bulks = pond.driver.shard().bulks();
+            bulks.into_iter().filter(|bulk| bulk.status == BulkStatus::Paused).map(|bulk| bulk.id).collect()
+        });
+        for operation in paused {
+            let control = if operation % 2 == 0 { BulkControl::Resume } else { BulkControl::Cancel };
+            self.call(Command::ControlBulk { operation, control }, None, Durability::Disk)?;
+        }
         for _ in 0..DRAIN_ROUNDS_MAX {
             self.step += 1;
             let handed_out = self.drain_round()?;
             let Some(pond) = &self.pond else { return broken("I9", "the pond is down") };
-            if drain::live(pond.driver.shard()) == 0 {
+            let shard = pond.driver.shard();
+            if drain::live(shard) == 0 && bulk::ended(shard).is_ok() {
                 break;
             }
             if handed_out == 0 {
@@ -544,6 +583,7 @@ impl World {
         }
         let Some(pond) = &self.pond else { return broken("I9", "the pond is down") };
         drain::drained(pond.driver.shard())?;
+        bulk::ended(pond.driver.shard())?;
         // A last crash, and the state is still the same.
         self.crash(Crash::Power)?;
         self.genesis.shadow.finish(self.genesis.shard.time())?;
@@ -580,10 +620,16 @@ impl World {
 impl Genesis {
     fn follow(&mut self, mut entry: Entry, calls: &[Call]) -> Check {
         phantom_free(&entry, calls)?;
+        let sweeps =
+            matches!(entry.envelope.command, Command::Tick | Command::Fetch { .. } | Command::Choose(_));
+        let before = if sweeps { Moment::of(&self.shard) } else { None };
         entry.reply = self.shard.apply(entry.position, entry.time, &entry.envelope, &mut self.effects);
         let effects = std::mem::take(&mut self.effects.list);
         phantom::was_asked_for(&entry, calls)?;
         replay::same_answer(&entry, calls)?;
+        if let Some(before) = before {
+            self.shadow.sweep(&before, &Moment::after(&self.shard), self.shard.time())?;
+        }
         self.shadow.follow(&entry, &effects)?;
         self.shadow
             .debounced

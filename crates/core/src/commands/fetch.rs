@@ -1,11 +1,12 @@
 use crate::{
+    bulk::OVERTAKEN_MAX,
     shard::{Context, Shard},
     transition::Change,
 };
 use bytes::Bytes;
 use compact_str::CompactString;
 use kit::Millis;
-use model::{BulkAction, Cause, DispatchedJob, QueueName, Reject, Reply, State, limits};
+use model::{Cause, DispatchedJob, QueueName, Reject, Reply, State, limits};
 
 impl Shard {
     /// Leases up to `max` jobs: of the first queue named that has any, then of the next. Within a queue by priority, then in line.
@@ -31,7 +32,7 @@ impl Shard {
         check_lease(lease_ms)?;
         let mut jobs = Vec::new();
         // What has expired or is claimed by a running purge ends here instead of starting, but only so many in one go.
-        let mut ended = 0;
+        let (mut ended, mut overtaken) = (0, 0);
         #[cfg(feature = "plant")]
         let shuffled: std::collections::HashSet<_> = queues.iter().collect();
         #[cfg(feature = "plant")]
@@ -43,14 +44,25 @@ impl Shard {
             let Some(&queue) = self.queue_index.get(name) else { continue };
             while jobs.len() < max as usize && !self.queues[queue as usize].paused {
                 let Some(slot) = self.queues[queue as usize].head() else { break };
-                if self.expire_late(slot, context) || self.overtake(slot, context) {
+                if self.expire_late(slot, context) {
                     ended += 1;
                     if ended == limits::TICK_WORK_MAX {
                         break 'queues;
                     }
                     continue;
                 }
+                if self.overtake(slot, context) {
+                    overtaken += 1;
+                    // What is left there is for the operation; another queue may have something at once.
+                    if overtaken >= OVERTAKEN_MAX {
+                        continue 'queues;
+                    }
+                    continue;
+                }
                 jobs.push(self.lease(slot, lease_ms, context));
+                if !self.bulks.is_empty() {
+                    self.catch_up(slot, context);
+                }
             }
         }
         Ok(Reply::Fetched(jobs))
@@ -100,22 +112,6 @@ impl Shard {
             meta: asked.map_or(Vec::new(), |asked| asked.meta.clone()),
             steps: job.step_count(),
         }
-    }
-
-    /// Lets a running purge or cancel have a job that is about to start; true if it did.
-    fn overtake(&mut self, slot: u32, context: &mut Context<'_>) -> bool {
-        if self.bulks.is_empty() {
-            return false;
-        }
-        let claimed = self.bulks.values().find(|bulk| {
-            !bulk.finished
-                && matches!(bulk.action, BulkAction::Purge | BulkAction::Cancel)
-                && bulk.wants(&self.jobs[slot])
-        });
-        let Some(id) = claimed.map(|bulk| bulk.id) else { return false };
-        self.bulk_examine(id);
-        self.bulk_apply(id, slot, context);
-        true
     }
 }
 
@@ -250,18 +246,18 @@ mod tests {
     }
 
     #[test]
-    fn a_fetch_from_several_queues_outruns_no_purge_of_theirs() {
+    fn a_fetch_from_several_queues_outruns_no_purge_and_waits_for_none() {
         check(
             "
             0s push a x1500 ; b x1500 ; c id=z
             0s bulk purge a                -> bulk 1: 0 of 0
             0s bulk purge b                -> bulk 2: 0 of 0
-            1s fetch a,b,c                 -> none
-            2s fetch a,b,c                 -> none
-            3s fetch a,b,c                 -> none
-            4s fetch a,b,c                 -> z 1/5 t1
-            5s tick
-            5s bulks                       -> bulk 1: 1500 of 1500 finished, bulk 2: 1500 of 1500 finished
+            1s fetch a,b,c                 -> z 1/5 t1
+            1s bulks                       -> bulk 1: 64 of 64, bulk 2: 1 of 1
+            2s tick
+            3s tick
+            4s tick
+            4s bulks                       -> bulk 1: 1500 of 1500 finished, bulk 2: 1500 of 1500 finished
         ",
         );
     }

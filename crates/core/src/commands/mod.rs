@@ -2,7 +2,9 @@
 
 mod bulk;
 mod cancel;
+mod choose;
 mod configure;
+mod control_bulk;
 mod fail;
 mod fetch;
 mod log;

@@ -15,9 +15,13 @@ impl Shard {
             _ => Err("only a delayed or retrying job can be promoted"),
         })?;
         for slot in slots {
-            self.wait(slot, Change::new(State::Waiting, Cause::Promote), context);
+            self.promote_slot(slot, context);
         }
         Ok(Reply::Changed(vec![State::Waiting; jobs.len()]))
+    }
+
+    pub(crate) fn promote_slot(&mut self, slot: u32, context: &mut Context<'_>) {
+        self.wait(slot, Change::new(State::Waiting, Cause::Promote), context);
     }
 }
 

@@ -5,9 +5,10 @@ use crate::{Effects, Shard};
 use compact_str::CompactString;
 use kit::{Timestamp, random::Random};
 use model::{
-    Actor, BulkAction, Capacity, CatchUp, Command, Envelope, ErrorInfo, Filter, JobId, JobRef, Keep,
-    LeaseRef, NewJob, OnConflict, OnFull, Outcome, Overlap, Priority, QueueName, QueuePatch, Reject, Reply,
-    ScheduleId, ScheduleSpec, Settlement, State, Unique, Until, When, testing,
+    Actor, BodyTest, BulkAction, BulkControl, Capacity, CatchUp, Chosen, Command, Compare, Envelope,
+    ErrorInfo, Filter, JobId, JobRef, Keep, LeaseRef, NewBulk, NewJob, OnConflict, OnFull, Outcome, Overlap,
+    Priority, QueueName, QueuePatch, Reject, Reply, ScheduleId, ScheduleSpec, Settlement, State, Unique,
+    Until, When, testing,
 };
 use std::collections::BTreeMap;
 
@@ -18,6 +19,12 @@ struct Player {
     jobs: Vec<JobRef>,
     leases: Vec<LeaseRef>,
 }
+
+const BODY_IS_SEVEN: BodyTest = BodyTest {
+    path: compact_str::CompactString::const_new(""),
+    compare: Compare::Equal,
+    value: compact_str::CompactString::const_new("7"),
+};
 
 const QUEUES: [&str; 4] = ["mail", "video", "eu.bills", "q4"];
 
@@ -205,11 +212,49 @@ impl Player {
 
     fn filter(&mut self) -> Filter {
         Filter {
-            state: self.some(4, |p| p.one_of(&State::ALL)),
-            tag: self.some(3, |p| p.one_of(&["red", "blue"]).into()),
+            states: self.some(4, |p| p.one_of(&State::ALL)).into_iter().collect(),
+            tags_all: self.some(3, |p| p.one_of(&["red", "blue"]).into()).into_iter().collect(),
+            tags_any: self.some(6, |_| vec!["red".into(), "blue".into()]).unwrap_or_default(),
             error_kind: self.some(6, |_| "timeout".into()),
             created_before: self.some(4, |p| Timestamp(p.now - p.span())),
+            priority_min: self.some(8, |_| Priority::NORMAL),
+            attempts_max: self.some(8, |_| 1),
+            id_prefix: self.some(12, |_| "id-1".into()),
+            body: self.some(8, |_| vec![BODY_IS_SEVEN]).unwrap_or_default(),
+            ..Filter::default()
         }
+    }
+
+    fn new_bulk(&mut self) -> NewBulk {
+        let queue = self.queue();
+        let action = match self.random.below(8) {
+            0 => BulkAction::Purge,
+            1 => BulkAction::Redrive,
+            2 => BulkAction::Remove,
+            3 => BulkAction::Cancel,
+            4 => BulkAction::Promote,
+            5 => BulkAction::Retag { add: vec!["red".into()], remove: vec!["blue".into()] },
+            6 => BulkAction::Reprioritise { priority: Priority(self.one_of(&[0, 50, 100, 255])) },
+            _ => BulkAction::Move { to: self.queue() },
+        };
+        let rate = self.some(4, |p| p.random.below(300) as u32).unwrap_or(0);
+        NewBulk { rate, ..NewBulk::new(queue, action, self.filter()) }
+    }
+
+    /// Something about an operation that may exist.
+    fn steer(&mut self) -> Command {
+        let operation = 1 + self.random.below(60);
+        if self.random.chance(1, 2) {
+            let control = self.one_of(&[BulkControl::Pause, BulkControl::Resume, BulkControl::Cancel]);
+            return Command::ControlBulk { operation, control };
+        }
+        Command::Choose(Box::new(Chosen {
+            operation,
+            stage: self.random.below(6) as u32,
+            priority: Priority(255),
+            order: self.random.below(5_000),
+            jobs: (0..self.random.below(400)).map(|job| job * 3).collect(),
+        }))
     }
 
     fn command(&mut self) -> Command {
@@ -232,16 +277,6 @@ impl Player {
             84 => Command::Pause { queue: self.queue() },
             85..87 => Command::Resume { queue: self.queue() },
             87 => Command::Configure { queue: self.queue(), patch: self.patch() },
-            88..91 => Command::Bulk {
-                queue: self.queue(),
-                action: self.one_of(&[
-                    BulkAction::Purge,
-                    BulkAction::Redrive,
-                    BulkAction::Remove,
-                    BulkAction::Cancel,
-                ]),
-                filter: self.filter(),
-            },
             91 => self.schedule(),
             92 => {
                 let variant = self.random.next_u64();
@@ -254,6 +289,8 @@ impl Player {
             },
             95..97 => Command::Signal { job: self.job(), name: self.step(), body: "now".into() },
             97 => Command::Restart { jobs: self.several() },
+            88..91 if self.random.chance(1, 4) => self.steer(),
+            88..91 => Command::Bulk(Box::new(self.new_bulk())),
             _ => Command::Tick,
         }
     }
@@ -406,6 +443,10 @@ fn a_fetch_hands_out_what_explain_and_upcoming_said() {
             let envelope = Envelope { actor: Actor::new("w"), idempotency_key: None, command };
             shard.apply(position, at, &envelope, &mut Effects::default()).unwrap()
         };
+        for bulk in shard.bulks().iter().filter(|bulk| !bulk.status.is_over()) {
+            let (operation, now) = (bulk.id, shard.time());
+            apply(&mut shard, now, Command::ControlBulk { operation, control: BulkControl::Cancel });
+        }
         while shard.next_due().is_some_and(|due| due <= shard.time()) {
             let now = shard.time();
             apply(&mut shard, now, Command::Tick);

@@ -13,12 +13,13 @@
 
 use crate::{Effects, ListQuery, Restore, Shard};
 use bytes::Bytes;
+use compact_str::CompactString;
 use kit::{Backoff, Timestamp};
 use model::{
-    Actor, BulkAction, BulkView, Capacity, CatchUp, Command, DispatchedJob, Effect, Envelope, ErrorInfo,
-    Filter, FiringResult, JobId, JobRef, Keep, LeaseRef, NewJob, OnConflict, OnFull, Outcome, Overlap,
-    Priority, Pushed, QueueName, QueuePatch, Reject, Reply, ScheduleId, ScheduleSpec, Settlement, State,
-    StepValue, Unique, Until, When,
+    Actor, BodyTest, BulkAction, BulkControl, BulkStatus, BulkView, Capacity, CatchUp, Chosen, Command,
+    Compare, DispatchedJob, Effect, Envelope, ErrorInfo, Filter, FiringResult, JobId, JobRef, Keep, LeaseRef,
+    NewBulk, NewJob, OnConflict, OnFull, Outcome, Overlap, Priority, Pushed, QueueName, QueuePatch, Reject,
+    Reply, ScheduleId, ScheduleSpec, Settlement, State, StepValue, Unique, Until, When,
 };
 use std::collections::BTreeMap;
 
@@ -180,7 +181,7 @@ impl Script {
         let (time, rest) = input.split_once(' ').unwrap_or((input, ""));
         let at = Timestamp(EPOCH + span(time));
         let (verb, rest) = rest.trim().split_once(' ').unwrap_or((rest.trim(), ""));
-        if let Some(view) = self.view(verb, &Words::of(rest)) {
+        if let Some(view) = self.view(verb, at, &Words::of(rest)) {
             return view;
         }
         let command = self.command(verb, rest);
@@ -281,22 +282,23 @@ impl Script {
             "pause" => Command::Pause { queue: name(words.plain[0]) },
             "resume" => Command::Resume { queue: name(words.plain[0]) },
             "configure" => Command::Configure { queue: name(words.plain[0]), patch: patch(&words) },
-            "bulk" => Command::Bulk {
-                queue: name(words.plain[1]),
-                action: match words.plain[0] {
-                    "purge" => BulkAction::Purge,
-                    "redrive" => BulkAction::Redrive,
-                    "remove" => BulkAction::Remove,
-                    "cancel" => BulkAction::Cancel,
-                    other => panic!("no bulk action {other}"),
-                },
-                filter: Filter {
-                    state: words.get("state").map(|state| state.parse().unwrap()),
-                    tag: words.get("tag").map(Into::into),
-                    error_kind: words.get("kind").map(Into::into),
-                    created_before: words.span("before").map(|span| Timestamp(EPOCH + span)),
+            "bulk" => Command::Bulk(Box::new(new_bulk(&words))),
+            "control" => Command::ControlBulk {
+                operation: words.plain[1].parse().unwrap(),
+                control: match words.plain[0] {
+                    "pause" => BulkControl::Pause,
+                    "resume" => BulkControl::Resume,
+                    "cancel" => BulkControl::Cancel,
+                    other => panic!("no control {other}"),
                 },
             },
+            "choose" => Command::Choose(Box::new(Chosen {
+                operation: words.plain[0].parse().unwrap(),
+                stage: words.number("stage").unwrap() as u32,
+                priority: Priority(255),
+                order: u64::MAX,
+                jobs: texts(&words, "jobs").iter().map(|job| job.parse().unwrap()).collect(),
+            })),
             "tick" => Command::Tick,
             "schedule" => {
                 let spec = schedule_spec(&words);
@@ -397,7 +399,7 @@ impl Script {
             })),
             Reply::Changed(states) => join(states.iter().map(|state| state.to_string())),
             Reply::Configured(_) => "configured".into(),
-            Reply::Started(view) => bulk(view),
+            Reply::Operation(view) => bulk(view),
             Reply::Done => "ok".into(),
             Reply::Scheduled(scheduled) => {
                 let next = scheduled.next_slot.map_or(String::new(), |slot| format!(" next {}", since(slot)));
@@ -432,7 +434,7 @@ impl Script {
     }
 
     /// The verbs that only look.
-    fn view(&mut self, verb: &str, words: &Words<'_>) -> Option<String> {
+    fn view(&mut self, verb: &str, at: Timestamp, words: &Words<'_>) -> Option<String> {
         let first = words.plain.first().copied().unwrap_or_default();
         Some(match verb {
             "show" => self.shard.job(&self.job(first)).map_or("gone".into(), |job| {
@@ -539,6 +541,22 @@ impl Script {
                     format!("{} {result}", since(firing.slot))
                 }))
             }
+            "unread" => match self.shard.unread(at, 100, 1 << 20) {
+                None => "none".into(),
+                Some(unread) => {
+                    let jobs: Vec<_> = unread.jobs.iter().map(|(job, _)| format!("#{job}")).collect();
+                    format!("{}: {}", unread.operation, jobs.join(" "))
+                }
+            },
+            "tags" => self.shard.job(&self.job(first))?.tags.join(" "),
+            "tagged" => {
+                let query = ListQuery { state: None, tag: None, limit: 100, cursor: None };
+                let jobs = self.shard.list(&name(first), &query).unwrap().jobs;
+                let tagged = jobs.iter().filter(|job| job.tags.iter().any(|tag| tag == words.plain[1]));
+                let mut ids: Vec<_> = tagged.map(|job| self.id(&job.id)).collect();
+                ids.sort();
+                ids.join(" ")
+            }
             "next" => self.shard.next_due().map_or("never".into(), since),
             "heard" => join(self.heard.iter().filter_map(|effect| match effect {
                 Effect::Available { queue, jobs } => Some(format!("{jobs} in {queue}")),
@@ -603,8 +621,63 @@ fn refusal(reject: &Reject) -> String {
 }
 
 fn bulk(view: &BulkView) -> String {
-    let end = if view.finished { " finished" } else { "" };
-    format!("bulk {}: {} of {}{end}", view.id, view.changed, view.examined)
+    let status = match view.status {
+        BulkStatus::Running => String::new(),
+        status => format!(" {}", status.name()),
+    };
+    let skipped = if view.skipped > 0 { format!(", {} skipped", view.skipped) } else { String::new() };
+    format!("bulk {}: {} of {}{skipped}{status}", view.id, view.changed, view.examined)
+}
+
+fn texts(words: &Words<'_>, name: &str) -> Vec<CompactString> {
+    words.get(name).map(|texts| texts.split(',').map(Into::into).collect()).unwrap_or_default()
+}
+
+fn new_bulk(words: &Words<'_>) -> NewBulk {
+    let at = |name: &str| words.span(name).map(|span| Timestamp(EPOCH + span));
+    let number = |name: &str| words.number(name).map(|n| n as u32);
+    let priority = |name: &str| words.get(name).map(|priority| priority.parse::<Priority>().unwrap());
+    let action = match words.plain[0] {
+        "purge" => BulkAction::Purge,
+        "redrive" => BulkAction::Redrive,
+        "remove" => BulkAction::Remove,
+        "cancel" => BulkAction::Cancel,
+        "promote" => BulkAction::Promote,
+        "retag" => BulkAction::Retag { add: texts(words, "add"), remove: texts(words, "drop") },
+        "reprioritise" => BulkAction::Reprioritise { priority: priority("p").unwrap() },
+        "move" => BulkAction::Move { to: name(words.get("to").unwrap()) },
+        other => panic!("no bulk action {other}"),
+    };
+    let filter = Filter {
+        states: texts(words, "state").iter().map(|state| state.parse().unwrap()).collect(),
+        tags_any: texts(words, "any"),
+        tags_all: texts(words, "tag"),
+        error_kind: words.get("kind").map(Into::into),
+        error_contains: words.get("text").map(Into::into),
+        created_before: at("before"),
+        created_after: at("after"),
+        finished_before: at("ended_before"),
+        finished_after: at("ended_after"),
+        priority_min: priority("pmin"),
+        priority_max: priority("pmax"),
+        attempts_min: number("amin"),
+        attempts_max: number("amax"),
+        id_prefix: words.get("prefix").map(Into::into),
+        body: words
+            .get("body")
+            .map(|value| BodyTest {
+                path: words.get("path").unwrap_or_default().into(),
+                compare: Compare::Equal,
+                value: value.into(),
+            })
+            .into_iter()
+            .collect(),
+    };
+    NewBulk {
+        rate: number("rate").unwrap_or(0),
+        reason: words.get("why").unwrap_or_default().into(),
+        ..NewBulk::new(name(words.plain[1]), action, filter)
+    }
 }
 
 fn new_job(words: &Words<'_>) -> NewJob {

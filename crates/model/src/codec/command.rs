@@ -1,10 +1,14 @@
 //! Commands by tag.
 
 use super::{
-    checked, put_bulk_action, put_error_info, put_filter, put_job_ref, put_list, put_new_job, put_queue_name,
-    put_queue_patch, put_schedule_id, put_schedule_spec, put_until, read_bulk_action, read_compact,
-    read_error_info, read_filter, read_job_ref, read_new_job, read_queue_name, read_queue_patch,
-    read_schedule_id, read_schedule_spec, read_until,
+    bulk::{
+        is_plain, put_bulk_control, put_chosen, put_plain_bulk, read_bulk_control, read_chosen,
+        read_plain_bulk,
+    },
+    checked, put_error_info, put_job_ref, put_list, put_new_bulk, put_new_job, put_queue_name,
+    put_queue_patch, put_schedule_id, put_schedule_spec, put_until, read_compact, read_error_info,
+    read_job_ref, read_new_bulk, read_new_job, read_queue_name, read_queue_patch, read_schedule_id,
+    read_schedule_spec, read_until,
 };
 use crate::{Command, LeaseRef, Outcome, Settlement};
 use bytes::Bytes;
@@ -72,11 +76,9 @@ pub fn encode_command(command: &Command, out: &mut Vec<u8>) {
             put_queue_name(out, queue);
             put_queue_patch(out, patch);
         }
-        Command::Bulk { queue, action, filter } => {
+        Command::Bulk(order) if is_plain(order) => {
             out.push(13);
-            put_queue_name(out, queue);
-            put_bulk_action(out, *action);
-            put_filter(out, filter);
+            put_plain_bulk(out, order);
         }
         Command::Tick => out.push(14),
         Command::PutSchedule { id, spec } => {
@@ -116,6 +118,19 @@ pub fn encode_command(command: &Command, out: &mut Vec<u8>) {
             out.push(32);
             put_list(out, jobs, put_job_ref);
         }
+        Command::Bulk(order) => {
+            out.push(40);
+            put_new_bulk(out, order);
+        }
+        Command::ControlBulk { operation, control } => {
+            out.push(41);
+            put_u64(out, *operation);
+            put_bulk_control(out, *control);
+        }
+        Command::Choose(chosen) => {
+            out.push(42);
+            put_chosen(out, chosen);
+        }
     }
 }
 
@@ -143,11 +158,7 @@ pub fn read_command(reader: &mut Reader<'_>) -> Result<Command, Malformed> {
             10 => Command::Pause { queue: read_queue_name(r)? },
             11 => Command::Resume { queue: read_queue_name(r)? },
             12 => Command::Configure { queue: read_queue_name(r)?, patch: read_queue_patch(r)? },
-            13 => Command::Bulk {
-                queue: read_queue_name(r)?,
-                action: read_bulk_action(r)?,
-                filter: read_filter(r)?,
-            },
+            13 => Command::Bulk(Box::new(read_plain_bulk(r)?)),
             14 => Command::Tick,
             20 => Command::PutSchedule { id: read_schedule_id(r)?, spec: Box::new(read_schedule_spec(r)?) },
             21 => Command::PauseSchedule { id: read_schedule_id(r)? },
@@ -165,6 +176,15 @@ pub fn read_command(reader: &mut Reader<'_>) -> Result<Command, Malformed> {
                 body: read_body(r, "signal body")?,
             },
             32 => Command::Restart { jobs: r.list("jobs", read_job_ref)? },
+            40 => {
+                let order = read_new_bulk(r)?;
+                if is_plain(&order) {
+                    return Ok(None);
+                }
+                Command::Bulk(Box::new(order))
+            }
+            41 => Command::ControlBulk { operation: r.u64("operation")?, control: read_bulk_control(r)? },
+            42 => Command::Choose(Box::new(read_chosen(r)?)),
             _ => return Ok(None),
         }))
     })

@@ -65,6 +65,7 @@
 //!
 //! [`NewJob::new`]: crate::NewJob::new
 
+mod bulk;
 mod command;
 mod new_job;
 mod queue;
@@ -74,19 +75,23 @@ mod schedule;
 mod step;
 mod words;
 
+pub use bulk::{
+    put_bulk_action, put_bulk_status, put_bulk_view, put_filter, put_new_bulk, put_plain_filter,
+    read_bulk_action, read_bulk_status, read_bulk_view, read_filter, read_new_bulk, read_plain_action,
+    read_plain_filter,
+};
 pub use command::{
     encode_command, put_lease_ref, put_outcome, put_settlement, read_command, read_lease_ref, read_outcome,
     read_settlement,
 };
 pub use new_job::{put_new_job, put_unique, read_new_job, read_unique};
 pub use queue::{
-    put_capacity, put_filter, put_keep, put_queue_patch, put_queue_settings, read_capacity, read_filter,
-    read_keep, read_queue_patch, read_queue_settings,
+    put_capacity, put_keep, put_queue_patch, put_queue_settings, read_capacity, read_keep, read_queue_patch,
+    read_queue_settings,
 };
 pub use reject::{REJECT_WORDS, put_reject, read_reject};
 pub use reply::{
-    decode_reply, encode_reply, put_bulk_view, put_dispatched_job, put_pushed, read_bulk_view,
-    read_dispatched_job, read_pushed,
+    decode_reply, encode_reply, put_dispatched_job, put_pushed, read_dispatched_job, read_pushed,
 };
 pub use schedule::{
     put_firing, put_schedule_id, put_schedule_spec, put_scheduled, read_firing, read_schedule_id,
@@ -94,10 +99,10 @@ pub use schedule::{
 };
 pub use step::{put_step, put_until, read_step, read_until};
 pub use words::{
-    put_actor, put_backoff, put_bulk_action, put_cause, put_error_info, put_job_id, put_job_ref,
-    put_on_conflict, put_on_full, put_priority, put_queue_name, put_state, put_timestamp, read_actor,
-    read_backoff, read_bulk_action, read_cause, read_compact, read_error_info, read_job_id, read_job_ref,
-    read_on_conflict, read_on_full, read_priority, read_queue_name, read_state, read_timestamp,
+    put_actor, put_backoff, put_cause, put_error_info, put_job_id, put_job_ref, put_on_conflict, put_on_full,
+    put_priority, put_queue_name, put_state, put_timestamp, read_actor, read_backoff, read_cause,
+    read_compact, read_error_info, read_job_id, read_job_ref, read_on_conflict, read_on_full, read_priority,
+    read_queue_name, read_state, read_timestamp,
 };
 
 use crate::Envelope;

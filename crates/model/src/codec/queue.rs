@@ -1,11 +1,8 @@
-//! Settings of queues, and filters over their jobs.
+//! Settings of queues.
 
-use super::{
-    checked, put_backoff, put_on_full, put_state, put_timestamp, read_backoff, read_compact, read_on_full,
-    read_state, read_timestamp,
-};
-use crate::{Capacity, Filter, Keep, QueuePatch, QueueSettings};
-use kit::codec::{Malformed, Reader, put_option, put_str, put_u64};
+use super::{checked, put_backoff, put_on_full, read_backoff, read_on_full};
+use crate::{Capacity, Keep, QueuePatch, QueueSettings};
+use kit::codec::{Malformed, Reader, put_u64};
 
 /// Age, count.
 pub fn put_keep(out: &mut Vec<u8>, keep: &Keep) {
@@ -118,23 +115,5 @@ pub fn read_queue_patch(reader: &mut Reader<'_>) -> Result<QueuePatch, Malformed
         capacity: has(5).then(|| read_capacity(reader)).transpose()?,
         keep_completed: has(6).then(|| read_keep(reader)).transpose()?,
         keep_dead: has(7).then(|| read_keep(reader)).transpose()?,
-    })
-}
-
-/// Four options, in the order of the struct.
-pub fn put_filter(out: &mut Vec<u8>, filter: &Filter) {
-    put_option(out, filter.state.as_ref(), |out, state| put_state(out, *state));
-    put_option(out, filter.tag.as_deref(), put_str);
-    put_option(out, filter.error_kind.as_deref(), put_str);
-    put_option(out, filter.created_before.as_ref(), |out, at| put_timestamp(out, *at));
-}
-
-/// What [`put_filter`] wrote.
-pub fn read_filter(reader: &mut Reader<'_>) -> Result<Filter, Malformed> {
-    Ok(Filter {
-        state: reader.option("state", read_state)?,
-        tag: reader.option("tag", |r| read_compact(r, "tag"))?,
-        error_kind: reader.option("error kind", |r| read_compact(r, "error kind"))?,
-        created_before: reader.option("time", read_timestamp)?,
     })
 }

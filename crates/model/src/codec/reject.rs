@@ -76,6 +76,14 @@ pub const REJECT_WORDS: &[&str] = &[
     "only a final job can be restarted",
     "throttled unique keys",
     "it stands by until the job that holds its unique key ends",
+    "finished",
+    "cancelled",
+    "rate",
+    "to",
+    "add",
+    "remove",
+    "body.path",
+    "body.value",
 ];
 
 fn put_word(out: &mut Vec<u8>, word: &str) {
@@ -180,6 +188,19 @@ pub fn put_reject(out: &mut Vec<u8>, reject: &Reject) {
             out.push(26);
             put_str(out, id);
         }
+        Reject::UnknownOperation { operation } => {
+            out.push(31);
+            put_u64(out, *operation);
+        }
+        Reject::OperationEnded { operation, status } => {
+            out.push(32);
+            put_u64(out, *operation);
+            put_word(out, status);
+        }
+        Reject::StaleChoice { operation } => {
+            out.push(33);
+            put_u64(out, *operation);
+        }
     }
 }
 
@@ -226,6 +247,9 @@ pub fn read_reject(reader: &mut Reader<'_>) -> Result<Reject, Malformed> {
                 unit: read_word(r)?,
             },
             26 => Reject::ChildExists { id: read_compact(r, "job id")? },
+            31 => Reject::UnknownOperation { operation: r.u64("operation")? },
+            32 => Reject::OperationEnded { operation: r.u64("operation")?, status: read_word(r)? },
+            33 => Reject::StaleChoice { operation: r.u64("operation")? },
             _ => return Ok(None),
         }))
     })

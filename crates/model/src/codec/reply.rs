@@ -1,17 +1,17 @@
 //! Replies, as they are remembered for idempotency keys.
 
 use super::{
-    checked, put_bulk_action, put_filter, put_job_id, put_list, put_priority, put_queue_name,
-    put_queue_settings, put_reject, put_scheduled, put_state, put_step, put_timestamp, read_bulk_action,
-    read_compact, read_filter, read_job_id, read_priority, read_queue_name, read_queue_settings, read_reject,
+    bulk::read_plain_bulk_view, checked, put_bulk_view, put_job_id, put_list, put_priority, put_queue_name,
+    put_queue_settings, put_reject, put_scheduled, put_state, put_step, put_timestamp, read_bulk_view,
+    read_compact, read_job_id, read_priority, read_queue_name, read_queue_settings, read_reject,
     read_scheduled, read_state, read_step, read_timestamp,
 };
-use crate::{BulkView, DispatchedJob, Pushed, Reject, Renewed, Reply, Settled};
+use crate::{DispatchedJob, Pushed, Reject, Renewed, Reply, Settled};
 use bytes::Bytes;
 use kit::codec::{Malformed, Reader, put_bool, put_bytes, put_option, put_str, put_u64};
 
-/// Appends a reply: 0 pushed, 1 fetched, 2 renewed, 3 settled, 4 changed, 5 configured, 6 started, 7 done,
-/// 10 scheduled, 16 step, 17 signalled.
+/// Appends a reply: 0 pushed, 1 fetched, 2 renewed, 3 settled, 4 changed, 5 configured, 7 done, 10 scheduled, 16 step,
+/// 17 signalled, 21 operation. 6 was the shorter form of 21; it is read and not written.
 pub fn encode_reply(reply: &Reply, out: &mut Vec<u8>) {
     match reply {
         Reply::Pushed(jobs) => {
@@ -40,8 +40,8 @@ pub fn encode_reply(reply: &Reply, out: &mut Vec<u8>) {
             out.push(5);
             put_queue_settings(out, settings);
         }
-        Reply::Started(bulk) => {
-            out.push(6);
+        Reply::Operation(bulk) => {
+            out.push(21);
             put_bulk_view(out, bulk);
         }
         Reply::Done => out.push(7),
@@ -73,11 +73,12 @@ pub fn decode_reply(reader: &mut Reader<'_>) -> Result<Reply, Malformed> {
             3 => Reply::Settled(r.list("settled attempts", |r| read_result(r, read_settled))?),
             4 => Reply::Changed(r.list("states", read_state)?),
             5 => Reply::Configured(read_queue_settings(r)?),
-            6 => Reply::Started(read_bulk_view(r)?),
+            6 => Reply::Operation(Box::new(read_plain_bulk_view(r)?)),
             7 => Reply::Done,
             10 => Reply::Scheduled(read_scheduled(r)?),
             16 => Reply::Step(r.option("step", read_step)?),
             17 => Reply::Signalled { state: read_state(r)?, buffered: r.bool("buffered")? },
+            21 => Reply::Operation(Box::new(read_bulk_view(r)?)),
             _ => return Ok(None),
         }))
     })
@@ -127,30 +128,6 @@ fn put_settled(out: &mut Vec<u8>, settled: &Settled) {
 
 fn read_settled(reader: &mut Reader<'_>) -> Result<Settled, Malformed> {
     Ok(Settled { state: read_state(reader)?, pushed: reader.list("pushed jobs", read_pushed)? })
-}
-
-/// All fields, in the order of the struct.
-pub fn put_bulk_view(out: &mut Vec<u8>, bulk: &BulkView) {
-    put_u64(out, bulk.id);
-    put_queue_name(out, &bulk.queue);
-    put_bulk_action(out, bulk.action);
-    put_filter(out, &bulk.filter);
-    put_u64(out, bulk.examined);
-    put_u64(out, bulk.changed);
-    put_bool(out, bulk.finished);
-}
-
-/// What [`put_bulk_view`] wrote.
-pub fn read_bulk_view(reader: &mut Reader<'_>) -> Result<BulkView, Malformed> {
-    Ok(BulkView {
-        id: reader.u64("bulk number")?,
-        queue: read_queue_name(reader)?,
-        action: read_bulk_action(reader)?,
-        filter: read_filter(reader)?,
-        examined: reader.u64("examined")?,
-        changed: reader.u64("changed")?,
-        finished: reader.bool("finished")?,
-    })
 }
 
 /// All fields, in the order of the struct, but the number of steps: it stands in the job.

@@ -129,6 +129,21 @@ fn a_present_field_that_holds_the_default_is_refused() {
 }
 
 #[test]
+fn a_plain_bulk_operation_has_its_first_encoding_and_no_other() {
+    let order = crate::NewBulk::new(
+        crate::QueueName::new("q").unwrap(),
+        crate::BulkAction::Redrive,
+        crate::Filter { tags_all: vec!["t".into()], ..Default::default() },
+    );
+    let mut bytes = Vec::new();
+    encode_command(&Command::Bulk(Box::new(order.clone())), &mut bytes);
+    assert_eq!(bytes, b"\x0d\x01q\x01\x00\x01\x01t\x00\x00");
+    let mut wide = vec![40];
+    put_new_bulk(&mut wide, &order);
+    assert!(read_command(&mut Reader::new(&wide)).is_err());
+}
+
+#[test]
 fn bad_names_and_unknown_numbers_are_refused() {
     let bad: [&[u8]; 7] = [
         b"\x02\x00\x00\x0e",              // version 2
@@ -177,7 +192,7 @@ fn name(command: &Command) -> &'static str {
         Command::Pause { .. } => "pause",
         Command::Resume { .. } => "resume",
         Command::Configure { .. } => "configure",
-        Command::Bulk { .. } => "bulk",
+        Command::Bulk(order) if bulk::is_plain(order) => "bulk",
         Command::Tick => "tick",
         Command::PutSchedule { .. } => "put_schedule",
         Command::PauseSchedule { .. } => "pause_schedule",
@@ -187,6 +202,9 @@ fn name(command: &Command) -> &'static str {
         Command::Step { .. } => "step",
         Command::Signal { .. } => "signal",
         Command::Restart { .. } => "restart",
+        Command::Bulk(_) => "bulk_wide",
+        Command::ControlBulk { .. } => "control_bulk",
+        Command::Choose(_) => "choose",
     }
 }
 

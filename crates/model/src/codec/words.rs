@@ -1,9 +1,7 @@
 //! The small types, each a `put` and a `read`.
 
 use super::{checked, put_list};
-use crate::{
-    Actor, BulkAction, Cause, ErrorInfo, JobId, JobRef, OnConflict, OnFull, Priority, QueueName, State,
-};
+use crate::{Actor, Cause, ErrorInfo, JobId, JobRef, OnConflict, OnFull, Priority, QueueName, State};
 use compact_str::CompactString;
 use kit::codec::{Malformed, Reader, put_str, put_u64};
 use kit::{Backoff, Timestamp};
@@ -168,18 +166,6 @@ pub fn put_on_full(out: &mut Vec<u8>, rule: OnFull) {
 pub fn read_on_full(reader: &mut Reader<'_>) -> Result<OnFull, Malformed> {
     const ALL: [OnFull; 2] = [OnFull::Reject, OnFull::DropOldest];
     checked(reader, "full rule", |r| Ok(ALL.get(usize::from(r.u8("full rule")?)).copied()))
-}
-
-/// The number of the action.
-pub fn put_bulk_action(out: &mut Vec<u8>, action: BulkAction) {
-    out.push(action as u8);
-}
-
-/// What [`put_bulk_action`] wrote.
-pub fn read_bulk_action(reader: &mut Reader<'_>) -> Result<BulkAction, Malformed> {
-    const ALL: [BulkAction; 4] =
-        [BulkAction::Purge, BulkAction::Redrive, BulkAction::Remove, BulkAction::Cancel];
-    checked(reader, "bulk action", |r| Ok(ALL.get(usize::from(r.u8("bulk action")?)).copied()))
 }
 
 /// 0 exponential (base, cap), 1 fixed (delay), 2 Sidekiq, 3 list (delays).

@@ -2,8 +2,10 @@ use super::{Caller, Message, threads::serve};
 use crate::{
     SHARD,
     answer::{Answer, CallError},
+    body_test::passes,
 };
 use bytes::Bytes;
+use millpond_core::Unread;
 use model::{JobRef, JobView};
 use std::sync::{Arc, mpsc};
 use storage::CheckpointReader;
@@ -17,6 +19,10 @@ pub(crate) enum Purpose {
     View(JobRef, Box<JobView>, oneshot::Sender<Result<Option<JobView>, CallError>>),
     /// They will be needed soon.
     Ahead,
+    /// An operation asks about them, and about those that were in memory.
+    Choose(Unread),
+    /// These of them passed.
+    Chosen(Unread, Vec<u64>),
 }
 
 /// Bodies to be read.
@@ -42,8 +48,29 @@ pub(crate) fn read_bodies(
         let keys: Vec<_> = sequences.iter().map(|sequence| millpond_core::body_key(*sequence)).collect();
         let keys: Vec<_> = keys.iter().map(Vec::as_slice).collect();
         let bodies = reader.multi_get(SHARD, &keys).map_err(|error| error.to_string()).map(|bodies| {
-            sequences.into_iter().zip(bodies.into_iter().map(|body| body.map(Bytes::from))).collect()
+            let bodies = bodies.into_iter().map(|body| body.map(Bytes::from));
+            sequences.into_iter().zip(bodies).collect::<Vec<_>>()
         });
+        let purpose = match (purpose, &bodies) {
+            (Purpose::Choose(unread), Ok(bodies)) => {
+                let chosen = passing(&unread, bodies);
+                Purpose::Chosen(unread, chosen)
+            }
+            (purpose, _) => purpose,
+        };
         Message::Loaded(Loaded { bodies, purpose })
     });
+}
+
+/// The jobs whose bodies pass: those that were in memory, and those that were read, which come in the same order.
+fn passing(unread: &Unread, read: &[(u64, Option<Bytes>)]) -> Vec<u64> {
+    let mut read = read.iter().peekable();
+    let mut chosen = Vec::new();
+    for (sequence, body) in &unread.jobs {
+        let cold = read.next_if(|(other, _)| other == sequence).and_then(|(_, body)| body.as_ref());
+        if body.as_ref().or(cold).is_some_and(|body| passes(body, &unread.tests)) {
+            chosen.push(*sequence);
+        }
+    }
+    chosen
 }

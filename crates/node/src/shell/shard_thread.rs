@@ -239,6 +239,10 @@ impl ShardThread {
         if self.driver.checkpoint_due().is_some_and(|due| due <= now) {
             self.checkpoint();
         }
+        if let Some(unread) = self.driver.unread(now) {
+            let cold = unread.jobs.iter().filter(|(_, body)| body.is_none()).map(|(sequence, _)| *sequence);
+            self.load(cold.collect(), Purpose::Choose(unread));
+        }
         self.write();
         // The next batch is on its way to the disk before the last one is applied.
         while let Some(sealed) = self.written.pop_front() {
@@ -357,10 +361,26 @@ impl ShardThread {
 
     fn loaded(&mut self, Loaded { bodies, purpose }: Loaded) {
         self.reading -= 1;
-        let bodies = bodies.and_then(|bodies| self.check(bodies));
+        let (purpose, bodies) = match (purpose, bodies) {
+            (Purpose::Chosen(unread, jobs), Ok(bodies)) => {
+                // They were looked at once: they stay on disk.
+                match self.all_sound(&bodies) {
+                    Ok(()) => self.driver.choose(unread, jobs),
+                    Err(damage) => drop(self.damaged(damage)),
+                }
+                return;
+            }
+            (purpose, bodies) => (purpose, bodies.and_then(|bodies| self.check(bodies))),
+        };
         match purpose {
             Purpose::Ahead => {
                 self.reading_ahead = false;
+                if let Err(damage) = bodies {
+                    self.damaged(damage);
+                }
+            }
+            // The operation stands still; what is damaged is shown.
+            Purpose::Choose(_) | Purpose::Chosen(..) => {
                 if let Err(damage) = bodies {
                     self.damaged(damage);
                 }
@@ -395,15 +415,20 @@ impl ShardThread {
                 Some(body) if shard.warm(sequence, &body) => Some(body),
                 // An empty slice is nobody's missing body, so this asks whether the job is still there.
                 None if shard.is_body(sequence, b"") => None,
-                _ => {
-                    return Err(format!(
-                        "the body of job number {sequence} cannot be read from the checkpoint: missing or damaged; restore the directory from a backup"
-                    ));
-                }
+                _ => return Err(unreadable(sequence)),
             };
             checked.push((sequence, body));
         }
         Ok(checked)
+    }
+
+    /// The same without warming.
+    fn all_sound(&self, bodies: &[(u64, Option<Bytes>)]) -> Result<(), String> {
+        let shard = self.driver.shard();
+        let wrong = |(sequence, body): &&(u64, Option<Bytes>)| {
+            !shard.is_body(*sequence, body.as_deref().unwrap_or_default())
+        };
+        bodies.iter().find(wrong).map_or(Ok(()), |(sequence, _)| Err(unreadable(*sequence)))
     }
 
     fn viewed(&self, job: &JobRef, view: JobView, bodies: Vec<(u64, Option<Bytes>)>) -> Option<JobView> {
@@ -506,4 +531,10 @@ fn fill(answer: &mut Answer, bodies: Vec<(u64, Option<Bytes>)>) {
         job.body = bodies.next_if(|(sequence, _)| *sequence == job.sequence).and_then(|(_, body)| body);
     }
     jobs.retain(|job| job.body.is_some());
+}
+
+fn unreadable(sequence: u64) -> String {
+    format!(
+        "the body of job number {sequence} cannot be read from the checkpoint: missing or damaged; restore the directory from a backup"
+    )
 }

@@ -80,6 +80,10 @@ kinds! {
         "Use a new key for new content; a key is remembered for 24 hours."
     CHILD_EXISTS "child_exists" 409 "The child of a step exists already"
         "A child is a new job, so that exactly one parent waits for it. Leave out its id and its unique key."
+    OPERATION_ENDED "operation_ended" 409 "The operation has ended"
+        "Start another one; what it changed stays changed."
+    STALE_CHOICE "stale_choice" 409 "The operation has moved on"
+        "Nothing: the node that sent this looks again."
     BODY_TOO_LARGE "body_too_large" 413 "The body is too large"
         "Split the batch, or keep the payload elsewhere and push a reference to it."
     UNSUPPORTED_ENCODING "unsupported_encoding" 415 "The body is encoded"
@@ -232,6 +236,9 @@ impl From<&Reject> for Problem {
             Reject::StepsFull { .. } => &STEPS_FULL,
             Reject::SignalsFull { .. } => &SIGNALS_FULL,
             Reject::ChildExists { .. } => &CHILD_EXISTS,
+            Reject::UnknownOperation { .. } => &UNKNOWN_OPERATION,
+            Reject::OperationEnded { .. } => &OPERATION_ENDED,
+            Reject::StaleChoice { .. } => &STALE_CHOICE,
         };
         let mut problem = Problem::new(kind, reject.to_string());
         problem.retry_after_ms = reject.retry_after_ms();
@@ -256,6 +263,9 @@ impl From<&Reject> for Problem {
             | Reject::Cancelled { .. }
             | Reject::IdempotencyConflict { .. }
             | Reject::ChildExists { .. } => problem,
+            Reject::UnknownOperation { .. } | Reject::OperationEnded { .. } | Reject::StaleChoice { .. } => {
+                problem
+            }
         }
     }
 }

@@ -12,9 +12,11 @@
 //! | I10 | `damage` | a flipped bit is found or harmless, never served |
 //! | I11 | `early` | nothing starts before its time |
 //! | I12 | `unique` | a unique key has one job that runs and one that stands by, a throttled one has none for its span |
-//! | I13 | `slots` | a slot fires once, never early, and none is missed beyond its schedule's rules |
+//! | I13 | `bulk` | an operation changes what its filter means and nothing else, counts right, and ends |
+//! | I14 | `slots` | a slot fires once, never early, and none is missed beyond its schedule's rules |
 
 pub(crate) mod acked;
+pub(crate) mod bulk;
 pub(crate) mod damage;
 pub(crate) mod drain;
 pub(crate) mod early;

@@ -141,6 +141,9 @@ fn replacement(mut posted: Posted, reject: &Reject) -> Option<Posted> {
         | Reject::StepsFull { .. }
         | Reject::SignalsFull { .. }
         | Reject::ChildExists { .. } => Outcome::Fail { error: why },
+        Reject::UnknownOperation { .. } | Reject::OperationEnded { .. } | Reject::StaleChoice { .. } => {
+            Outcome::Fail { error: why }
+        }
     };
     posted.settlement.push = Vec::new();
     posted.replaced = true;

@@ -39,10 +39,11 @@ impl BulkDto<'_> {
     pub(crate) fn filter(&self) -> Result<Filter, Problem> {
         let word = |text: &Option<Text<'_>>| text.as_deref().map(CompactString::from);
         Ok(Filter {
-            state: self.state.as_deref().map(read_state).transpose()?,
-            tag: word(&self.tag),
+            states: self.state.as_deref().map(read_state).transpose()?.into_iter().collect(),
+            tags_all: word(&self.tag).into_iter().collect(),
             error_kind: word(&self.error_kind),
             created_before: self.created_before.map(|time| time.0),
+            ..Filter::default()
         })
     }
 }

@@ -10,7 +10,7 @@ use crate::http::{
     reply,
 };
 use axum::{extract::State, http::StatusCode};
-use model::{BulkAction, BulkView, Command, QueueName, Reply, State as JobState};
+use model::{BulkAction, BulkView, Command, NewBulk, QueueName, Reply, State as JobState};
 
 /// POST /v1/queues/{queue}/purge
 pub(crate) async fn purge(
@@ -59,7 +59,7 @@ async fn start(app: &App, call: Call, queue: QueueName, action: BulkAction, payl
         let command = match action {
             BulkAction::Redrive => Command::Redrive { jobs },
             BulkAction::Remove => Command::Remove { jobs },
-            BulkAction::Purge | BulkAction::Cancel => {
+            _ => {
                 return Err(Problem::invalid(
                     "ids",
                     "are taken by redrive and remove only; this takes a filter",
@@ -68,8 +68,9 @@ async fn start(app: &App, call: Call, queue: QueueName, action: BulkAction, payl
         };
         return change_named(app, call, command, &ids).await;
     }
-    let answer = app.call(call, Command::Bulk { queue, action, filter: dto.filter()? }).await?;
-    let Reply::Started(view) = &answer.reply else { return Err(mismatched()) };
+    let asked = NewBulk::new(queue, action, dto.filter()?);
+    let answer = app.call(call, Command::Bulk(Box::new(asked))).await?;
+    let Reply::Operation(view) = &answer.reply else { return Err(mismatched()) };
     Ok(reply::changed(StatusCode::ACCEPTED, 384, &answer, |out| {
         out.key("operation").object(|out| write_operation(out, view));
     }))
@@ -113,21 +114,16 @@ pub(crate) async fn show(State(app): State<App>, Number(id): Number) -> Answered
 
 fn write_operation(out: &mut Writer, view: &BulkView) {
     out.field("id", view.id);
-    out.field("queue", &view.queue);
-    let action = match view.action {
-        BulkAction::Purge => "purge",
-        BulkAction::Redrive => "redrive",
-        BulkAction::Remove => "remove",
-        BulkAction::Cancel => "cancel",
-    };
-    out.field("action", action);
+    let asked = &view.asked;
+    out.field("queue", &asked.queue);
+    out.field("action", asked.action.name());
     out.key("filter").object(|out| {
-        out.optional("state", view.filter.state);
-        out.optional("tag", view.filter.tag.as_ref());
-        out.optional("error_kind", view.filter.error_kind.as_ref());
-        out.optional("created_before", view.filter.created_before);
+        out.optional("state", asked.filter.states.first());
+        out.optional("tag", asked.filter.tags_all.first());
+        out.optional("error_kind", asked.filter.error_kind.as_ref());
+        out.optional("created_before", asked.filter.created_before);
     });
     out.field("examined", view.examined);
     out.field("changed", view.changed);
-    out.field("finished", view.finished);
+    out.field("finished", view.status.is_over());
 }
