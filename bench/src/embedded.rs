@@ -15,7 +15,7 @@ const BATCH: usize = 1_000;
 const PUSHERS: usize = 8;
 const HANDLERS: usize = 64;
 const LONE_PUSHES: u32 = 200;
-const PAYLOADS: [(usize, &str); 2] = [(100, "100 B"), (1_024, "1 KiB")];
+pub(crate) const PAYLOADS: [(usize, &str); 2] = [(100, "100 B"), (1_024, "1 KiB")];
 
 pub(crate) fn run(plan: &Plan, report: &mut Report) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
@@ -25,7 +25,7 @@ pub(crate) fn run(plan: &Plan, report: &mut Report) -> Result<()> {
             let (push, jobs) = runtime.block_on(library(bytes))?;
             pushes.push(push);
             whole.push(jobs);
-            raw.push(runtime.block_on(handle(bytes))?);
+            raw.push(runtime.block_on(handle(bytes, node::Options::default()))?);
         }
         let setting = |rest: &str| format!("disk, {name}, {rest}");
         report.add("library: pushes", &setting("8 callers, batches of 1,000"), "jobs/s", pushes);
@@ -81,9 +81,9 @@ async fn library(bytes: usize) -> Result<(f64, f64)> {
     Ok((JOBS as f64 / pushed.as_secs_f64(), JOBS as f64 / whole.as_secs_f64()))
 }
 
-async fn handle(bytes: usize) -> Result<f64> {
+pub(crate) async fn handle(bytes: usize, options: node::Options) -> Result<f64> {
     let folder = tempfile::tempdir()?;
-    let node = Handle::open(folder.path(), node::Options::default())?;
+    let node = Handle::open(folder.path(), options)?;
     let started = Instant::now();
     let mut callers = JoinSet::new();
     for _ in 0..PUSHERS {

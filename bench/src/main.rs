@@ -1,12 +1,13 @@
 //! What Millpond does in a second, beside what the machine can do at all.
 //!
 //! ```text
-//! cargo run --release -p bench -- [all|limits|embedded|http|backlog|idle] [--rounds N] [--huge] [--markdown]
+//! cargo run --release -p bench -- [all|limits|embedded|http|backlog|idle|at_rest] [--rounds N] [--huge] [--markdown]
 //! ```
 //!
 //! Every number is the median of several rounds, with the smallest and the largest. A peer to compare with is one more
 //! module that returns rows.
 
+mod at_rest;
 mod backlog;
 mod embedded;
 mod http;
@@ -33,12 +34,13 @@ struct Plan {
 type Part = fn(&Plan, &mut Report) -> Result<()>;
 
 /// The limits come first, so that everything else can be read against them.
-const PARTS: [(&str, Part); 5] = [
+const PARTS: [(&str, Part); 6] = [
     ("limits", limits::run),
     ("embedded", embedded::run),
     ("http", http::run),
     ("backlog", backlog::run),
     ("idle", idle::run),
+    ("at_rest", at_rest::run),
 ];
 
 fn main() -> ExitCode {

@@ -1,6 +1,6 @@
 //! What changed since the last checkpoint, so that a checkpoint writes that and nothing else.
 
-use crate::{job::Job, queue::Queue, record, shard::Shard};
+use crate::{flow::GateKey, job::Job, queue::Queue, record, shard::Shard};
 use compact_str::CompactString;
 use model::ScheduleId;
 use std::collections::{BTreeSet, VecDeque};
@@ -17,6 +17,9 @@ pub(crate) struct Dirty {
     queues: Vec<u32>,
     pub(crate) idempotency: Vec<CompactString>,
     pub(crate) bulks: BTreeSet<u64>,
+    pub(crate) gates: BTreeSet<GateKey>,
+    pub(crate) groups: BTreeSet<(u32, CompactString)>,
+    pub(crate) limits: BTreeSet<CompactString>,
     /// Schedules that were put or removed.
     schedules: BTreeSet<ScheduleId>,
     /// Schedules that have come further.
@@ -111,6 +114,9 @@ impl Shard {
             + dirty.queues.len()
             + dirty.idempotency.len()
             + dirty.bulks.len()
+            + dirty.gates.len()
+            + dirty.groups.len()
+            + dirty.limits.len()
             + dirty.schedules.len()
             + dirty.courses.len()
             + dirty.zones.len()
@@ -174,6 +180,19 @@ impl Shard {
         for id in std::mem::take(&mut dirty.bulks) {
             records.push((record::bulk_key(id), self.bulks.get(&id).map(record::bulk)));
         }
+        for key in std::mem::take(&mut dirty.gates) {
+            let gate = self.flow.gate_index.get(&key).map(|number| &self.flow.gates[*number].meter);
+            let value = gate.and_then(|meter| meter.memory(self.counters.time));
+            let value = value.map(|memory| record::memory(&memory));
+            records.push((record::gate_key(&key), value));
+        }
+        for (queue, name) in std::mem::take(&mut dirty.groups) {
+            records.push((record::group_key(queue, &name), self.group_to_keep(queue, &name)));
+        }
+        for pattern in std::mem::take(&mut dirty.limits) {
+            let limit = self.flow.rules.get(&pattern);
+            records.push((record::limit_key(&pattern), limit.map(|limit| record::limit(&limit))));
+        }
         for id in std::mem::take(&mut dirty.schedules) {
             let spec = self.schedules.get(&id).map(|schedule| record::schedule(&schedule.spec));
             records.push((record::schedule_key(&id), spec));
@@ -217,6 +236,14 @@ impl Shard {
         }
     }
 
+    /// The record of a group whose time or settings a checkpoint must keep.
+    fn group_to_keep(&self, queue: u32, name: &CompactString) -> Option<Vec<u8>> {
+        let lineup = self.queues[queue as usize].lineup.as_ref()?;
+        let group = &lineup.groups[*lineup.group_index.get(name)?];
+        let kept = group.waiting > 0 || group.tag > lineup.clock || group.is_set();
+        kept.then(|| record::group(group, lineup.clock))
+    }
+
     /// Hands every record of the state to `visit`, bodies excepted: their checksums stand in the jobs.
     pub(crate) fn each_record(&self, visit: &mut dyn FnMut(&[u8], &[u8])) {
         for (_, job) in self.jobs.iter() {
@@ -237,6 +264,21 @@ impl Shard {
         }
         for (id, bulk) in &self.bulks {
             visit(&record::bulk_key(*id), &record::bulk(bulk));
+        }
+        for (_, gate) in self.flow.gates.iter() {
+            if let Some(memory) = gate.meter.memory(self.counters.time) {
+                visit(&record::gate_key(&gate.key), &record::memory(&memory));
+            }
+        }
+        for (index, queue) in self.queues.iter().enumerate() {
+            for name in queue.lineup.iter().flat_map(|lineup| lineup.group_index.keys()) {
+                if let Some(group) = self.group_to_keep(index as u32, name) {
+                    visit(&record::group_key(index as u32, name), &group);
+                }
+            }
+        }
+        for (pattern, limit) in self.flow.rules.iter() {
+            visit(&record::limit_key(&pattern), &record::limit(&limit));
         }
         for (id, schedule) in self.schedules.iter() {
             visit(&record::schedule_key(id), &record::schedule(&schedule.spec));

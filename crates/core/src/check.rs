@@ -92,6 +92,7 @@ impl Shard {
                 }
             }
         }
+        self.check_flow()?;
         self.schedules.check()?;
         for (id, schedule) in self.schedules.iter() {
             for sequence in &schedule.course.live {

@@ -2,7 +2,7 @@ use crate::steps::{Parent, Steps};
 use bytes::Bytes;
 use compact_str::CompactString;
 use kit::{Backoff, Timestamp};
-use model::{Actor, ErrorInfo, JobId, LogLine, Priority, State};
+use model::{Actor, ErrorInfo, JobId, LogLine, Priority, Route, State};
 use std::collections::VecDeque;
 
 /// A job as the shard holds it: what every job has, and two boxes for what many have not. About a hundred bytes.
@@ -22,6 +22,8 @@ pub(crate) struct Job {
     pub(crate) body_len: u32,
     pub(crate) body_crc: u32,
     pub(crate) queue: u32,
+    /// The line of those with the same route; see [`crate::flow`].
+    pub(crate) line: u32,
     /// Attempts started, less the snoozed ones.
     pub(crate) attempt: u32,
     pub(crate) timeout_ms: u32,
@@ -65,6 +67,9 @@ pub(crate) struct Asked {
     pub(crate) stands_by: Option<Timestamp>,
     pub(crate) tags: Vec<CompactString>,
     pub(crate) meta: Vec<(CompactString, CompactString)>,
+    pub(crate) route: Option<Box<Route>>,
+    /// Its place among waiting jobs of its priority, where something else than arrival decides; else zero.
+    pub(crate) rank: u64,
     /// Whose step it is the child of.
     pub(crate) parent: Option<Box<Parent>>,
 }
@@ -84,6 +89,10 @@ pub(crate) struct Run {
     pub(crate) error: Option<Box<ErrorInfo>>,
     pub(crate) log: Option<Box<Log>>,
     pub(crate) history: crate::history::History,
+    /// It has begun and holds its ordering key until it is final.
+    pub(crate) holds_order: bool,
+    /// It failed in a queue that budgets its retries.
+    pub(crate) budgeted: bool,
     pub(crate) steps: Option<Box<Steps>>,
 }
 
@@ -104,6 +113,10 @@ impl Job {
 
     pub(crate) fn run_mut(&mut self) -> &mut Run {
         self.run.get_or_insert_default()
+    }
+
+    pub(crate) fn route(&self) -> Option<&Route> {
+        self.asked.as_ref().and_then(|asked| asked.route.as_deref())
     }
 
     pub(crate) fn token(&self) -> u64 {

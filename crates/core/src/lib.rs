@@ -30,6 +30,7 @@ mod changes;
 mod check;
 mod commands;
 mod firing;
+mod flow;
 mod history;
 mod idempotency;
 mod job;
@@ -45,6 +46,7 @@ mod slots;
 mod split;
 mod steps;
 mod suspend;
+mod table;
 mod throttle;
 mod transition;
 mod unique;
@@ -56,7 +58,7 @@ pub use record::body_key;
 pub use restore::{Restore, RestoreError};
 pub use shard::{Effects, Shard};
 pub use slots::Slots;
-pub use views::{Explanation, ListQuery, Page, Reason, ShardStats};
+pub use views::{Explanation, Limited, ListQuery, Page, Reason, ShardStats};
 
 #[cfg(test)]
 mod tests;

@@ -1,4 +1,4 @@
-use crate::lane::Lane;
+use crate::{flow::Lineup, lane::Lane};
 use kit::Timestamp;
 use model::{Keep, Priority, QueueCounts, QueueName, QueueSettings, State};
 
@@ -17,6 +17,10 @@ pub(crate) struct Queue {
     waiting: Vec<(Priority, Lane)>,
     /// By state as a number; `waiting` and `blocked` are unused.
     others: [Lane; State::COUNT],
+    /// Where routes decide who is next; `None` while no job has one.
+    pub(crate) lineup: Option<Box<Lineup>>,
+    /// The gates it passes as a whole.
+    pub(crate) gates: Vec<u32>,
     /// Waiting jobs whose bodies are on disk only. Not part of the state.
     pub(crate) cold_waiting: u64,
     /// By state as a number: when the timer of that final lane fires, zero for never. Not part of the state.
@@ -47,6 +51,8 @@ impl Queue {
             totals: Totals::default(),
             waiting: Vec::new(),
             others: Default::default(),
+            lineup: None,
+            gates: Vec::new(),
             cold_waiting: 0,
             retention_timers: [Timestamp::ZERO; State::COUNT],
             dirty: false,

@@ -2,9 +2,12 @@
 //!
 //! ```text
 //! b | sequence (8 bytes, big endian)   the body, as it was pushed
+//! g | gate                             what a gate remembers
+//! h | queue (4 bytes, big endian), group   a group's time and settings
 //! e | sequence, number (8 bytes each)  a durable step of a job
 //! i | idempotency key                  a remembered call and its reply
 //! j | sequence (8 bytes, big endian)   a job without its body
+//! l | key or pattern                   a limit
 //! m                                    the counters
 //! o | number (8 bytes, big endian)     a bulk operation
 //! q | index (4 bytes, big endian)      a queue
@@ -19,6 +22,7 @@
 
 use crate::{
     bulk::{Bulk, Cursor},
+    flow::{Circuit, GateKey, Group, Lineup, Memory, NO_LINE},
     history::History,
     idempotency::Call,
     job::{Asked, Job, Log, Run, Stored},
@@ -34,7 +38,9 @@ use kit::{
     Timestamp,
     codec::{Malformed, Reader, end_fields, put_bool, put_bytes, put_field, put_option, put_str, put_u64},
 };
-use model::{Actor, BulkStatus, LogLine, QueueCounts, ScheduleId, ScheduleSpec, Step, When, codec::*};
+use model::{
+    Actor, BulkStatus, Limit, LogLine, QueueCounts, Route, ScheduleId, ScheduleSpec, Step, When, codec::*,
+};
 
 /// Version 2 ends jobs, their two boxes, queues and counters with a list of tagged fields. Version 1 had none.
 const VERSION: u8 = 2;
@@ -57,6 +63,129 @@ pub(crate) fn queue_key(index: u32) -> Vec<u8> {
 
 pub(crate) fn call_key(name: &str) -> Vec<u8> {
     key(b'i', name.as_bytes())
+}
+
+pub(crate) fn limit_key(pattern: &str) -> Vec<u8> {
+    key(b'l', pattern.as_bytes())
+}
+
+pub(crate) fn group_key(queue: u32, name: &str) -> Vec<u8> {
+    let mut bytes = key(b'h', &queue.to_be_bytes());
+    bytes.extend_from_slice(name.as_bytes());
+    bytes
+}
+
+pub(crate) fn gate_key(gate: &GateKey) -> Vec<u8> {
+    let mut bytes = key(b'g', &[]);
+    match gate {
+        GateKey::Limit(name) => {
+            bytes.push(b'l');
+            bytes.extend_from_slice(name.as_bytes());
+        }
+        GateKey::Order(queue, name) => {
+            bytes.push(b'o');
+            bytes.extend_from_slice(&queue.to_be_bytes());
+            bytes.extend_from_slice(name.as_bytes());
+        }
+        GateKey::Queue(queue) => {
+            bytes.push(b'q');
+            bytes.extend_from_slice(&queue.to_be_bytes());
+        }
+        GateKey::Retries(queue) => {
+            bytes.push(b'r');
+            bytes.extend_from_slice(&queue.to_be_bytes());
+        }
+    }
+    bytes
+}
+
+/// The gate of a key that [`gate_key`] wrote, without its first byte.
+pub(crate) fn read_gate_key(bytes: &[u8]) -> Option<GateKey> {
+    let (kind, rest) = bytes.split_first()?;
+    let text = |bytes: &[u8]| std::str::from_utf8(bytes).ok().map(CompactString::from);
+    let queue = || rest.first_chunk().map(|bytes| u32::from_be_bytes(*bytes));
+    match kind {
+        b'l' => Some(GateKey::Limit(text(rest)?)),
+        b'o' => Some(GateKey::Order(queue()?, text(&rest[4..])?)),
+        b'q' => Some(GateKey::Queue(queue()?)),
+        b'r' => Some(GateKey::Retries(queue()?)),
+        _ => None,
+    }
+}
+
+/// Queue and name of a key that [`group_key`] wrote, without its first byte.
+pub(crate) fn read_group_key(bytes: &[u8]) -> Option<(u32, CompactString)> {
+    let (queue, name) = bytes.split_first_chunk()?;
+    Some((u32::from_be_bytes(*queue), std::str::from_utf8(name).ok()?.into()))
+}
+
+pub(crate) fn memory(memory: &Memory) -> Vec<u8> {
+    let mut out = vec![VERSION];
+    put_u64(&mut out, memory.full_at);
+    put_timestamp(&mut out, memory.closed_until);
+    put_option(&mut out, memory.circuit.as_deref(), |out, circuit| circuit.put(out));
+    end_fields(&mut out);
+    out
+}
+
+pub(crate) fn read_memory(bytes: &[u8]) -> Result<Memory, Malformed> {
+    let reader = &mut Reader::new(bytes);
+    let version = version(reader)?;
+    let memory = Memory {
+        full_at: reader.u64("rate")?,
+        closed_until: read_timestamp(reader)?,
+        circuit: reader.option("circuit", Circuit::read)?.map(Box::new),
+    };
+    fields(reader, version, "field of a gate", |_, _| Ok(false))?;
+    reader.finish("gate")?;
+    Ok(memory)
+}
+
+/// A group, by the clock of its lineup: an idle one keeps its time only while that is still ahead.
+pub(crate) fn group(group: &Group, clock: u64) -> Vec<u8> {
+    let (tag, seat) = match group.waiting {
+        0 if group.tag <= clock => (0, 0),
+        0 => (group.tag, 0),
+        _ => group.at(),
+    };
+    let mut out = vec![VERSION];
+    put_u64(&mut out, group.weight.into());
+    put_bool(&mut out, group.paused);
+    put_u64(&mut out, tag);
+    put_u64(&mut out, seat);
+    end_fields(&mut out);
+    out
+}
+
+pub(crate) fn read_group(name: CompactString, bytes: &[u8]) -> Result<Group, Malformed> {
+    let reader = &mut Reader::new(bytes);
+    let version = version(reader)?;
+    let group = Group {
+        weight: reader.u32("weight")?,
+        paused: reader.bool("paused")?,
+        tag: reader.u64("virtual time")?,
+        seat: reader.u64("seat")?,
+        ..Group::new(name)
+    };
+    fields(reader, version, "field of a group", |_, _| Ok(false))?;
+    reader.finish("group")?;
+    Ok(group)
+}
+
+pub(crate) fn limit(limit: &Limit) -> Vec<u8> {
+    let mut out = vec![VERSION];
+    put_limit(&mut out, limit);
+    end_fields(&mut out);
+    out
+}
+
+pub(crate) fn read_limit_record(bytes: &[u8]) -> Result<Limit, Malformed> {
+    let reader = &mut Reader::new(bytes);
+    let version = version(reader)?;
+    let limit = read_limit(reader)?;
+    fields(reader, version, "field of a limit", |_, _| Ok(false))?;
+    reader.finish("limit")?;
+    Ok(limit)
 }
 
 pub(crate) fn bulk_key(id: u64) -> Vec<u8> {
@@ -166,6 +295,7 @@ pub(crate) fn read_job(bytes: &[u8]) -> Result<Job, Malformed> {
         body_len: reader.u32("body length")?,
         body_crc: read_u32_le(reader)?,
         queue: reader.u32("queue")?,
+        line: NO_LINE,
         attempt: reader.u32("attempt")?,
         timeout_ms: reader.u32("timeout")?,
         attempts: read_u16(reader)?,
@@ -200,10 +330,12 @@ fn put_asked(out: &mut Vec<u8>, asked: &Asked) {
         expires_at,
         unique_key,
         unique_until,
-        unique_latest,
-        stands_by,
         tags,
         meta,
+        route,
+        rank,
+        unique_latest,
+        stands_by,
         parent,
     } = asked;
     put_actor(out, pusher);
@@ -220,6 +352,12 @@ fn put_asked(out: &mut Vec<u8>, asked: &Asked) {
         put_text(out, key);
         put_text(out, value);
     }
+    if let Some(route) = route {
+        put_field(out, FIELD_ROUTE, |out| put_route(out, route));
+    }
+    if *rank != 0 {
+        put_field(out, FIELD_RANK, |out| put_u64(out, *rank));
+    }
     if let Some(parent) = parent {
         put_field(out, 20, |out| {
             put_u64(out, parent.sequence);
@@ -235,6 +373,28 @@ fn put_asked(out: &mut Vec<u8>, asked: &Asked) {
     end_fields(out);
 }
 
+/// Tags of what a job asked for.
+const FIELD_ROUTE: u8 = 1;
+const FIELD_RANK: u8 = 2;
+
+fn put_route(out: &mut Vec<u8>, route: &Route) {
+    let Route { group, ordering_key, limits, deadline } = route;
+    put_option(out, group.as_ref(), put_text);
+    put_option(out, ordering_key.as_ref(), put_text);
+    put_u64(out, limits.len() as u64);
+    limits.iter().for_each(|used| put_limit_use(out, used));
+    put_option(out, deadline.as_ref(), |out, at| put_timestamp(out, *at));
+}
+
+fn read_route(reader: &mut Reader<'_>) -> Result<Route, Malformed> {
+    Ok(Route {
+        group: reader.option("group", read_text)?,
+        ordering_key: reader.option("ordering key", read_text)?,
+        limits: reader.list("limits", read_limit_use)?,
+        deadline: reader.option("deadline", read_timestamp)?,
+    })
+}
+
 fn read_asked(reader: &mut Reader<'_>, version: u8) -> Result<Asked, Malformed> {
     let mut asked = Asked {
         pusher: read_actor(reader)?,
@@ -248,10 +408,14 @@ fn read_asked(reader: &mut Reader<'_>, version: u8) -> Result<Asked, Malformed> 
         stands_by: None,
         tags: reader.list("tags", read_text)?,
         meta: reader.list("meta", |reader| Ok((read_text(reader)?, read_text(reader)?)))?,
+        route: None,
+        rank: 0,
         parent: None,
     };
     fields(reader, version, "option of a job", |tag, field| {
         match tag {
+            FIELD_ROUTE => asked.route = Some(Box::new(read_route(field)?)),
+            FIELD_RANK => asked.rank = field.u64("rank")?,
             20 => {
                 let parent = Parent { sequence: field.u64("parent")?, step: read_text(field)? };
                 asked.parent = Some(Box::new(parent));
@@ -278,6 +442,8 @@ fn put_run(out: &mut Vec<u8>, run: &Run) {
         error,
         log,
         history,
+        holds_order,
+        budgeted,
         steps,
     } = run;
     put_actor(out, worker);
@@ -297,11 +463,18 @@ fn put_run(out: &mut Vec<u8>, run: &Run) {
         }
     });
     history.put(out);
+    let flags = u8::from(*holds_order) | u8::from(*budgeted) << 1;
+    if flags != 0 {
+        put_field(out, FIELD_FLAGS, |out| out.push(flags));
+    }
     if let Some(steps) = steps {
         put_field(out, 20, |out| put_steps(out, steps));
     }
     end_fields(out);
 }
+
+/// Tag of a run: bit 0 it holds its ordering key, bit 1 its retries are budgeted.
+const FIELD_FLAGS: u8 = 1;
 
 fn read_run(reader: &mut Reader<'_>, base: (Timestamp, u64), version: u8) -> Result<Run, Malformed> {
     let mut run = Run {
@@ -316,10 +489,16 @@ fn read_run(reader: &mut Reader<'_>, base: (Timestamp, u64), version: u8) -> Res
         error: reader.option("error", read_error_info)?.map(Box::new),
         log: reader.option("log", read_log)?.map(Box::new),
         history: History::read(reader, base)?,
+        holds_order: false,
+        budgeted: false,
         steps: None,
     };
     fields(reader, version, "field of a run", |tag, field| {
         match tag {
+            FIELD_FLAGS => {
+                let flags = field.u8("flags")?;
+                (run.holds_order, run.budgeted) = (flags & 1 != 0, flags & 2 != 0);
+            }
             20 => run.steps = Some(Box::new(read_steps(field)?)),
             _ => return Ok(false),
         }
@@ -400,11 +579,17 @@ pub(crate) fn queue(queue: &Queue) -> Vec<u8> {
     for total in [pushed, started, completed, failed, dead] {
         put_u64(&mut out, total);
     }
+    if let Some(lineup) = &queue.lineup {
+        put_field(&mut out, FIELD_CLOCK, |out| put_u64(out, lineup.clock));
+    }
     end_fields(&mut out);
     out
 }
 
-/// A queue without its jobs.
+/// Tag of a queue: it has a lineup, with this virtual time.
+const FIELD_CLOCK: u8 = 1;
+
+/// A queue without its jobs. A lineup has no plain line yet.
 pub(crate) fn read_queue(bytes: &[u8]) -> Result<Queue, Malformed> {
     let reader = &mut Reader::new(bytes);
     let version = version(reader)?;
@@ -419,7 +604,13 @@ pub(crate) fn read_queue(bytes: &[u8]) -> Result<Queue, Malformed> {
         failed: reader.u64("total")?,
         dead: reader.u64("total")?,
     };
-    fields(reader, version, "queue field", |_, _| Ok(false))?;
+    fields(reader, version, "queue field", |tag, field| {
+        if tag == FIELD_CLOCK {
+            let clock = field.u64("virtual time")?;
+            queue.lineup = Some(Box::new(Lineup { clock, ..Lineup::default() }));
+        }
+        Ok(tag == FIELD_CLOCK)
+    })?;
     reader.finish("queue")?;
     Ok(queue)
 }

@@ -1,5 +1,6 @@
 use crate::{
     changes::Dirty,
+    flow::{GateKey, Group, Memory},
     job::Job,
     record,
     schedule::{Course, Schedule},
@@ -33,6 +34,8 @@ pub struct Restore {
     id: u16,
     jobs: Vec<Job>,
     queues: Vec<(u32, crate::queue::Queue)>,
+    gates: Vec<(GateKey, Memory)>,
+    groups: Vec<(u32, Group)>,
     schedules: BTreeMap<ScheduleId, (ScheduleSpec, Option<u128>)>,
     courses: BTreeMap<ScheduleId, Course>,
     zones: BTreeMap<u128, Bytes>,
@@ -52,6 +55,8 @@ impl Restore {
             id: shard,
             jobs: Vec::new(),
             queues: Vec::new(),
+            gates: Vec::new(),
+            groups: Vec::new(),
             schedules: BTreeMap::new(),
             courses: BTreeMap::new(),
             zones: BTreeMap::new(),
@@ -73,6 +78,18 @@ impl Restore {
         let (kind, rest) = key.split_first().ok_or(unknown("key"))?;
         match kind {
             b'b' => {}
+            b'g' => {
+                let gate = record::read_gate_key(rest).ok_or(unknown("gate"))?;
+                self.gates.push((gate, record::read_memory(value)?));
+            }
+            b'h' => {
+                let (queue, name) = record::read_group_key(rest).ok_or(unknown("group"))?;
+                self.groups.push((queue, record::read_group(name, value)?));
+            }
+            b'l' => {
+                let pattern = std::str::from_utf8(rest).map_err(|_| unknown("limit"))?;
+                self.shard.flow.rules.set(pattern, Some(record::read_limit_record(value)?));
+            }
             b'e' => {
                 let number = |bytes: &[u8]| bytes.try_into().map(u64::from_be_bytes);
                 let (Ok(sequence), Ok(step)) =
@@ -146,12 +163,14 @@ impl Restore {
             self.shard.queue_index.insert(queue.name.clone(), index);
             self.shard.queues.push(queue);
         }
+        let held = restore_flow(&mut self.shard, self.gates, self.groups)?;
         // Lanes are filled in the order of their entries, whatever the state: order numbers are the shard's own.
         self.jobs.sort_unstable_by_key(|job| job.order);
         for mut job in self.jobs {
             take_steps(&mut job, &mut self.steps)?;
             place(&mut self.shard, job)?;
         }
+        finish_flow(&mut self.shard, held);
         for (id, (spec, hash)) in self.schedules {
             let course = self.courses.remove(&id);
             place_schedule(&mut self.shard, id, spec, course, hash, &self.zones)?;
@@ -164,6 +183,72 @@ impl Restore {
         self.shard.check_bulks()?;
         Ok(self.shard)
     }
+}
+
+/// Gates with what they remember, queues with their gates and groups, before any job takes its place.
+fn restore_flow(
+    shard: &mut Shard,
+    gates: Vec<(GateKey, Memory)>,
+    groups: Vec<(u32, Group)>,
+) -> Result<Held, RestoreError> {
+    let count = shard.queues.len() as u32;
+    let mut used = Vec::new();
+    for (key, stored) in gates {
+        let (GateKey::Order(queue, _) | GateKey::Queue(queue) | GateKey::Retries(queue)) = &key else {
+            used.push(shard.restore_gate(key, stored));
+            continue;
+        };
+        if *queue >= count {
+            return Err(refuse(&record::gate_key(&key), "its queue is missing".to_string()));
+        }
+        used.push(shard.restore_gate(key, stored));
+    }
+    for queue in 0..count {
+        if let Some(lineup) = shard.queues[queue as usize].lineup.take() {
+            shard.ensure_lineup(queue);
+            shard.lineup_mut(queue).clock = lineup.clock;
+        }
+    }
+    let mut known = Vec::new();
+    for (queue, group) in groups {
+        if queue >= count {
+            return Err(refuse(&record::group_key(queue, &group.name), "its queue is missing".to_string()));
+        }
+        shard.ensure_lineup(queue);
+        let lineup = shard.lineup_mut(queue);
+        let number = lineup.group(&group.name);
+        let lines = lineup.groups[number].lines;
+        // One waiting job too many, so that its jobs do not arrive as if it had been idle.
+        lineup.groups[number] = Group { lines, waiting: 1, ..group };
+        known.push((queue, number));
+    }
+    (0..count).for_each(|queue| shard.set_queue_gates(queue));
+    Ok(Held { gates: used, groups: known })
+}
+
+/// What the restore itself holds until every job has its place.
+struct Held {
+    gates: Vec<u32>,
+    groups: Vec<(u32, u32)>,
+}
+
+/// What no job needs goes; what time changes gets its timer. Nobody is told: a restored shard has no listeners yet.
+fn finish_flow(shard: &mut Shard, held: Held) {
+    for (queue, group) in held.groups {
+        let lineup = shard.lineup_mut(queue);
+        lineup.groups[group].waiting -= 1;
+        let _ = lineup.retire(group);
+    }
+    for queue in 0..shard.queues.len() as u32 {
+        shard.drop_lineup(queue);
+    }
+    for gate in held.gates {
+        shard.gate_moved(gate, false);
+        shard.drop_gate(gate);
+    }
+    shard.flow.stirred.clear();
+    // What was rebuilt is what the checkpoint has.
+    shard.queues.iter_mut().for_each(|queue| queue.dirty = false);
 }
 
 fn schedule_id(bytes: &[u8]) -> Result<ScheduleId, Malformed> {
@@ -235,11 +320,15 @@ fn place(shard: &mut Shard, mut job: Job) -> Result<(), RestoreError> {
             shard.unique.insert((queue, key.clone()), hold);
         }
     }
+    let live = !job.state.is_final();
     let steps = job.run.as_ref().and_then(|run| run.steps.as_ref());
     shard.steps_bytes += steps.map_or(0, |steps| steps.total());
     let slot = shard.jobs.insert(job);
     let jobs = &shard.jobs;
     shard.by_sequence.insert(sequence, slot, |slot| jobs[slot].sequence);
+    if live {
+        shard.join_line(slot);
+    }
     shard.index(slot);
     Ok(())
 }

@@ -1,6 +1,7 @@
 use crate::{
     bulk::Bulk,
     changes::Dirty,
+    flow::Flow,
     idempotency::Idempotency,
     job::{Job, Slab},
     queue::Queue,
@@ -37,6 +38,7 @@ pub struct Shard {
     pub(crate) retention: BTreeSet<(Timestamp, u32, State)>,
     pub(crate) idempotency: Idempotency,
     pub(crate) bulks: BTreeMap<u64, Bulk>,
+    pub(crate) flow: Flow,
     pub(crate) schedules: Schedules,
     /// Bytes of the steps and signals of all jobs. Follows from them.
     pub(crate) steps_bytes: u64,
@@ -112,6 +114,7 @@ impl Shard {
             retention: BTreeSet::new(),
             idempotency: Idempotency::default(),
             bulks: BTreeMap::new(),
+            flow: Flow::new(),
             schedules: Schedules::default(),
             steps_bytes: 0,
             orphans: Vec::new(),
@@ -144,6 +147,12 @@ impl Shard {
             None => self.command(&envelope.command, work, &mut context),
             Some(key) => self.once(key, &envelope.command, work, &mut context),
         };
+        for queue in std::mem::take(&mut self.flow.stirred) {
+            let waits = self.queues[queue as usize].waiting_count() > 0;
+            if waits && !context.ready.iter().any(|(other, _)| *other == queue) {
+                context.ready.push((queue, 1));
+            }
+        }
         self.wake_parents(&mut context);
         for (queue, jobs) in std::mem::take(&mut context.ready) {
             let queue = &self.queues[queue as usize];
@@ -176,6 +185,10 @@ impl Shard {
             Command::Configure { queue, patch } => self.configure(queue, patch),
             Command::Bulk(asked) => self.start_bulk(asked, context),
             Command::Tick => self.tick(work, context),
+            Command::SetLimit { pattern, limit } => self.set_limit(pattern, limit.as_ref()),
+            Command::SetGroup { queue, group, weight, paused } => {
+                self.set_group(queue, group, *weight, *paused)
+            }
             Command::PutSchedule { id, spec } => self.put_schedule(id, spec, context),
             Command::PauseSchedule { id } => self.pause_schedule(id),
             Command::ResumeSchedule { id } => self.resume_schedule(id, context),
@@ -240,21 +253,20 @@ impl Shard {
     pub fn next_due(&self) -> Option<Timestamp> {
         let timer = self.timers.first().map(|(due, _)| *due);
         let retention = self.retention.first().map(|(due, ..)| *due);
+        let gate = self.flow.timers.first().map(|(due, _)| *due);
         let slot = self.schedules.first().map(|(due, _)| *due);
-        [timer, retention, slot, self.bulk_due()].into_iter().flatten().min()
+        [timer, retention, gate, slot, self.bulk_due()].into_iter().flatten().min()
     }
 
     /// Whether a fetch from these queues would hand out a job now.
     pub fn has_work(&self, queues: &[QueueName]) -> bool {
-        queues
-            .iter()
-            .filter_map(|name| self.queue_by_name(name))
-            .any(|queue| !queue.paused && queue.waiting_count() > 0)
+        queues.iter().filter_map(|name| self.queue_index.get(name)).any(|queue| self.startable(*queue) > 0)
     }
 
-    /// How many jobs of a queue a fetch could take now: none while it is paused.
+    /// How many jobs of a queue a fetch could take now: none while it is paused. Where limits decide this is an estimate, but it is
+    /// zero only if it is zero.
     pub fn ready(&self, queue: &QueueName) -> u64 {
-        self.queue_by_name(queue).filter(|queue| !queue.paused).map_or(0, |queue| queue.waiting_count())
+        self.queue_index.get(queue).map_or(0, |queue| self.startable(*queue))
     }
 
     pub(crate) fn queue_by_name(&self, name: &QueueName) -> Option<&Queue> {

@@ -2,6 +2,7 @@
 //! command can forget one of them.
 
 use crate::{
+    flow::NO_LINE,
     job::Job,
     shard::{Context, Shard},
 };
@@ -43,6 +44,9 @@ impl Shard {
         let jobs = &self.jobs;
         self.by_sequence.insert(sequence, slot, |slot| jobs[slot].sequence);
         self.dirty.bodies_resident += length;
+        if self.jobs[slot].asked.as_ref().is_some_and(|asked| asked.route.is_some()) {
+            self.join_line(slot);
+        }
         let home = &mut self.queues[queue as usize];
         home.totals.pushed += 1;
         self.enter(slot);
@@ -56,7 +60,9 @@ impl Shard {
         self.leave(slot);
         if let Some(content) = change.content {
             self.take_content(slot, *content);
+            self.change_line(slot);
         }
+        self.reclass(slot, from, change.to, change.cause);
         let job = &mut self.jobs[slot];
         job.state = change.to;
         job.due = change.due;
@@ -77,6 +83,34 @@ impl Shard {
         self.after_change(slot, Some(from), change.cause, context);
         if change.to.is_final() {
             self.trim_finals(slot);
+        }
+    }
+
+    /// Moves a job between lines where the change makes it unlike those it stood with.
+    fn reclass(&mut self, slot: u32, from: State, to: State, cause: Cause) {
+        let job = &mut self.jobs[slot];
+        if to.is_final() {
+            if let Some(run) = job.run.as_deref_mut().filter(|run| run.holds_order || run.budgeted) {
+                (run.holds_order, run.budgeted) = (false, false);
+            }
+            self.quit_line(slot);
+        } else if from.is_final() {
+            self.join_line(slot);
+        } else if to == State::Active && job.line != NO_LINE {
+            let ordered = job
+                .asked
+                .as_ref()
+                .is_some_and(|asked| asked.route.as_ref().is_some_and(|route| route.ordering_key.is_some()));
+            if ordered && !job.run_mut().holds_order {
+                job.run_mut().holds_order = true;
+                self.change_line(slot);
+            }
+        } else if matches!(cause, Cause::Fail | Cause::Timeout | Cause::LeaseLost)
+            && self.queues[job.queue as usize].settings.retry_budget != model::RetryBudget::default()
+            && !job.run_mut().budgeted
+        {
+            job.run_mut().budgeted = true;
+            self.change_line(slot);
         }
     }
 
@@ -113,7 +147,9 @@ impl Shard {
     pub(crate) fn rewrite(&mut self, slot: u32, fresh: Job, context: &mut Context<'_>) {
         let job = &self.jobs[slot];
         let from = job.state;
-        if (from, job.priority) != (State::Waiting, fresh.priority) || fresh.state != State::Waiting {
+        let same_place =
+            (from, job.priority) == (fresh.state, fresh.priority) && job.route() == fresh.route();
+        if !same_place || from != State::Waiting {
             let change =
                 Change { content: Some(Box::new(fresh)), ..Change::new(State::Waiting, Cause::Replace) };
             let (to, due) = change.content.as_ref().map_or((from, job.due), |fresh| (fresh.state, fresh.due));
@@ -158,6 +194,7 @@ impl Shard {
             body_len,
             body_crc,
             queue: _,
+            line: _,
             attempt: _,
             timeout_ms,
             attempts,
@@ -178,7 +215,11 @@ impl Shard {
         job.stored.body = false;
         (job.timeout_ms, job.attempts, job.max_crashes) = (timeout_ms, attempts, max_crashes);
         job.priority = priority;
+        let rank = job.asked.as_ref().map_or(0, |asked| asked.rank);
         job.asked = asked;
+        if rank != 0 {
+            job.asked.get_or_insert_default().rank = rank;
+        }
     }
 
     /// Gives a job another place, in another queue or priority, and leaves its state and its timer as they are. It goes to the end
@@ -197,6 +238,8 @@ impl Shard {
         if state.is_final() {
             // It is kept from now on, as if it had ended here.
             job.run_mut().finished_at = context.now;
+        } else {
+            self.change_line(slot);
         }
         self.record(slot, state, cause, None, context);
         self.enter(slot);
@@ -211,6 +254,9 @@ impl Shard {
         self.counters.order += 1;
         let order = self.counters.order;
         self.jobs[slot].order = order;
+        if self.jobs[slot].state == State::Waiting {
+            self.assign_rank(slot);
+        }
         self.index(slot);
         self.touch(slot);
     }
@@ -236,10 +282,24 @@ impl Shard {
         if job.state.is_final() && was_empty {
             self.schedule_retention(job.queue, job.state);
         }
+        self.index_flow(slot, true);
+    }
+
+    /// Waiting jobs stand in lines where there are any, active ones hold slots of their limits.
+    fn index_flow(&mut self, slot: u32, enters: bool) {
+        let job = &self.jobs[slot];
+        let queue = &self.queues[job.queue as usize];
+        match job.state {
+            State::Waiting if queue.lineup.is_some() && enters => self.line_up(slot),
+            State::Waiting if queue.lineup.is_some() => self.line_out(slot),
+            State::Active if job.line != NO_LINE || !queue.gates.is_empty() => self.charge(slot, enters),
+            _ => {}
+        }
     }
 
     /// Takes a job out of the indexes of its state.
     pub(crate) fn leave(&mut self, slot: u32) {
+        self.index_flow(slot, false);
         let job = &self.jobs[slot];
         let queue = &mut self.queues[job.queue as usize];
         let found = queue.lane_mut(job.state, job.priority).remove(job.order);
@@ -267,9 +327,9 @@ impl Shard {
     }
 
     fn after_change(&mut self, slot: u32, from: Option<State>, cause: Cause, context: &mut Context<'_>) {
+        self.dirty.touch_queue(&mut self.queues, self.jobs[slot].queue);
         let job = &self.jobs[slot];
-        self.dirty.touch_queue(&mut self.queues, job.queue);
-        if job.state == State::Waiting && from != Some(State::Waiting) {
+        if job.state == State::Waiting && from != Some(State::Waiting) && self.may_start(slot) {
             context.tell_ready(job.queue);
         }
         if context.effects.want_changes {
@@ -306,6 +366,7 @@ impl Shard {
     /// Removes every trace of a job.
     pub(crate) fn forget(&mut self, slot: u32) {
         self.leave(slot);
+        self.quit_line(slot);
         if !self.jobs[slot].state.is_final() {
             self.tell_parent(slot);
         }

@@ -1,6 +1,11 @@
 //! Reads: what people and tools see of a shard. Nothing here changes anything.
 
-use crate::{job::Job, queue::Queue, shard::Shard};
+use crate::{
+    flow::{GateKey, NO_LINE, Obstacle},
+    job::Job,
+    queue::Queue,
+    shard::Shard,
+};
 use bytes::Bytes;
 use compact_str::CompactString;
 use kit::Timestamp;
@@ -36,6 +41,69 @@ pub enum Reason {
     DelayedUntil(Timestamp),
     /// It failed and waits for the next attempt.
     RetryAt(Timestamp),
+    /// Its group is paused.
+    GroupPaused {
+        /// Which.
+        group: CompactString,
+    },
+    /// All slots of a limit are taken.
+    NoSlot {
+        /// What limits it.
+        by: Limited,
+        /// Slots taken.
+        in_use: u64,
+        /// Slots there are.
+        limit: u64,
+    },
+    /// Its class of work has its most of a pool, or the rest is reserved for others.
+    NoShare {
+        /// The pool's key.
+        pool: CompactString,
+        /// Slots its class has.
+        in_use: u64,
+        /// Slots its class may have now.
+        most: u64,
+    },
+    /// A rate is spent.
+    RateSpent {
+        /// What limits it.
+        by: Limited,
+        /// When the next unit comes.
+        at: Timestamp,
+    },
+    /// A handler reported that what it needs is to be left alone.
+    ToldToWait {
+        /// What was closed.
+        by: Limited,
+        /// Until when.
+        at: Timestamp,
+    },
+    /// A circuit breaker is open.
+    BreakerOpen {
+        /// Which.
+        by: Limited,
+        /// When it lets probes pass.
+        at: Timestamp,
+    },
+    /// A circuit breaker is half open and its probes are under way.
+    BreakerProbing {
+        /// Which.
+        by: Limited,
+        /// How many probes at once.
+        probes: u32,
+    },
+    /// The job before it with the same ordering key is not final.
+    OrderTaken {
+        /// The ordering key.
+        key: CompactString,
+        /// Which job, if it can be told.
+        holder: Option<JobId>,
+    },
+    /// The queue's retries have used up their budget.
+    RetryBudgetSpent {
+        /// When the next may start, if nothing succeeds before.
+        at: Timestamp,
+    },
     /// Jobs of its queue start before it.
     Behind {
         /// How many.
@@ -81,6 +149,24 @@ pub enum Reason {
     Sleeps(CompactString),
     /// It is final.
     Final,
+}
+
+/// What a limit is attached to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Limited {
+    /// The queue as a whole.
+    Queue,
+    /// A key.
+    Key(CompactString),
+}
+
+impl std::fmt::Display for Limited {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Queue => f.write_str("the queue"),
+            Self::Key(key) => write!(f, "limit {key}"),
+        }
+    }
 }
 
 /// Which jobs of a queue to list.
@@ -159,9 +245,18 @@ fn some_time(time: Timestamp) -> Option<Timestamp> {
 impl Shard {
     fn shown_state(&self, job: &Job) -> State {
         match job.state {
-            State::Waiting if self.queues[job.queue as usize].paused => State::Blocked,
+            State::Waiting if self.queues[job.queue as usize].paused || self.is_blocked(job) => {
+                State::Blocked
+            }
             state => state,
         }
+    }
+
+    /// Whether a limit, an order or a paused group holds a waiting job.
+    fn is_blocked(&self, job: &Job) -> bool {
+        let queue = &self.queues[job.queue as usize];
+        (queue.lineup.is_some() || !queue.gates.is_empty())
+            && self.slot_of(job.sequence).is_some_and(|slot| !self.may_start(slot))
     }
 
     fn view(&self, job: &Job) -> JobView {
@@ -252,7 +347,8 @@ impl Shard {
 
     /// Why a job is where it is, and when it can start.
     pub fn explain(&self, job: &JobRef) -> Option<Explanation> {
-        let job = &self.jobs[self.find(job)?];
+        let slot = self.find(job)?;
+        let job = &self.jobs[slot];
         let queue = &self.queues[job.queue as usize];
         let mut reasons = Vec::new();
         let mut expected_at = None;
@@ -261,12 +357,25 @@ impl Shard {
                 if queue.paused {
                     reasons.push(Reason::QueuePaused);
                 }
-                match self.ahead_of(queue, job) {
-                    0 if !queue.paused => reasons.push(Reason::NextInLine),
-                    0 => {}
-                    ahead => reasons.push(Reason::Behind { ahead, priority: job.priority }),
+                reasons.extend(self.paused_group(slot).map(|group| Reason::GroupPaused { group }));
+                let paused = !reasons.is_empty();
+                let obstacles = self.obstacles(slot);
+                // Time alone may open these gates: the earliest start is then that of the last.
+                let opens = obstacles.iter().map(|(_, obstacle)| obstacle.until());
+                let opens = opens.reduce(|first, second| Some(first?.max(second?)));
+                reasons.extend(obstacles.into_iter().map(|(key, obstacle)| self.held_by(job, key, obstacle)));
+                if opens.is_none() {
+                    match self.ahead_of(slot) {
+                        0 if paused => {}
+                        0 => reasons.push(Reason::NextInLine),
+                        ahead => reasons.push(Reason::Behind { ahead, priority: job.priority }),
+                    }
                 }
-                expected_at = (reasons == [Reason::NextInLine]).then_some(self.counters.time);
+                expected_at = match opens {
+                    _ if paused => None,
+                    Some(at) => at.filter(|_| self.leads_its_line(slot)),
+                    None => (reasons == [Reason::NextInLine]).then_some(self.counters.time),
+                };
             }
             State::Delayed if job.stands_by() => {
                 if let Some(holder) = self.holder_before(job) {
@@ -302,6 +411,21 @@ impl Shard {
         Some(Explanation { state: self.shown_state(job), summary, reasons, expected_at })
     }
 
+    /// How many waiting jobs start before this one, as things are. Where lines decide, it is counted up to [`PAGE_MAX`].
+    fn ahead_of(&self, slot: u32) -> u64 {
+        let job = &self.jobs[slot];
+        let queue = &self.queues[job.queue as usize];
+        if queue.lineup.is_some() {
+            let forecast = self.forecast(job.queue, PAGE_MAX);
+            let order = forecast.starting.iter().chain(&forecast.held);
+            return order.take_while(|other| **other != slot).count() as u64;
+        }
+        queue
+            .waiting_lanes()
+            .take_while(|(priority, _)| *priority <= job.priority)
+            .map(|(priority, lane)| if priority < job.priority { lane.len() } else { lane.rank(job.order) })
+            .sum()
+    }
     /// The job that one that stands by waits for.
     fn holder_before(&self, job: &Job) -> Option<&Job> {
         let key = job.asked.as_ref()?.unique_key.clone()?;
@@ -321,12 +445,55 @@ impl Shard {
         })
     }
 
-    fn ahead_of(&self, queue: &Queue, job: &Job) -> u64 {
-        queue
-            .waiting_lanes()
-            .take_while(|(priority, _)| *priority <= job.priority)
-            .map(|(priority, lane)| if priority < job.priority { lane.len() } else { lane.rank(job.order) })
-            .sum()
+    /// Whether it is the first of the jobs that the same gates hold.
+    fn leads_its_line(&self, slot: u32) -> bool {
+        let job = &self.jobs[slot];
+        match job.line {
+            NO_LINE if self.queues[job.queue as usize].lineup.is_none() => self.ahead_of(slot) == 0,
+            _ => self.line_of(slot).first().is_some_and(|(_, first)| first == slot),
+        }
+    }
+
+    fn held_by(&self, job: &Job, key: GateKey, obstacle: Obstacle) -> Reason {
+        let by = match &key {
+            GateKey::Limit(name) => Limited::Key(name.clone()),
+            GateKey::Order(..) | GateKey::Queue(_) | GateKey::Retries(_) => Limited::Queue,
+        };
+        match (key, obstacle) {
+            (GateKey::Order(_, key), _) => {
+                let holder = self.order_holder(job.queue, &key);
+                Reason::OrderTaken { key, holder }
+            }
+            (GateKey::Retries(_), obstacle) => {
+                Reason::RetryBudgetSpent { at: obstacle.until().unwrap_or(self.counters.time) }
+            }
+            (_, Obstacle::Slots { in_use, limit }) => Reason::NoSlot { by, in_use, limit },
+            (GateKey::Limit(pool), Obstacle::Share { in_use, most }) => {
+                Reason::NoShare { pool, in_use, most }
+            }
+            (_, Obstacle::Share { in_use, most }) => Reason::NoSlot { by, in_use, limit: most },
+            (_, Obstacle::Rate(at)) => Reason::RateSpent { by, at },
+            (_, Obstacle::Told(at)) => Reason::ToldToWait { by, at },
+            (_, Obstacle::Open(at)) => Reason::BreakerOpen { by, at },
+            (_, Obstacle::Probing(probes)) => Reason::BreakerProbing { by, probes },
+        }
+    }
+
+    /// Who holds an ordering key. Looked for among those under way, which workers bound, and those that wait to try again.
+    fn order_holder(&self, queue: u32, key: &CompactString) -> Option<JobId> {
+        const STATES: [State; 5] =
+            [State::Active, State::Retrying, State::Delayed, State::Suspended, State::WaitingChildren];
+        let home = &self.queues[queue as usize];
+        let lanes = STATES.into_iter().filter_map(|state| home.lane(state, Priority::NORMAL));
+        let jobs =
+            lanes.flat_map(|lane| lane.iter_from(0)).take(EXAMINED_MAX).map(|(_, slot)| &self.jobs[slot]);
+        let holds = |job: &&Job| {
+            job.run.as_ref().is_some_and(|run| run.holds_order)
+                && job.asked.as_ref().is_some_and(|asked| {
+                    asked.route.as_ref().is_some_and(|route| route.ordering_key.as_ref() == Some(key))
+                })
+        };
+        jobs.into_iter().find(holds).map(|job| job.id(self.id))
     }
 
     fn summary(&self, job: &Job, queue: &Queue, reasons: &[Reason]) -> String {
@@ -344,6 +511,31 @@ impl Shard {
                         queue.waiting_count()
                     )
                 }
+                Reason::GroupPaused { group } => format!("group {group} is paused"),
+                Reason::NoSlot { by, in_use, limit } => {
+                    format!("{by} has {in_use} of {limit} slots taken; it starts when one is free")
+                }
+                Reason::NoShare { pool, in_use, most } => format!(
+                    "queue {} has {in_use} of the {most} slots it may have of pool {pool} now",
+                    queue.name
+                ),
+                Reason::RateSpent { by, at } => format!("the rate of {by} is spent until {at}"),
+                Reason::ToldToWait { by, at } => {
+                    format!("a handler reported that {by} is to be left alone until {at}")
+                }
+                Reason::BreakerOpen { by, at } => {
+                    format!("the circuit breaker of {by} is open: too much failed or was slow; probes start at {at}")
+                }
+                Reason::BreakerProbing { by, probes } => format!(
+                    "the circuit breaker of {by} is half open; it waits for how {probes} probes end"
+                ),
+                Reason::OrderTaken { key, holder } => match holder {
+                    Some(holder) => format!("job {holder} with ordering key {key} has to end before"),
+                    None => format!("another job with ordering key {key} has to end before"),
+                },
+                Reason::RetryBudgetSpent { at } => format!(
+                    "the queue's retries have used their budget; the next starts at {at}, or as others succeed"
+                ),
                 Reason::NextInLine => "it is next: the first worker that asks gets it".to_string(),
                 Reason::Running { worker, lease_until, .. } => {
                     format!(
@@ -380,9 +572,10 @@ impl Shard {
 
     fn queue_view(&self, queue: &Queue) -> QueueView {
         let mut counts = queue.counts;
-        if queue.paused {
-            counts.by_state.swap(State::Waiting as usize, State::Blocked as usize);
-        }
+        let index = self.queue_index[&queue.name];
+        let free = self.free_count(index);
+        counts.by_state[State::Blocked as usize] = counts.by_state[State::Waiting as usize] - free;
+        counts.by_state[State::Waiting as usize] = free;
         let oldest = queue.head().map(|slot| &self.jobs[slot]).map(|job| {
             let run = job.run.as_ref();
             let entered = run.and_then(|run| {
@@ -426,8 +619,7 @@ impl Shard {
         };
         let wanted = |state: State| match query.state {
             None => state != State::Blocked,
-            Some(State::Blocked) => state == State::Waiting && queue.paused,
-            Some(State::Waiting) => state == State::Waiting && !queue.paused,
+            Some(State::Blocked) => state == State::Waiting,
             Some(only) => state == only,
         };
         let limit = query.limit.clamp(1, PAGE_MAX);
@@ -451,7 +643,9 @@ impl Shard {
                     }
                     examined += 1;
                     let job = &self.jobs[slot];
-                    if query.tag.as_ref().is_none_or(|tag| job.has_tag(tag)) {
+                    let held = state == State::Waiting
+                        && query.state.is_some_and(|only| only != self.shown_state(job));
+                    if !held && query.tag.as_ref().is_none_or(|tag| job.has_tag(tag)) {
                         page.jobs.push(self.view(job));
                     }
                 }
@@ -461,11 +655,18 @@ impl Shard {
         Ok(page)
     }
 
-    /// The next jobs of a queue in the order in which they will start.
+    /// The next jobs of a queue in the order in which they will start. Those that something holds come last, with the state `blocked`.
     pub fn upcoming(&self, name: &QueueName, limit: usize) -> Option<Vec<JobView>> {
-        let queue = self.queue_by_name(name)?;
-        let slots = queue.waiting_lanes().flat_map(|(_, lane)| lane.iter_from(0)).take(limit.min(PAGE_MAX));
-        Some(slots.map(|(_, slot)| self.view(&self.jobs[slot])).collect())
+        let forecast = self.forecast(*self.queue_index.get(name)?, limit.min(PAGE_MAX));
+        let free = forecast.starting.into_iter().map(|slot| (slot, State::Waiting));
+        let held = forecast.held.into_iter().map(|slot| (slot, State::Blocked));
+        let view = |(slot, state): (u32, State)| JobView { state, ..self.view(&self.jobs[slot]) };
+        Some(free.chain(held).map(view).collect())
+    }
+
+    /// Limits that were set, by key or pattern.
+    pub fn limits(&self) -> Vec<(CompactString, model::Limit)> {
+        self.flow.rules.iter().collect()
     }
 
     /// Bulk operations, those that ended not long ago included.

@@ -13,17 +13,23 @@ const DRAIN_MAX: Duration = Duration::from_secs(60);
 pub(crate) struct Pond {
     _folder: TempDir,
     pub(crate) data: PathBuf,
+    /// The file of keys that servers are given.
+    pub(crate) keys: Option<PathBuf>,
 }
 
 impl Pond {
     pub(crate) fn new() -> Result<Self, String> {
         let folder = TempDir::with_prefix("millpond-faults-").map_err(|error| error.to_string())?;
         let data = folder.path().join("data");
-        Ok(Self { _folder: folder, data })
+        Ok(Self { _folder: folder, data, keys: None })
     }
 
     pub(crate) fn starter(&self) -> Starter {
-        Starter::new(&self.data).arguments(["--log", "warn"])
+        let starter = Starter::new(&self.data).arguments(["--log", "warn"]);
+        match &self.keys {
+            Some(file) => starter.arguments([PathBuf::from("--encryption-key-file"), file.clone()]),
+            None => starter,
+        }
     }
 
     pub(crate) fn start(&self) -> Result<Server, String> {

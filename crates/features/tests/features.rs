@@ -179,6 +179,102 @@ fn takes_a_job(world: &mut World, queue: String) {
     world.must(&jobs_of(&queue), &json!({"body": null}));
 }
 
+// --- encryption ---
+
+impl World {
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Runs a command on files; no server is needed.
+    fn command(&mut self, words: &[&str]) {
+        let output = Command::new(rig::binary().expect("a binary")).args(words).output().expect("it runs");
+        let text = [output.stdout, output.stderr].concat();
+        self.command = (output.status.code(), String::from_utf8_lossy(&text).into_owned());
+    }
+
+    fn starter_with(&self, file: &str) -> Starter {
+        self.starter().arguments([PathBuf::from("--encryption-key-file"), self.path(file)])
+    }
+
+    fn files_with(&self, folder: &std::path::Path, text: &str) -> Vec<PathBuf> {
+        let entries =
+            std::fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").path());
+        let (folders, files): (Vec<_>, Vec<_>) = entries.partition(|path| path.is_dir());
+        let holds = |path: &PathBuf| {
+            let bytes = std::fs::read(path).expect("a file");
+            bytes.windows(text.len()).any(|window| window == text.as_bytes())
+        };
+        let inside = folders.iter().flat_map(|folder| self.files_with(folder, text));
+        files.into_iter().filter(holds).chain(inside).collect()
+    }
+}
+
+#[given(expr = "the key file {string}")]
+fn key_file(world: &mut World, name: String) {
+    let path = world.path(&name).display().to_string();
+    world.command(&["key", "generate", "--out", &path]);
+    succeeds(world);
+}
+
+#[given(expr = "the key file {string} with a new key above those of {string}")]
+fn key_above(world: &mut World, name: String, old: String) {
+    key_file(world, name.clone());
+    let read = |name: &str| std::fs::read_to_string(world.path(name)).expect("a key file");
+    let both = format!("{}{}", read(&name), read(&old));
+    std::fs::write(world.path(&name), both).expect("it can be written");
+}
+
+#[when(expr = "the last key of {string} is taken away")]
+fn key_away(world: &mut World, name: String) {
+    let text = std::fs::read_to_string(world.path(&name)).expect("a key file");
+    let mut lines: Vec<&str> = text.lines().collect();
+    lines.pop();
+    std::fs::write(world.path(&name), lines.join("\n")).expect("it can be written");
+}
+
+#[given(expr = "a running server with the key file {string}")]
+#[when(expr = "a server is started with the key file {string}")]
+fn starts_with(world: &mut World, name: String) {
+    world.server = Some(world.starter_with(&name).start().unwrap_or_else(|error| panic!("{error}")));
+}
+
+#[when(expr = "a server is tried with the key file {string}")]
+fn tried_with(world: &mut World, name: String) {
+    let starter = world.starter_with(&name);
+    tried(world, starter);
+}
+
+#[when("a server is tried without a key file")]
+fn tried_without(world: &mut World) {
+    let starter = world.starter();
+    tried(world, starter);
+}
+
+fn tried(world: &mut World, starter: Starter) {
+    match starter.start() {
+        Err(StartError::Ended(ended)) => world.ended = Some(ended),
+        Err(error) => panic!("{error}"),
+        Ok(_) => panic!("it serves a directory that it cannot read"),
+    }
+}
+
+#[when(expr = "the data directory is written again with the key file {string}")]
+fn rotates(world: &mut World, name: String) {
+    let (data, keys) = (world.path("data").display().to_string(), world.path(&name).display().to_string());
+    world.command(&["key", "rotate", &data, "--encryption-key-file", &keys]);
+}
+
+#[then(expr = "no file of the data directory holds {string}")]
+fn holds_not(world: &mut World, text: String) {
+    assert_eq!(world.files_with(&world.path("data"), &text), Vec::<PathBuf>::new());
+}
+
+#[then(expr = "a file of the data directory holds {string}")]
+fn holds(world: &mut World, text: String) {
+    assert!(!world.files_with(&world.path("data"), &text).is_empty());
+}
+
 // --- pushing ---
 
 #[when(regex = r#"^I push the job "(.+)" to "(.+)" with the body (.+)$"#)]

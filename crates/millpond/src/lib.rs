@@ -52,3 +52,21 @@ pub use workers::{Cancelled, Drained, Reason, Totals};
 
 /// The limits of an embedded pond, for [`Pond::open_with`].
 pub use node::Options;
+/// Encryption and compression of what lies on the disk: [`Options::at_rest`]. [`rewrite`] changes the key of a closed pond.
+///
+/// ```
+/// use millpond::{AtRest, Key, Keyring, Options, Pond};
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let place = tempfile::tempdir()?;
+/// # let dir = place.path().join("pond");
+/// # let keys = Keyring::parse(&Key::generate()?)?;
+/// // let keys = Keyring::read("/etc/millpond/keys".as_ref())?;
+/// let at_rest = AtRest { keys, ..AtRest::default() };
+/// let pond = Pond::open_with(&dir, Options { at_rest, ..Options::default() }).await?;
+/// # pond.close().await?;
+/// # Ok(())
+/// # }
+/// ```
+pub use node::{Checked, check, rewrite};
+pub use storage::{AtRest, Key, KeyError, KeyId, Keyring, Rewritten};

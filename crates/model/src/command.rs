@@ -1,6 +1,6 @@
 use crate::{
-    Actor, BulkControl, Chosen, ErrorInfo, JobId, JobRef, NewBulk, Priority, QueueName, QueuePatch,
-    ScheduleId, ScheduleSpec, Until,
+    Actor, BulkControl, Chosen, ErrorInfo, JobId, JobRef, Limit, NewBulk, Priority, QueueName, QueuePatch,
+    Route, ScheduleId, ScheduleSpec, Until,
 };
 use bytes::Bytes;
 use compact_str::CompactString;
@@ -101,6 +101,24 @@ pub enum Command {
     },
     /// Starts a tracked background operation over the jobs that match now.
     Bulk(Box<NewBulk>),
+    /// Gives a key, or all keys that begin with a pattern's text, a limit; or takes it away.
+    SetLimit {
+        /// A key, or the beginning of keys followed by `*`. The most specific one counts: the key itself, then the longest beginning.
+        pattern: CompactString,
+        /// `None` removes the limit.
+        limit: Option<Limit>,
+    },
+    /// Changes a group of a queue.
+    SetGroup {
+        /// In which queue.
+        queue: QueueName,
+        /// Which.
+        group: CompactString,
+        /// Its share: twice the weight, twice the jobs; 1 to 1,000.
+        weight: Option<u32>,
+        /// Whether its jobs are held.
+        paused: Option<bool>,
+    },
     /// Stores the result of a step of a running job, unless the job has a step of that name already.
     Step {
         /// Which, and by what lease.
@@ -197,6 +215,8 @@ pub struct NewJob {
     pub tags: Vec<CompactString>,
     /// Headers, trace context.
     pub meta: Vec<(CompactString, CompactString)>,
+    /// Group, ordering key, limits, deadline. A route that says nothing is left out.
+    pub route: Option<Box<Route>>,
 }
 
 impl NewJob {
@@ -218,6 +238,7 @@ impl NewJob {
             unique: None,
             tags: Vec::new(),
             meta: Vec::new(),
+            route: None,
         }
     }
 }
@@ -317,6 +338,13 @@ pub enum Outcome {
     /// Later; no attempt is used.
     Snooze {
         /// Milliseconds; 0 hands it back at once.
+        after_ms: Millis,
+    },
+    /// What the handler needs told it to come later. No attempt is used, and nothing that counts against the same limit starts before.
+    RateLimited {
+        /// The limit that is spent, one of the job's; `None` for the queue as a whole.
+        key: Option<CompactString>,
+        /// Milliseconds until it can be asked again.
         after_ms: Millis,
     },
     /// Called off by its own handler.

@@ -193,11 +193,13 @@ pub enum Cause {
     Reprioritise = 17,
     /// An operation moved it to this queue.
     Move = 18,
+    /// What its handler needs told it to come later.
+    RateLimited = 19,
 }
 
 impl Cause {
     /// Every cause, by number.
-    pub const ALL: [Cause; 19] = [
+    pub const ALL: [Cause; 20] = [
         Cause::Push,
         Cause::Fetch,
         Cause::Complete,
@@ -217,6 +219,7 @@ impl Cause {
         Cause::ChildEnded,
         Cause::Reprioritise,
         Cause::Move,
+        Cause::RateLimited,
     ];
 
     /// The name used on every surface.
@@ -236,6 +239,7 @@ impl Cause {
             Cause::Expire => "expire",
             Cause::Replace => "replace",
             Cause::DropOldest => "drop_oldest",
+            Cause::RateLimited => "rate_limited",
             Cause::Suspend => "suspend",
             Cause::Signal => "signal",
             Cause::ChildEnded => "child_ended",

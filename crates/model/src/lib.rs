@@ -9,6 +9,7 @@ mod command;
 mod effect;
 mod id;
 mod job;
+mod limit;
 pub mod limits;
 mod queue;
 mod reject;
@@ -23,6 +24,7 @@ pub use command::{Command, Envelope, LeaseRef, NewJob, OnConflict, Outcome, Sett
 pub use effect::{Effect, Revocation};
 pub use id::{Actor, BadName, JobId, JobRef, QueueName};
 pub use job::{Cause, DispatchedJob, ErrorInfo, HistoryEntry, JobView, LogLine, Priority, State};
+pub use limit::{Breaker, Bulkhead, Limit, LimitUse, Order, Rate, RetryBudget, Route};
 pub use queue::{Capacity, Keep, OnFull, QueueCounts, QueuePatch, QueueSettings, QueueView};
 pub use reject::Reject;
 pub use reply::{Pushed, Renewed, Reply, Settled};

@@ -73,6 +73,18 @@ pub const FILTER_LIST_MAX: usize = 32;
 pub const FILTER_BYTES_MAX: usize = 1_024;
 /// Jobs named one by one in a remove, cancel, promote or redrive.
 pub const SELECTION_MAX: usize = BATCH_MAX;
+/// Limits a job counts against.
+pub const JOB_LIMITS_MAX: usize = 16;
+/// Units that one job takes of a limit.
+pub const COST_MAX: u32 = 1_000_000;
+/// Keys and patterns with a limit.
+pub const LIMITS_MAX: usize = 10_000;
+/// Weight of a group.
+pub const GROUP_WEIGHT_MAX: u32 = 1_000;
+/// Groups of one queue that have a weight or are paused.
+pub const GROUPS_SET_MAX: usize = 10_000;
+/// The longest span of a rate, of an aging step, of being told to wait: a year.
+pub const SPAN_MS_MAX: Millis = 366 * 24 * 3_600_000;
 /// Schedules of one shard.
 pub const SCHEDULES_MAX: usize = 100_000;
 /// Bytes of a schedule's id.

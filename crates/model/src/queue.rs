@@ -1,4 +1,5 @@
-use crate::QueueName;
+use crate::{Breaker, Bulkhead, Limit, Order, QueueName, Rate, RetryBudget};
+use compact_str::CompactString;
 use kit::{Millis, Timestamp};
 
 /// How many final jobs are kept, and how long. What exceeds one of the two goes, oldest first.
@@ -51,6 +52,14 @@ pub struct QueueSettings {
     pub keep_completed: Keep,
     /// Retention of dead jobs.
     pub keep_dead: Keep,
+    /// What limits the queue as a whole.
+    pub limit: Limit,
+    /// In which order jobs start.
+    pub order: Order,
+    /// Its share of a pool of slots.
+    pub bulkhead: Bulkhead,
+    /// How many of its retries may start.
+    pub retry_budget: RetryBudget,
 }
 
 impl QueueSettings {
@@ -64,6 +73,22 @@ impl QueueSettings {
         capacity: Capacity { jobs: 0, bytes: 0, on_full: OnFull::Reject },
         keep_completed: Keep { age_ms: 24 * 3_600_000, count: 100_000 },
         keep_dead: Keep { age_ms: 14 * 24 * 3_600_000, count: 1_000_000 },
+        limit: Limit {
+            concurrency: 0,
+            rate: Rate { units: 0, per_ms: 0, burst: 0 },
+            breaker: Breaker {
+                failed_percent: 0,
+                slow_percent: 0,
+                slow_ms: 0,
+                window_ms: 0,
+                calls: 0,
+                open_ms: 0,
+                probes: 0,
+            },
+        },
+        order: Order::Priority,
+        bulkhead: Bulkhead { pool: CompactString::const_new(""), reserved: 0, max: 0 },
+        retry_budget: RetryBudget { percent: 0, per_minute: 0 },
     };
 
     /// Changes what the patch names.
@@ -77,6 +102,10 @@ impl QueueSettings {
             capacity,
             keep_completed,
             keep_dead,
+            limit,
+            order,
+            bulkhead,
+            retry_budget,
         } = patch;
         set(&mut self.attempts, attempts);
         set(&mut self.max_crashes, max_crashes);
@@ -86,6 +115,10 @@ impl QueueSettings {
         set(&mut self.capacity, capacity);
         set(&mut self.keep_completed, keep_completed);
         set(&mut self.keep_dead, keep_dead);
+        set(&mut self.limit, limit);
+        set(&mut self.order, order);
+        set(&mut self.bulkhead, bulkhead);
+        set(&mut self.retry_budget, retry_budget);
     }
 
     /// The patch that leads here from [`QueueSettings::DEFAULT`].
@@ -100,6 +133,10 @@ impl QueueSettings {
             capacity: differs(&self.capacity, &default.capacity),
             keep_completed: differs(&self.keep_completed, &default.keep_completed),
             keep_dead: differs(&self.keep_dead, &default.keep_dead),
+            limit: differs(&self.limit, &default.limit),
+            order: differs(&self.order, &default.order),
+            bulkhead: differs(&self.bulkhead, &default.bulkhead),
+            retry_budget: differs(&self.retry_budget, &default.retry_budget),
         }
     }
 }
@@ -139,6 +176,14 @@ pub struct QueuePatch {
     pub keep_completed: Option<Keep>,
     /// See [`QueueSettings::keep_dead`].
     pub keep_dead: Option<Keep>,
+    /// See [`QueueSettings::limit`].
+    pub limit: Option<Limit>,
+    /// See [`QueueSettings::order`].
+    pub order: Option<Order>,
+    /// See [`QueueSettings::bulkhead`].
+    pub bulkhead: Option<Bulkhead>,
+    /// See [`QueueSettings::retry_budget`].
+    pub retry_budget: Option<RetryBudget>,
 }
 
 /// How many jobs of a queue are in each state.

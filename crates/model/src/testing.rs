@@ -1,18 +1,19 @@
 //! Values for tests: every variant of every type, from a seed. The same seed gives the same value for ever.
 
 use crate::{
-    Actor, BodyTest, BulkAction, BulkControl, BulkStatus, BulkView, Capacity, CatchUp, ChildEnd, Chosen,
-    Command, Compare, DispatchedJob, Envelope, ErrorInfo, Filter, JobId, JobRef, Keep, LeaseRef, NewBulk,
-    NewJob, OnConflict, OnFull, Outcome, Overlap, Priority, Pushed, QueueName, QueuePatch, QueueSettings,
-    Reject, Renewed, Reply, ScheduleChange, ScheduleId, ScheduleSpec, ScheduleState, Scheduled, Settled,
-    Settlement, State, Step, StepValue, Unique, Until, When,
+    Actor, BodyTest, Breaker, BulkAction, BulkControl, BulkStatus, BulkView, Bulkhead, Capacity, CatchUp,
+    ChildEnd, Chosen, Command, Compare, DispatchedJob, Envelope, ErrorInfo, Filter, JobId, JobRef, Keep,
+    LeaseRef, Limit, LimitUse, NewBulk, NewJob, OnConflict, OnFull, Order, Outcome, Overlap, Priority,
+    Pushed, QueueName, QueuePatch, QueueSettings, Rate, Reject, Renewed, Reply, RetryBudget, Route,
+    ScheduleChange, ScheduleId, ScheduleSpec, ScheduleState, Scheduled, Settled, Settlement, State, Step,
+    StepValue, Unique, Until, When,
 };
 use bytes::Bytes;
 use compact_str::CompactString;
 use kit::{Backoff, Timestamp, random::Random};
 
 /// How many variants [`Command`] has, so that [`command`] with `0..COMMANDS` meets each.
-pub const COMMANDS: u64 = 26;
+pub const COMMANDS: u64 = 28;
 /// How many variants [`Reply`] has.
 pub const REPLIES: u64 = 11;
 /// How many variants [`Reject`] has.
@@ -127,6 +128,7 @@ pub fn new_job(random: &mut Random) -> NewJob {
         unique: maybe(random, unique),
         tags: several(random, text),
         meta: several(random, meta),
+        route: maybe(random, route),
     }
 }
 
@@ -136,11 +138,12 @@ pub fn error_info(random: &mut Random) -> ErrorInfo {
 }
 
 fn outcome(random: &mut Random) -> Outcome {
-    match random.below(6) {
+    match random.below(7) {
         0 => Outcome::Done { result: maybe(random, bytes) },
         1 => Outcome::Retry { error: error_info(random), after_ms: maybe(random, number) },
         2 => Outcome::Fail { error: error_info(random) },
         3 => Outcome::Snooze { after_ms: number(random) },
+        5 => Outcome::RateLimited { key: maybe(random, text), after_ms: number(random) },
         4 => Outcome::Cancel { reason: text(random) },
         _ => Outcome::Suspend { step: text(random), until: until(random) },
     }
@@ -200,21 +203,47 @@ fn queue_patch(random: &mut Random) -> QueuePatch {
         capacity: maybe(random, capacity),
         keep_completed: maybe(random, keep),
         keep_dead: maybe(random, keep),
+        limit: maybe(random, limit),
+        order: maybe(random, |r| {
+            let step_ms = number(r);
+            pick(r, &[Order::Priority, Order::Deadline, Order::Aging { step_ms }])
+        }),
+        bulkhead: maybe(random, |r| Bulkhead { pool: text(r), reserved: small(r), max: small(r) }),
+        retry_budget: maybe(random, |r| RetryBudget { percent: small(r), per_minute: small(r) }),
     }
+}
+
+/// A limit of any size.
+pub fn limit(random: &mut Random) -> Limit {
+    Limit {
+        concurrency: small(random),
+        rate: Rate { units: small(random), per_ms: number(random), burst: small(random) },
+        breaker: Breaker {
+            failed_percent: random.next_u64() as u8,
+            slow_percent: random.next_u64() as u8,
+            slow_ms: number(random),
+            window_ms: number(random),
+            calls: small(random),
+            open_ms: number(random),
+            probes: small(random),
+        },
+    }
+}
+
+fn route(random: &mut Random) -> Box<Route> {
+    Box::new(Route {
+        group: Some(text(random)),
+        ordering_key: maybe(random, text),
+        limits: several(random, |r| LimitUse { key: text(r), cost: small(r) }),
+        deadline: maybe(random, time),
+    })
 }
 
 /// Settings that no limit was applied to.
 pub fn queue_settings(random: &mut Random) -> QueueSettings {
-    QueueSettings {
-        attempts: small(random),
-        max_crashes: small(random),
-        timeout_ms: number(random),
-        lease_ms: number(random),
-        backoff: backoff(random),
-        capacity: capacity(random),
-        keep_completed: keep(random),
-        keep_dead: keep(random),
-    }
+    let mut settings = QueueSettings::DEFAULT;
+    settings.apply(&queue_patch(random));
+    settings
 }
 
 fn bulk_action(random: &mut Random) -> BulkAction {
@@ -356,6 +385,13 @@ pub fn command(random: &mut Random, variant: u64) -> Command {
         10 => Command::Pause { queue: queue_name(random) },
         11 => Command::Resume { queue: queue_name(random) },
         12 => Command::Configure { queue: queue_name(random), patch: queue_patch(random) },
+        25 => Command::SetLimit { pattern: text(random), limit: maybe(random, limit) },
+        26 => Command::SetGroup {
+            queue: queue_name(random),
+            group: text(random),
+            weight: maybe(random, small),
+            paused: maybe(random, |r| r.chance(1, 2)),
+        },
         13 => Command::Bulk(Box::new(plain_bulk(random))),
         14 => Command::Tick,
         15 => Command::PutSchedule { id: schedule_id(random), spec: Box::new(schedule_spec(random)) },

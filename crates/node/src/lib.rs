@@ -26,7 +26,7 @@ pub use error::OpenError;
 pub use keeper::Keeper;
 pub use options::Options;
 pub use recover::{Recovered, recover};
-pub use rewrite::rewrite;
+pub use rewrite::{Checked, check, rewrite};
 pub use shell::{Handle, Revoked};
 pub use waiters::Waiter;
 pub use writer::Writer;

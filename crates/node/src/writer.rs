@@ -171,6 +171,8 @@ fn is_new_work(command: &Command) -> bool {
         | Command::Log { .. }
         | Command::Redrive { .. }
         | Command::Configure { .. }
+        | Command::SetLimit { .. }
+        | Command::SetGroup { .. }
         | Command::PutSchedule { .. }
         | Command::RunSchedule { .. }
         | Command::Signal { .. }

@@ -11,6 +11,7 @@ use std::{
     net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
 };
+use storage::Keyring;
 use toml::{Table, Value};
 
 /// One setting: its name in the file; `MILLPOND_` and the name in capitals in the environment; `--` and the name with
@@ -34,6 +35,10 @@ pub const KEYS: &[Key] = &[
     Key { name: "durability", default: "disk", help: "How safe a change is before it is answered, where the call does not say: memory, os, disk." },
     Key { name: "token", default: "", help: "The token that callers must send (`Authorization: Bearer`); empty for none. At least 16 bytes." },
     Key { name: "token_file", default: "", help: "A file that holds the token, instead of `token`." },
+    Key { name: "encryption_key_file", default: "", help: "A file of keys, one a line: the first encrypts what is written to the data directory, all decrypt; empty for no encryption." },
+    Key { name: "encryption_key", default: "", help: "The keys themselves instead, for the environment; a command line can be seen by others." },
+    Key { name: "compress_from", default: "512", help: "Values in the data directory of this many bytes are compressed, if that makes them smaller; 0 for none." },
+    Key { name: "compress_log_from", default: "0", help: "The same for records of the log; 0 for none." },
     Key { name: "hosts", default: "", help: "More host names by which callers may know this server, separated by commas." },
     Key { name: "log", default: "info", help: "What is logged to stderr: off, error, warn, info, debug, trace." },
     Key { name: "threads", default: "0", help: "Threads that serve connections; 0 for one or two, by the number of cores." },
@@ -70,6 +75,15 @@ pub struct Config {
     pub token: Secret,
     /// Where the token is kept.
     pub token_file: PathBuf,
+    /// Where the keys are kept.
+    pub encryption_key_file: PathBuf,
+    /// The keys of the data directory, from `encryption_key` or from `encryption_key_file`.
+    #[serde(deserialize_with = "keys")]
+    pub encryption_key: Keyring,
+    /// Values from this size on are compressed.
+    pub compress_from: ByteSize,
+    /// Records of the log from this size on are compressed.
+    pub compress_log_from: ByteSize,
     /// More names of ours.
     pub hosts: Words,
     /// The log level.
@@ -188,6 +202,13 @@ impl Config {
             }
             self.token = read_token(&self.token_file)?;
         }
+        if !self.encryption_key_file.as_os_str().is_empty() {
+            if !self.encryption_key.is_empty() {
+                return Err(invalid("encryption_key_file", "and `encryption_key` exclude each other"));
+            }
+            self.encryption_key = Keyring::read(&self.encryption_key_file)
+                .map_err(|error| invalid("encryption_key_file", &error.to_string()))?;
+        }
         self.validate()?;
         Ok(self)
     }
@@ -291,6 +312,15 @@ fn address<'de, D: Deserializer<'de>>(input: D) -> Result<SocketAddr, D::Error> 
 
 fn level<'de, D: Deserializer<'de>>(input: D) -> Result<Durability, D::Error> {
     String::deserialize(input)?.parse().map_err(serde::de::Error::custom)
+}
+
+fn keys<'de, D: Deserializer<'de>>(input: D) -> Result<Keyring, D::Error> {
+    let text = String::deserialize(input)?;
+    if text.trim().is_empty() {
+        return Ok(Keyring::default());
+    }
+    // The refusal never repeats what it was given.
+    Keyring::parse(&text).map_err(serde::de::Error::custom)
 }
 
 fn log_level<'de, D: Deserializer<'de>>(input: D) -> Result<tracing::level_filters::LevelFilter, D::Error> {

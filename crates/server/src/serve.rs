@@ -11,6 +11,7 @@ use std::{
     process::ExitCode,
     time::Duration,
 };
+use storage::{AtRest, KeyId, at_rest::Encryption};
 use tokio::{
     net::TcpListener,
     sync::watch,
@@ -152,11 +153,43 @@ fn open(config: &Config) -> Result<Handle, ServeError> {
         body_budget: config.body_budget.0,
         wait_ms_max: config.wait_max.0,
         waiters_max: config.waiters_max.get(),
+        at_rest: at_rest(config),
         ..Options::default()
     };
     let path = if config.memory { "(memory)".to_owned() } else { config.data.display().to_string() };
     let opened = if config.memory { Handle::in_memory(options) } else { Handle::open(&config.data, options) };
-    opened.map_err(|source| ServeError::Open { path, source })
+    let node = opened.map_err(|source| ServeError::Open { path, source })?;
+    if !config.memory {
+        tell_encryption(&config.encryption_key.ids(), node.encryption());
+    }
+    Ok(node)
+}
+
+/// How the data directory of this configuration is compressed and encrypted.
+pub fn at_rest(config: &Config) -> AtRest {
+    AtRest {
+        keys: config.encryption_key.clone(),
+        compress_from: usize::try_from(config.compress_from.0).unwrap_or(usize::MAX),
+        compress_log_from: usize::try_from(config.compress_log_from.0).unwrap_or(usize::MAX),
+        ..AtRest::default()
+    }
+}
+
+/// Says what encrypts, and what was left behind.
+fn tell_encryption(keys: &[KeyId], found: Option<&Encryption>) {
+    let Some(current) = keys.first() else { return };
+    tracing::info!("new data is encrypted with key {current}");
+    let Some(found) = found else { return };
+    if found.plain {
+        tracing::warn!(
+            "older data in the directory is not encrypted: stop the server and run `millpond key rotate`"
+        );
+    }
+    for former in found.keys.iter().filter(|key| *key != current) {
+        tracing::warn!(
+            "older data is encrypted with key {former}, which is needed until `millpond key rotate` has run"
+        );
+    }
 }
 
 fn rules(config: &Config) -> Rules {

@@ -11,12 +11,16 @@ use crate::{
 };
 use kit::random::Random;
 use node::{Driver, Keeper, OpenError, Options, Recovered, Writer, recover};
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    cell::Cell,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 use storage::{
-    Log, LogError,
+    AtRest, Checkpoints, Keyring, Log, LogError,
+    at_rest::{EncodedCheckpoints, EncodedLog},
     files::{FakeFiles, Files},
     log::segment::{self, SegmentLog},
 };
@@ -37,10 +41,21 @@ pub(crate) struct Machine {
     options: Options,
     layout: segment::Options,
     planted: Option<Planted>,
+    /// Whether this machine encrypts what it writes.
+    encrypts: bool,
+    lives: Cell<usize>,
 }
+
+/// The keys of machines that encrypt; each life puts another one first.
+const KEYS: [&str; 2] =
+    ["AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=", "ICEiIyQlJicoKSorLC0uLzAxMjM0NTY3ODk6Ozw9Pj8="];
+/// One of so many machines encrypts.
+const ENCRYPTS_ONE_IN: u64 = 4;
 
 impl Machine {
     pub(crate) fn new(plan: Plan, random: &mut Random) -> Self {
+        // Not drawn from the same numbers, so that what was found under a seed before is found there again.
+        let encrypts = random.clone().split().below(ENCRYPTS_ONE_IN) == 0;
         let layout = segment::Options {
             directory: 7,
             segment_bytes: 8 << 10 << random.below(4),
@@ -64,6 +79,8 @@ impl Machine {
             options,
             layout,
             planted,
+            encrypts,
+            lives: Cell::new(0),
         }
     }
 
@@ -79,6 +96,7 @@ impl Machine {
     /// Starts a process. `Ok(Err)` if it refused to start.
     pub(crate) fn start(&self, crash: Crash) -> Result<Result<Pond, OpenError>, Violation> {
         self.failed.store(false, Ordering::Relaxed);
+        self.lives.set(self.lives.get() + 1);
         let log = match self.open(&self.disk) {
             Ok(log) => log,
             Err(error) => return Ok(Err(error.into())),
@@ -88,7 +106,16 @@ impl Machine {
             Ok(end) => end,
             Err(error) => return Ok(Err(error.into())),
         };
-        match recover(Box::new(log), Box::new(self.store.clone()), &self.options) {
+        let checkpoints: Box<dyn Checkpoints> = match self.at_rest() {
+            None => Box::new(self.store.clone()),
+            Some(at_rest) => {
+                match EncodedCheckpoints::open(self.store.clone(), at_rest, self.layout.directory, &[0]) {
+                    Ok(checkpoints) => Box::new(checkpoints),
+                    Err(error) => return Ok(Err(error.into())),
+                }
+            }
+        };
+        match recover(Box::new(log), checkpoints, &self.options) {
             Err(error) => Ok(Err(error)),
             Ok(Recovered { driver, writer, keeper }) => {
                 self.accept(end, crash)?;
@@ -97,7 +124,23 @@ impl Machine {
         }
     }
 
-    fn open(&self, disk: &FakeFiles) -> Result<SegmentLog, LogError> {
+    fn at_rest(&self) -> Option<AtRest> {
+        let mut keys = KEYS;
+        keys.rotate_left(self.lives.get() % KEYS.len());
+        let keys = Keyring::parse(&keys.join("\n")).ok()?;
+        // Compression would make sizes, and with them the simulated disk, depend on the library's version.
+        self.encrypts.then(|| AtRest { keys, compress_from: 0, clear_kinds: b"bjmoq", ..AtRest::default() })
+    }
+
+    fn open(&self, disk: &FakeFiles) -> Result<Box<dyn Log>, LogError> {
+        let log = self.open_segments(disk)?;
+        Ok(match self.at_rest() {
+            None => Box::new(log),
+            Some(at_rest) => Box::new(EncodedLog::new(log, at_rest, self.layout.directory)),
+        })
+    }
+
+    fn open_segments(&self, disk: &FakeFiles) -> Result<SegmentLog, LogError> {
         let files = WatchedFiles::new(disk.clone(), self.failed.clone(), self.planted);
         let open = || SegmentLog::open(Arc::new(files.clone()), self.layout.clone());
         match open() {
@@ -176,12 +219,7 @@ impl Machine {
             }
             let opened = self.open(&copy);
             let place = format!("{name}, bit {bit}");
-            damage::found_or_harmless(
-                opened.as_ref().map(|log| log as &dyn Log),
-                &kept.payloads,
-                claimed,
-                &place,
-            )?;
+            damage::found_or_harmless(opened.as_ref().map(|log| &**log), &kept.payloads, claimed, &place)?;
         }
         Ok(())
     }

@@ -547,6 +547,10 @@ impl Shadow {
                 job.not_before = now + *after_ms;
                 &[State::Delayed, State::Waiting]
             }
+            Outcome::RateLimited { .. } => {
+                job.attempt -= 1;
+                &[State::Waiting]
+            }
             Outcome::Cancel { .. } => &[State::Cancelled],
             Outcome::Suspend { .. } => {
                 job.attempt -= 1;

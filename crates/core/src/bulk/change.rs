@@ -133,7 +133,13 @@ impl Shard {
             self.by_given_id.insert((to, id), sequence);
         }
         self.touch_queue(from);
-        self.relocate(slot, Cause::Move, context, |job: &mut Job| job.queue = to);
+        self.relocate(slot, Cause::Move, context, |job: &mut Job| {
+            job.queue = to;
+            // What it held was of the queue it leaves.
+            if let Some(run) = &mut job.run {
+                (run.holds_order, run.budgeted) = (false, false);
+            }
+        });
         Outcome::Changed
     }
 }

@@ -1,5 +1,5 @@
 use crate::shard::Shard;
-use model::{QueueName, QueuePatch, Reject, Reply, State, limits};
+use model::{Order, QueueName, QueuePatch, Reject, Reply, State, limits};
 
 impl Shard {
     /// Changes settings of a queue, made if new. Jobs keep what they were pushed with.
@@ -12,6 +12,9 @@ impl Shard {
         let queue = &mut self.queues[index as usize];
         queue.settings.apply(patch);
         let settings = queue.settings.clone();
+        if patch.limit.is_some() || patch.bulkhead.is_some() || patch.retry_budget.is_some() {
+            self.set_queue_gates(index);
+        }
         for state in State::ALL.into_iter().filter(|state| state.is_final()) {
             self.schedule_retention(index, state);
         }
@@ -35,6 +38,23 @@ fn check_patch(patch: &QueuePatch) -> Result<(), Reject> {
     }
     if patch.lease_ms.is_some_and(|value| !spans.contains(&value)) {
         return invalid("lease_ms", "is 100 ms to 24 h");
+    }
+    if let Some(limit) = &patch.limit {
+        super::set_limit::check_limit(limit)?;
+    }
+    if patch.order.is_some_and(
+        |order| matches!(order, Order::Aging { step_ms } if !(1..=limits::SPAN_MS_MAX).contains(&step_ms)),
+    ) {
+        return invalid("order", "ages by steps of 1 ms to 1 year");
+    }
+    if let Some(bulkhead) = &patch.bulkhead
+        && (bulkhead.pool.len() > limits::ID_BYTES_MAX
+            || bulkhead.max > 0 && bulkhead.reserved > bulkhead.max)
+    {
+        return invalid("bulkhead", "has a pool of at most 255 bytes, and reserves no more than its maximum");
+    }
+    if patch.retry_budget.is_some_and(|budget| budget.percent > 1_000 || budget.per_minute > 1_000_000) {
+        return invalid("retry_budget", "is at most 1000 percent and 1000000 a minute");
     }
     patch.backoff.as_ref().map_or(Ok(()), super::push::check_backoff)
 }

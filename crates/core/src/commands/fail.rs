@@ -15,6 +15,7 @@ impl Shard {
         after_ms: Option<Millis>,
         context: &mut Context<'_>,
     ) -> State {
+        self.record_end(slot, true);
         let job = &self.jobs[slot];
         if job.attempt >= u32::from(job.attempts) {
             return self.bury(slot, cause, error, context);

@@ -43,7 +43,7 @@ impl Shard {
         'queues: for name in queues {
             let Some(&queue) = self.queue_index.get(name) else { continue };
             while jobs.len() < max as usize && !self.queues[queue as usize].paused {
-                let Some(slot) = self.queues[queue as usize].head() else { break };
+                let Some(slot) = self.next_in_line(queue) else { break };
                 if self.expire_late(slot, context) {
                     ended += 1;
                     if ended == limits::TICK_WORK_MAX {
@@ -68,9 +68,10 @@ impl Shard {
         Ok(Reply::Fetched(jobs))
     }
 
-    fn lease(&mut self, slot: u32, lease_ms: Millis, context: &mut Context<'_>) -> DispatchedJob {
+    pub(crate) fn lease(&mut self, slot: u32, lease_ms: Millis, context: &mut Context<'_>) -> DispatchedJob {
         let shard = self.id;
         let queue = self.jobs[slot].queue as usize;
+        self.take_turn(slot);
         self.queues[queue].totals.started += 1;
         let lease_ms = if lease_ms == 0 { self.queues[queue].settings.lease_ms } else { lease_ms };
         self.counters.token += 1;

@@ -21,6 +21,8 @@ mod renew;
 mod restart;
 mod resume_schedule;
 mod run_schedule;
+mod set_group;
+mod set_limit;
 mod settle;
 mod signal;
 mod step;

@@ -1,4 +1,5 @@
 use crate::{
+    flow::NO_LINE,
     job::{Asked, Job, Stored},
     shard::{Context, Shard},
     transition::Change,
@@ -7,8 +8,8 @@ use crate::{
 use compact_str::{CompactString, format_compact};
 use kit::Timestamp;
 use model::{
-    Cause, ErrorInfo, JobId, JobRef, NewJob, OnConflict, OnFull, Pushed, QueueName, Reject, ScheduleId,
-    State, Unique, limits,
+    Cause, ErrorInfo, JobId, JobRef, NewJob, OnConflict, OnFull, Pushed, QueueName, Reject, Route,
+    ScheduleId, State, Unique, limits,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -313,6 +314,8 @@ impl Shard {
             stands_by: None,
             tags: new.tags.clone(),
             meta: new.meta.clone(),
+            route: new.route.clone(),
+            rank: 0,
             parent: None,
         };
         let mut job = Job {
@@ -325,6 +328,7 @@ impl Shard {
             body_len: new.body.len() as u32,
             body_crc: crc32c::crc32c(&new.body),
             queue,
+            line: NO_LINE,
             attempt: 0,
             timeout_ms: new.timeout_ms.unwrap_or(settings.timeout_ms) as u32,
             attempts: new.attempts.unwrap_or(settings.attempts) as u16,
@@ -392,6 +396,30 @@ impl Plan {
     }
 }
 
+/// Refuses a group, an ordering key or limits that cannot be.
+fn check_route(route: &Route) -> Result<(), Reject> {
+    let invalid = |field, reason: &str| Err(Reject::Invalid { field, reason: reason.into() });
+    let names = 1..=limits::ID_BYTES_MAX;
+    if route.group.as_ref().is_some_and(|group| !names.contains(&group.len())) {
+        return invalid("group", "has 1 to 255 bytes");
+    }
+    if route.ordering_key.as_ref().is_some_and(|key| !names.contains(&key.len())) {
+        return invalid("ordering_key", "has 1 to 255 bytes");
+    }
+    if route.limits.len() > limits::JOB_LIMITS_MAX {
+        return invalid("limits", "are at most 16");
+    }
+    let mut keys = BTreeSet::new();
+    for used in &route.limits {
+        if !names.contains(&used.key.len()) || !(1..=limits::COST_MAX).contains(&used.cost) {
+            return invalid("limits", "have keys of 1 to 255 bytes and costs of 1 to 1000000");
+        }
+        if !keys.insert(&used.key) {
+            return invalid("limits", "name each key once");
+        }
+    }
+    Ok(())
+}
 /// Refuses an id that only a schedule may give: a slot would take the job for its own.
 fn check_id(job: &NewJob) -> Result<(), Reject> {
     match job.id.as_ref().and_then(ScheduleId::of_job) {
@@ -432,6 +460,9 @@ pub(crate) fn check_job(job: &NewJob) -> Result<(), Reject> {
         || job.tags.iter().any(|tag| tag.is_empty() || tag.len() > limits::TAG_BYTES_MAX)
     {
         return invalid("tags", "are at most 32, of 1 to 128 bytes each");
+    }
+    if let Some(route) = &job.route {
+        check_route(route)?;
     }
     if job.meta.len() > limits::META_MAX
         || job.meta.iter().any(|(key, value)| {

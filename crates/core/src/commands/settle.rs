@@ -1,8 +1,10 @@
 use crate::{
+    flow::GateKey,
     shard::{Context, Shard},
     transition::Change,
 };
 use bytes::Bytes;
+use compact_str::CompactString;
 use kit::Timestamp;
 use model::{Cause, ErrorInfo, Outcome, Reject, Reply, Settled, Settlement, State, limits};
 
@@ -31,6 +33,7 @@ impl Shard {
     fn settle_one(&mut self, settlement: &Settlement, context: &mut Context<'_>) -> Result<Settled, Reject> {
         let slot = self.leased(&settlement.lease)?;
         check_outcome(&settlement.outcome)?;
+        self.check_rate_limited(slot, &settlement.outcome)?;
         let ends = matches!(
             settlement.outcome,
             Outcome::Done { .. } | Outcome::Fail { .. } | Outcome::Cancel { .. }
@@ -45,8 +48,14 @@ impl Shard {
             Outcome::Retry { error, after_ms } => {
                 self.fail_attempt(slot, Cause::Fail, error.clone(), *after_ms, context)
             }
-            Outcome::Fail { error } => self.bury(slot, Cause::Fail, error.clone(), context),
+            Outcome::Fail { error } => {
+                self.record_end(slot, true);
+                self.bury(slot, Cause::Fail, error.clone(), context)
+            }
             Outcome::Snooze { after_ms } => self.snooze(slot, *after_ms, context),
+            Outcome::RateLimited { key, after_ms } => {
+                self.rate_limited(slot, key.as_ref(), *after_ms, context)
+            }
             Outcome::Cancel { reason } => {
                 let error =
                     ErrorInfo { kind: "cancelled".into(), message: reason.clone(), ..ErrorInfo::default() };
@@ -64,6 +73,8 @@ impl Shard {
         // A copy, so that a small result does not keep a large request in memory.
         job.run_mut().result = result.map(|result| Bytes::copy_from_slice(result));
         self.queues[queue].totals.completed += 1;
+        self.record_end(slot, false);
+        self.earn_retries(queue as u32);
         self.transition(slot, Change::new(State::Completed, Cause::Complete), context);
         State::Completed
     }
@@ -82,6 +93,41 @@ impl Shard {
             context,
         );
         State::Delayed
+    }
+
+    /// What the job needs said to come later: nothing that counts against the same limit starts before, and no attempt is used.
+    fn rate_limited(
+        &mut self,
+        slot: u32,
+        key: Option<&CompactString>,
+        after_ms: u64,
+        context: &mut Context<'_>,
+    ) -> State {
+        let until = context.now + after_ms;
+        let queue = self.jobs[slot].queue;
+        self.jobs[slot].attempt -= 1;
+        self.wait(slot, Change::new(State::Waiting, Cause::RateLimited), context);
+        match key.and_then(|key| self.flow.gate_index.get(&GateKey::Limit(key.clone())).copied()) {
+            Some(gate) => self.close_gate(gate, until),
+            None => self.close_queue(queue, until),
+        }
+        State::Waiting
+    }
+
+    /// Refuses a limit that the job does not count against: closing it would hold others for nothing.
+    fn check_rate_limited(&self, slot: u32, outcome: &Outcome) -> Result<(), Reject> {
+        let Outcome::RateLimited { key, after_ms } = outcome else { return Ok(()) };
+        if !(1..=limits::SPAN_MS_MAX).contains(after_ms) {
+            return Err(Reject::Invalid { field: "after_ms", reason: "is 1 ms to 1 year".into() });
+        }
+        let route = self.jobs[slot].asked.as_ref().and_then(|asked| asked.route.as_deref());
+        let counts =
+            |key: &CompactString| route.is_some_and(|route| route.limits.iter().any(|used| used.key == *key));
+        if key.as_ref().is_some_and(|key| !counts(key)) {
+            let reason = "is not a limit of this job; leave it out to hold the queue";
+            return Err(Reject::Invalid { field: "limit", reason: reason.into() });
+        }
+        Ok(())
     }
 
     /// Makes a job waiting. One that was never started can still expire.
@@ -110,6 +156,7 @@ fn check_outcome(outcome: &Outcome) -> Result<(), Reject> {
         | Outcome::Retry { .. }
         | Outcome::Fail { .. }
         | Outcome::Snooze { .. }
+        | Outcome::RateLimited { .. }
         | Outcome::Cancel { .. }
         | Outcome::Suspend { .. } => Ok(()),
     }

@@ -20,6 +20,7 @@ impl Shard {
     /// It runs before the command so that a job due at 12:00 stands in line before one pushed at 12:01, however late the tick is.
     pub(crate) fn advance(&mut self, context: &mut Context<'_>) -> usize {
         self.idempotency.expire(context.now, EXPIRED_KEYS_MAX);
+        self.open_gates();
         self.throttles.expire(context.now, EXPIRED_KEYS_MAX);
         let engine = Actor::default();
         let mut quiet = context.unattended(&engine);

@@ -11,15 +11,16 @@
 //! refused. After every line the shard is checked, and a twin that is restored from its checkpoint before every line must
 //! answer the same and hash the same.
 
-use crate::{Effects, ListQuery, Restore, Shard};
+use crate::{Effects, ListQuery, Reason, Restore, Shard};
 use bytes::Bytes;
 use compact_str::CompactString;
 use kit::{Backoff, Timestamp};
 use model::{
-    Actor, BodyTest, BulkAction, BulkControl, BulkStatus, BulkView, Capacity, CatchUp, Chosen, Command,
-    Compare, DispatchedJob, Effect, Envelope, ErrorInfo, Filter, FiringResult, JobId, JobRef, Keep, LeaseRef,
-    NewBulk, NewJob, OnConflict, OnFull, Outcome, Overlap, Priority, Pushed, QueueName, QueuePatch, Reject,
-    Reply, ScheduleId, ScheduleSpec, Settlement, State, StepValue, Unique, Until, When,
+    Actor, BodyTest, Breaker, BulkAction, BulkControl, BulkStatus, BulkView, Bulkhead, Capacity, CatchUp,
+    Chosen, Command, Compare, DispatchedJob, Effect, Envelope, ErrorInfo, Filter, FiringResult, JobId,
+    JobRef, Keep, LeaseRef, Limit, LimitUse, NewBulk, NewJob, OnConflict, OnFull, Order, Outcome, Overlap,
+    Priority, Pushed, QueueName, QueuePatch, Rate, Reject, Reply, RetryBudget, Route, ScheduleId,
+    ScheduleSpec, Settlement, State, StepValue, Unique, Until, When,
 };
 use std::collections::BTreeMap;
 
@@ -264,9 +265,8 @@ impl Script {
                 leases: vec![self.lease(&words)],
                 lease_ms: words.span("lease").unwrap_or(0),
             },
-            "done" | "retry" | "fail" | "snooze" | "giveup" | "sleep" | "wait-signal" | "wait-child" => {
-                self.settle(verb, rest)
-            }
+            "done" | "retry" | "fail" | "snooze" | "giveup" | "limited" | "sleep" | "wait-signal"
+            | "wait-child" => self.settle(verb, rest),
             "cancel" => Command::Cancel { job: self.job(words.plain[0]), reason: "wrong".into() },
             "progress" => Command::Progress {
                 lease: self.lease(&words),
@@ -291,6 +291,16 @@ impl Script {
                     "cancel" => BulkControl::Cancel,
                     other => panic!("no control {other}"),
                 },
+            },
+            "limit" => Command::SetLimit {
+                pattern: words.plain[0].into(),
+                limit: (words.plain.get(1) != Some(&"off")).then(|| limit(&words)),
+            },
+            "group" => Command::SetGroup {
+                queue: name(words.plain[0]),
+                group: words.plain[1].into(),
+                weight: words.number("weight").map(|weight| weight as u32),
+                paused: words.get("paused").map(|paused| paused == "yes"),
             },
             "choose" => Command::Choose(Box::new(Chosen {
                 operation: words.plain[0].parse().unwrap(),
@@ -338,6 +348,10 @@ impl Script {
             }
             "retry" => Outcome::Retry { error: error(kind), after_ms },
             "fail" => Outcome::Fail { error: error(kind) },
+            "limited" => Outcome::RateLimited {
+                key: words.get("limit").map(Into::into),
+                after_ms: after_ms.unwrap_or(0),
+            },
             "snooze" => Outcome::Snooze { after_ms: after_ms.unwrap_or(0) },
             "sleep" | "wait-signal" | "wait-child" => Outcome::Suspend {
                 step: kind.into(),
@@ -505,6 +519,40 @@ impl Script {
             "lines" => {
                 let lines = self.shard.log_lines(&self.job(first))?;
                 join(lines.iter().map(|line| format!("{}: {}", line.attempt, line.text)))
+            }
+            "why" => {
+                let explanation = self.shard.explain(&self.job(first))?;
+                let at = explanation.expected_at.map_or("never".into(), since);
+                let reasons = explanation.reasons.iter().map(|reason| {
+                    let text = format!("{reason:?}");
+                    match reason {
+                        Reason::NoSlot { by, in_use, limit } => format!("{by} {in_use} of {limit}"),
+                        Reason::NoShare { pool, in_use, most } => format!("pool {pool} {in_use} of {most}"),
+                        Reason::RateSpent { by, at } => format!("{by} spent until {}", since(*at)),
+                        Reason::ToldToWait { by, at } => format!("{by} told until {}", since(*at)),
+                        Reason::BreakerOpen { by, at } => format!("{by} open until {}", since(*at)),
+                        Reason::BreakerProbing { by, probes } => format!("{by} probing {probes}"),
+                        Reason::OrderTaken { key, holder } => {
+                            format!("order {key} {}", holder.as_ref().map_or("?".into(), |id| self.id(id)))
+                        }
+                        Reason::RetryBudgetSpent { at } => format!("budget spent until {}", since(*at)),
+                        Reason::GroupPaused { group } => format!("group {group} paused"),
+                        Reason::Behind { ahead, .. } => format!("behind {ahead}"),
+                        _ => text.split([' ', '(']).next().unwrap_or_default().to_string(),
+                    }
+                });
+                format!("{} {} at {at}", explanation.state, join(reasons))
+            }
+            "upnext" => {
+                let jobs = self.shard.upcoming(&name(first), 100)?;
+                let mark = |job: &model::JobView| if job.state == State::Blocked { "!" } else { "" };
+                jobs.iter()
+                    .map(|job| format!("{}{}", mark(job), self.id(&job.id)))
+                    .collect::<Vec<_>>()
+                    .join(" ")
+            }
+            "gates" => {
+                format!("{} gates, {} lines", self.shard.flow.gates.len(), self.shard.flow.lines.len())
             }
             "bulks" => join(self.shard.bulks().iter().map(bulk)),
             "slots" => {
@@ -709,10 +757,54 @@ fn new_job(words: &Words<'_>) -> NewJob {
             },
         }),
         tags: words.get("tag").map(|tags| tags.split(',').map(Into::into).collect()).unwrap_or_default(),
+        route: route(words).map(Box::new),
         ..NewJob::new(name(words.plain[0]), body)
     }
 }
 
+/// `group=`, `order=`, `limit=a,b@3` (a key and what it costs), `deadline=` (since the beginning).
+fn route(words: &Words<'_>) -> Option<Route> {
+    let uses = words.get("limit").map(|uses| {
+        let used = |text: &str| {
+            let (key, cost) = text.split_once('@').unwrap_or((text, "1"));
+            LimitUse { key: key.into(), cost: cost.parse().unwrap() }
+        };
+        uses.split(',').map(used).collect()
+    });
+    let route = Route {
+        group: words.get("group").map(Into::into),
+        ordering_key: words.get("order").map(Into::into),
+        limits: uses.unwrap_or_default(),
+        deadline: words.span("deadline").map(|span| Timestamp(EPOCH + span)),
+    };
+    (route != Route::default()).then_some(route)
+}
+
+/// `slots=`, `rate=5/1s:10` (units, span, burst), `breaker=50:4:10s:5s:2` (percent failed, calls, window, open, probes),
+/// `slow=50:1s` (percent, from when).
+fn limit(words: &Words<'_>) -> Limit {
+    let mut limit = Limit { concurrency: words.number("slots").unwrap_or(0) as u32, ..Limit::default() };
+    if let Some(text) = words.get("rate") {
+        let (rate, burst) = text.split_once(':').unwrap_or((text, "0"));
+        let (units, per) = rate.split_once('/').unwrap();
+        limit.rate = Rate { units: units.parse().unwrap(), per_ms: span(per), burst: burst.parse().unwrap() };
+    }
+    if let Some(text) = words.get("breaker") {
+        let parts: Vec<_> = text.split(':').collect();
+        limit.breaker = Breaker {
+            failed_percent: parts[0].parse().unwrap(),
+            calls: parts[1].parse().unwrap(),
+            window_ms: span(parts[2]),
+            open_ms: span(parts[3]),
+            probes: parts[4].parse().unwrap(),
+            ..Breaker::default()
+        };
+    }
+    if let Some((percent, from)) = words.get("slow").and_then(|text| text.split_once(':')) {
+        (limit.breaker.slow_percent, limit.breaker.slow_ms) = (percent.parse().unwrap(), span(from));
+    }
+    limit
+}
 fn schedule_id(text: &str) -> ScheduleId {
     ScheduleId::new(text).unwrap()
 }
@@ -771,5 +863,23 @@ fn patch(words: &Words<'_>) -> QueuePatch {
         }),
         keep_completed: keep("keep"),
         keep_dead: keep("keep_dead"),
+        limit: ["slots", "rate", "breaker"]
+            .iter()
+            .any(|word| words.get(word).is_some())
+            .then(|| limit(words)),
+        order: words.get("order").map(|order| match order.split_once(':') {
+            None if order == "deadline" => Order::Deadline,
+            None => Order::Priority,
+            Some((_, step)) => Order::Aging { step_ms: span(step) },
+        }),
+        bulkhead: words.get("pool").map(|pool| Bulkhead {
+            pool: pool.into(),
+            reserved: words.number("reserved").unwrap_or(0) as u32,
+            max: words.number("max").unwrap_or(0) as u32,
+        }),
+        retry_budget: words.get("budget").map(|budget| {
+            let (percent, per_minute) = budget.split_once(':').unwrap();
+            RetryBudget { percent: percent.parse().unwrap(), per_minute: per_minute.parse().unwrap() }
+        }),
     }
 }

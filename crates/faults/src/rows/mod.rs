@@ -5,6 +5,7 @@ mod disk_full;
 mod interrupted;
 mod kill;
 mod poison;
+mod rotate;
 mod system_calls;
 mod terminate;
 
@@ -27,5 +28,6 @@ pub(crate) const ROWS: &[Row] = &[
     Row { name: "F12", about: "the disk is full", count: 1, run: disk_full::run },
     Row { name: "F14", about: "writes are interrupted, or write nothing", count: 8, run: interrupted::run },
     Row { name: "F19", about: "a foreign, a cut and a busy directory", count: 1, run: directory::run },
+    Row { name: "K1", about: "kill -9 while the key is changed", count: 20, run: rotate::run },
     Row { name: "F45", about: "SIGTERM under load", count: 10, run: terminate::run },
 ];

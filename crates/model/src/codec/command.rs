@@ -5,14 +5,14 @@ use super::{
         is_plain, put_bulk_control, put_chosen, put_plain_bulk, read_bulk_control, read_chosen,
         read_plain_bulk,
     },
-    checked, put_error_info, put_job_ref, put_list, put_new_bulk, put_new_job, put_queue_name,
+    checked, put_error_info, put_job_ref, put_limit, put_list, put_new_bulk, put_new_job, put_queue_name,
     put_queue_patch, put_schedule_id, put_schedule_spec, put_until, read_compact, read_error_info,
-    read_job_ref, read_new_bulk, read_new_job, read_queue_name, read_queue_patch, read_schedule_id,
-    read_schedule_spec, read_until,
+    read_job_ref, read_limit, read_new_bulk, read_new_job, read_queue_name, read_queue_patch,
+    read_schedule_id, read_schedule_spec, read_until,
 };
 use crate::{Command, LeaseRef, Outcome, Settlement};
 use bytes::Bytes;
-use kit::codec::{Malformed, Reader, put_bytes, put_option, put_str, put_u64};
+use kit::codec::{Malformed, Reader, put_bool, put_bytes, put_option, put_str, put_u64};
 
 /// Appends a command without its envelope. Equal commands, and only those, have equal bytes.
 pub fn encode_command(command: &Command, out: &mut Vec<u8>) {
@@ -81,6 +81,18 @@ pub fn encode_command(command: &Command, out: &mut Vec<u8>) {
             put_plain_bulk(out, order);
         }
         Command::Tick => out.push(14),
+        Command::SetLimit { pattern, limit } => {
+            out.push(15);
+            put_str(out, pattern);
+            put_option(out, limit.as_ref(), put_limit);
+        }
+        Command::SetGroup { queue, group, weight, paused } => {
+            out.push(16);
+            put_queue_name(out, queue);
+            put_str(out, group);
+            put_option(out, weight.as_ref(), |out, weight| put_u64(out, (*weight).into()));
+            put_option(out, paused.as_ref(), |out, paused| put_bool(out, *paused));
+        }
         Command::PutSchedule { id, spec } => {
             out.push(20);
             put_schedule_id(out, id);
@@ -160,6 +172,16 @@ pub fn read_command(reader: &mut Reader<'_>) -> Result<Command, Malformed> {
             12 => Command::Configure { queue: read_queue_name(r)?, patch: read_queue_patch(r)? },
             13 => Command::Bulk(Box::new(read_plain_bulk(r)?)),
             14 => Command::Tick,
+            15 => Command::SetLimit {
+                pattern: read_compact(r, "limit pattern")?,
+                limit: r.option("limit", read_limit)?,
+            },
+            16 => Command::SetGroup {
+                queue: read_queue_name(r)?,
+                group: read_compact(r, "group")?,
+                weight: r.option("weight", |r| r.u32("weight"))?,
+                paused: r.option("paused", |r| r.bool("paused"))?,
+            },
             20 => Command::PutSchedule { id: read_schedule_id(r)?, spec: Box::new(read_schedule_spec(r)?) },
             21 => Command::PauseSchedule { id: read_schedule_id(r)? },
             22 => Command::ResumeSchedule { id: read_schedule_id(r)? },
@@ -217,6 +239,7 @@ pub fn read_settlement(reader: &mut Reader<'_>) -> Result<Settlement, Malformed>
     })
 }
 
+/// 0 done (result), 1 retry (error, wait), 2 fail (error), 3 snooze (wait), 4 cancel (reason), 5 rate limited (key, wait).
 /// 0 done (result), 1 retry (error, wait), 2 fail (error), 3 snooze (wait), 4 cancel (reason), 7 suspend (step, until).
 pub fn put_outcome(out: &mut Vec<u8>, outcome: &Outcome) {
     match outcome {
@@ -241,6 +264,11 @@ pub fn put_outcome(out: &mut Vec<u8>, outcome: &Outcome) {
             out.push(4);
             put_str(out, reason);
         }
+        Outcome::RateLimited { key, after_ms } => {
+            out.push(5);
+            put_option(out, key.as_deref(), put_str);
+            put_u64(out, *after_ms);
+        }
         Outcome::Suspend { step, until } => {
             out.push(7);
             put_str(out, step);
@@ -260,6 +288,10 @@ pub fn read_outcome(reader: &mut Reader<'_>) -> Result<Outcome, Malformed> {
             2 => Outcome::Fail { error: read_error_info(r)? },
             3 => Outcome::Snooze { after_ms: r.u64("wait")? },
             4 => Outcome::Cancel { reason: read_compact(r, "reason")? },
+            5 => Outcome::RateLimited {
+                key: r.option("limit key", |r| read_compact(r, "limit key"))?,
+                after_ms: r.u64("wait")?,
+            },
             7 => Outcome::Suspend { step: read_compact(r, "step name")?, until: read_until(r)? },
             _ => return Ok(None),
         }))

@@ -25,6 +25,8 @@
 //!  12   configure  queue, patch
 //!  13   bulk       queue, action, filter
 //!  14   tick       nothing
+//!  15   set limit  pattern, limit or nothing
+//!  16   set group  queue, group, weight or nothing, paused or nothing
 //!  20   put schedule     id, schedule
 //!  21   pause schedule   id
 //!  22   resume schedule  id
@@ -44,6 +46,7 @@
 //! +----------+-------+------+----------------------------------------------------+
 //!  bit 0 id   1 priority   2 delay_ms   3 attempts   4 unique   5 tags   6 meta
 //!      7 content_type   8 run_at   9 max_crashes   10 backoff   11 timeout_ms   12 expires_ms
+//!     13 group   14 ordering_key   15 limits   16 deadline
 //! ```
 //!
 //! # One value, one encoding
@@ -67,6 +70,7 @@
 
 mod bulk;
 mod command;
+mod limit;
 mod new_job;
 mod queue;
 mod reject;
@@ -84,7 +88,11 @@ pub use command::{
     encode_command, put_lease_ref, put_outcome, put_settlement, read_command, read_lease_ref, read_outcome,
     read_settlement,
 };
-pub use new_job::{put_new_job, put_unique, read_new_job, read_unique};
+pub use limit::{
+    put_breaker, put_bulkhead, put_limit, put_order, put_rate, put_retry_budget, read_breaker, read_bulkhead,
+    read_limit, read_order, read_rate, read_retry_budget,
+};
+pub use new_job::{put_limit_use, put_new_job, put_unique, read_limit_use, read_new_job, read_unique};
 pub use queue::{
     put_capacity, put_keep, put_queue_patch, put_queue_settings, read_capacity, read_keep, read_queue_patch,
     read_queue_settings,

@@ -5,7 +5,7 @@ use super::{
     read_backoff, read_compact, read_job_id, read_on_conflict, read_priority, read_queue_name,
     read_timestamp,
 };
-use crate::{NewJob, Unique};
+use crate::{LimitUse, NewJob, Route, Unique};
 use bytes::Bytes;
 use kit::codec::{Malformed, Reader, put_bytes, put_str, put_u64};
 
@@ -22,12 +22,17 @@ const MAX_CRASHES: u64 = 1 << 9;
 const BACKOFF: u64 = 1 << 10;
 const TIMEOUT: u64 = 1 << 11;
 const EXPIRES: u64 = 1 << 12;
+const GROUP: u64 = 1 << 13;
+const ORDERING_KEY: u64 = 1 << 14;
+const LIMITS: u64 = 1 << 15;
+const DEADLINE: u64 = 1 << 16;
 /// The first bit without a meaning.
-const UNKNOWN: u64 = 1 << 13;
+const UNKNOWN: u64 = 1 << 17;
 
 /// One bit per field that differs from a plain job. Reading compares with it too, so every job has one encoding.
 fn presence(job: &NewJob) -> u64 {
     let plain = crate::Priority::NORMAL;
+    let route = job.route.as_deref();
     [
         (ID, job.id.is_some()),
         (PRIORITY, job.priority != plain),
@@ -42,6 +47,10 @@ fn presence(job: &NewJob) -> u64 {
         (BACKOFF, job.backoff.is_some()),
         (TIMEOUT, job.timeout_ms.is_some()),
         (EXPIRES, job.expires_ms.is_some()),
+        (GROUP, route.is_some_and(|route| route.group.is_some())),
+        (ORDERING_KEY, route.is_some_and(|route| route.ordering_key.is_some())),
+        (LIMITS, route.is_some_and(|route| !route.limits.is_empty())),
+        (DEADLINE, route.is_some_and(|route| route.deadline.is_some())),
     ]
     .into_iter()
     .fold(0, |bits, (bit, present)| if present { bits | bit } else { bits })
@@ -95,6 +104,33 @@ pub fn put_new_job(out: &mut Vec<u8>, job: &NewJob) {
     if let Some(expires) = job.expires_ms {
         put_u64(out, expires);
     }
+    if let Some(route) = &job.route {
+        put_route(out, route);
+    }
+}
+
+/// The fields of a route that say something; the bits of the job tell which.
+fn put_route(out: &mut Vec<u8>, route: &Route) {
+    for key in [&route.group, &route.ordering_key].into_iter().flatten() {
+        put_str(out, key);
+    }
+    if !route.limits.is_empty() {
+        put_list(out, &route.limits, put_limit_use);
+    }
+    if let Some(deadline) = route.deadline {
+        put_timestamp(out, deadline);
+    }
+}
+
+/// Key, cost.
+pub fn put_limit_use(out: &mut Vec<u8>, used: &LimitUse) {
+    put_str(out, &used.key);
+    put_u64(out, used.cost.into());
+}
+
+/// What [`put_limit_use`] wrote.
+pub fn read_limit_use(reader: &mut Reader<'_>) -> Result<LimitUse, Malformed> {
+    Ok(LimitUse { key: read_compact(reader, "limit key")?, cost: reader.u32("cost")? })
 }
 
 /// What [`put_new_job`] wrote.
@@ -145,6 +181,15 @@ pub fn read_new_job(reader: &mut Reader<'_>) -> Result<NewJob, Malformed> {
         }
         if present & EXPIRES != 0 {
             job.expires_ms = Some(r.u64("expiry")?);
+        }
+        if present & (GROUP | ORDERING_KEY | LIMITS | DEADLINE) != 0 {
+            let has = |bit| present & bit != 0;
+            job.route = Some(Box::new(Route {
+                group: has(GROUP).then(|| read_compact(r, "group")).transpose()?,
+                ordering_key: has(ORDERING_KEY).then(|| read_compact(r, "ordering key")).transpose()?,
+                limits: if has(LIMITS) { r.list("limits", read_limit_use)? } else { Vec::new() },
+                deadline: has(DEADLINE).then(|| read_timestamp(r)).transpose()?,
+            }));
         }
         Ok((presence(&job) == present).then_some(job))
     })

@@ -1,6 +1,9 @@
 //! Settings of queues.
 
-use super::{checked, put_backoff, put_on_full, read_backoff, read_on_full};
+use super::{
+    checked, put_backoff, put_bulkhead, put_limit, put_on_full, put_order, put_retry_budget, read_backoff,
+    read_bulkhead, read_limit, read_on_full, read_order, read_retry_budget,
+};
 use crate::{Capacity, Keep, QueuePatch, QueueSettings};
 use kit::codec::{Malformed, Reader, put_u64};
 
@@ -70,6 +73,10 @@ pub fn put_queue_patch(out: &mut Vec<u8>, patch: &QueuePatch) {
         capacity,
         keep_completed,
         keep_dead,
+        limit,
+        order,
+        bulkhead,
+        retry_budget,
     } = patch;
     let present = [
         attempts.is_some(),
@@ -80,6 +87,10 @@ pub fn put_queue_patch(out: &mut Vec<u8>, patch: &QueuePatch) {
         capacity.is_some(),
         keep_completed.is_some(),
         keep_dead.is_some(),
+        limit.is_some(),
+        order.is_some(),
+        bulkhead.is_some(),
+        retry_budget.is_some(),
     ];
     put_u64(out, present.iter().rev().fold(0, |bits, present| bits << 1 | u64::from(*present)));
     for number in [attempts, max_crashes].into_iter().flatten() {
@@ -97,13 +108,25 @@ pub fn put_queue_patch(out: &mut Vec<u8>, patch: &QueuePatch) {
     for keep in [keep_completed, keep_dead].into_iter().flatten() {
         put_keep(out, keep);
     }
+    if let Some(limit) = limit {
+        put_limit(out, limit);
+    }
+    if let Some(order) = order {
+        put_order(out, order);
+    }
+    if let Some(bulkhead) = bulkhead {
+        put_bulkhead(out, bulkhead);
+    }
+    if let Some(budget) = retry_budget {
+        put_retry_budget(out, budget);
+    }
 }
 
 /// What [`put_queue_patch`] wrote.
 pub fn read_queue_patch(reader: &mut Reader<'_>) -> Result<QueuePatch, Malformed> {
     let present = checked(reader, "settings", |r| {
         let present = r.u64("settings")?;
-        Ok((present < 1 << 8).then_some(present))
+        Ok((present < 1 << 12).then_some(present))
     })?;
     let has = |bit: u32| present & 1 << bit != 0;
     Ok(QueuePatch {
@@ -115,5 +138,9 @@ pub fn read_queue_patch(reader: &mut Reader<'_>) -> Result<QueuePatch, Malformed
         capacity: has(5).then(|| read_capacity(reader)).transpose()?,
         keep_completed: has(6).then(|| read_keep(reader)).transpose()?,
         keep_dead: has(7).then(|| read_keep(reader)).transpose()?,
+        limit: has(8).then(|| read_limit(reader)).transpose()?,
+        order: has(9).then(|| read_order(reader)).transpose()?,
+        bulkhead: has(10).then(|| read_bulkhead(reader)).transpose()?,
+        retry_budget: has(11).then(|| read_retry_budget(reader)).transpose()?,
     })
 }

@@ -194,6 +194,8 @@ fn name(command: &Command) -> &'static str {
         Command::Configure { .. } => "configure",
         Command::Bulk(order) if bulk::is_plain(order) => "bulk",
         Command::Tick => "tick",
+        Command::SetLimit { .. } => "set_limit",
+        Command::SetGroup { .. } => "set_group",
         Command::PutSchedule { .. } => "put_schedule",
         Command::PauseSchedule { .. } => "pause_schedule",
         Command::ResumeSchedule { .. } => "resume_schedule",

@@ -27,7 +27,7 @@ enum Verb {
         /// A TOML file
         file: PathBuf,
     },
-    /// What holds after file, environment and flags; the token is not shown
+    /// What holds after file, environment and flags; token and keys are not shown
     Show(Settings),
     /// A file with every setting, its default and what it does
     Template,
@@ -80,6 +80,10 @@ fn values(config: &ServerConfig) -> Vec<(&'static str, String)> {
         durability,
         token,
         token_file,
+        encryption_key_file,
+        encryption_key,
+        compress_from,
+        compress_log_from,
         hosts,
         log,
         threads,
@@ -104,6 +108,10 @@ fn values(config: &ServerConfig) -> Vec<(&'static str, String)> {
         ("durability", durability.to_string()),
         ("token", if token.is_empty() { String::new() } else { "(set)".to_owned() }),
         ("token_file", token_file.display().to_string()),
+        ("encryption_key_file", encryption_key_file.display().to_string()),
+        ("encryption_key", if encryption_key.is_empty() { String::new() } else { "(set)".to_owned() }),
+        ("compress_from", size(compress_from)),
+        ("compress_log_from", size(compress_log_from)),
         ("hosts", hosts.0.join(",")),
         ("log", log.to_string()),
         ("threads", threads.0.to_string()),

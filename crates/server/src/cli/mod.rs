@@ -12,6 +12,7 @@ mod fetch;
 mod import;
 mod job;
 mod jobs;
+mod key;
 mod options;
 mod print;
 mod push;
@@ -86,6 +87,7 @@ enum Command {
     Bench(bench::Bench),
     Demo(demo::Demo),
     Config(config::Config),
+    Key(key::Key),
 }
 
 /// What a command needs beside its own flags.
@@ -113,6 +115,7 @@ fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
     let threads = match command {
         Command::Serve(serve) => return serve.run(&global),
         Command::Config(config) => return config.run(&global).map(|()| ExitCode::SUCCESS),
+        Command::Key(key) => return key.run(&global).map(|()| ExitCode::SUCCESS),
         Command::Demo(_) => 2,
         // A client waits on one socket: one thread spares it every hand-off between cores.
         _ => 1,
@@ -126,7 +129,7 @@ fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
     let context = &context;
     let ended = runtime.block_on(async move {
         match command {
-            Command::Serve(_) | Command::Config(_) => Ok(()),
+            Command::Serve(_) | Command::Config(_) | Command::Key(_) => Ok(()),
             Command::Push(command) => command.run(context).await,
             Command::Import(command) => command.run(context).await,
             Command::Work(command) => command.run(context).await,

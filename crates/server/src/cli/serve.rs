@@ -27,6 +27,11 @@ impl Serve {
     }
 }
 
+/// A command line can be seen by others on the machine: keys come from a file or the environment, and the token has a flag already.
+fn is_flag(name: &str) -> bool {
+    !matches!(name, "token" | "encryption_key")
+}
+
 /// What was said of a server's settings.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Settings {
@@ -58,7 +63,7 @@ impl Args for Settings {
             .env("MILLPOND_CONFIG")
             .value_parser(clap::value_parser!(PathBuf))
             .help("A TOML file of settings");
-        KEYS.iter().filter(|key| key.name != "token").fold(command.arg(file), |command, key| {
+        KEYS.iter().filter(|key| is_flag(key.name)).fold(command.arg(file), |command, key| {
             let default =
                 if key.default.is_empty() { String::new() } else { format!(" [default: {}]", key.default) };
             let arg = Arg::new(key.name)
@@ -88,7 +93,7 @@ impl FromArgMatches for Settings {
             file: matches.get_one::<PathBuf>("config").cloned(),
             flags: KEYS
                 .iter()
-                .filter(|key| key.name != "token")
+                .filter(|key| is_flag(key.name))
                 .filter_map(|key| Some((key.name.replace('_', "-"), given(key.name)?)))
                 .collect(),
         })

@@ -51,6 +51,8 @@ pub(crate) struct OutcomeCall<'a> {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     push: Vec<JobCall<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    limit: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     step: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     signal: Option<&'a str>,
@@ -86,6 +88,7 @@ impl<'a> From<&'a Settlement> for OutcomeCall<'a> {
             after_ms: None,
             reason: None,
             push: settlement.push.iter().map(JobCall::from).collect(),
+            limit: None,
             step: None,
             signal: None,
             timeout_ms: None,
@@ -98,6 +101,10 @@ impl<'a> From<&'a Settlement> for OutcomeCall<'a> {
             }
             Outcome::Fail { error } => (call.outcome, call.error) = ("fail", Some(error.into())),
             Outcome::Snooze { after_ms } => (call.outcome, call.after_ms) = ("snooze", Some(*after_ms)),
+            Outcome::RateLimited { key, after_ms } => {
+                (call.outcome, call.after_ms) = ("rate_limited", Some(*after_ms));
+                call.limit = key.as_deref();
+            }
             Outcome::Cancel { reason } => (call.outcome, call.reason) = ("cancel", Some(reason.as_str())),
             Outcome::Suspend { step, until } => {
                 call.step = Some(step);

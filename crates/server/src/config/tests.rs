@@ -63,6 +63,27 @@ fn a_file_is_read_and_its_unknown_keys_are_refused() {
 }
 
 #[test]
+fn keys_come_from_a_file_or_the_environment_and_are_never_shown() {
+    let key = storage::Key::generate().unwrap();
+    let directory = std::env::temp_dir().join(format!("millpond-keys-{}", std::process::id()));
+    std::fs::create_dir_all(&directory).unwrap();
+    let path = directory.join("keys");
+    std::fs::write(&path, format!("# ours\n{}\n", *key)).unwrap();
+    let (file, text) = (path.display().to_string(), key.as_str());
+    let from_file = load(&[("encryption-key-file", &file)], &[]).unwrap();
+    let from_environment = load(&[], &[("MILLPOND_ENCRYPTION_KEY", text)]).unwrap();
+    assert_eq!(from_file.encryption_key, from_environment.encryption_key);
+    assert!(!format!("{from_file:?}{from_environment:?}").contains(&text[..10]));
+    let both = load(&[("encryption-key-file", &file)], &[("MILLPOND_ENCRYPTION_KEY", text)]);
+    assert!(both.unwrap_err().to_string().contains("exclude each other"));
+    let wrong = load(&[], &[("MILLPOND_ENCRYPTION_KEY", "canary")]).unwrap_err().to_string();
+    assert!(wrong.starts_with("MILLPOND_ENCRYPTION_KEY: line 1") && !wrong.contains("canary"), "{wrong}");
+    let missing = load(&[("encryption-key-file", "/nowhere/keys")], &[]).unwrap_err().to_string();
+    assert!(missing.starts_with("encryption_key_file: cannot read"), "{missing}");
+    std::fs::remove_dir_all(&directory).unwrap();
+}
+
+#[test]
 fn a_secret_is_never_shown_and_compares_whole() {
     let config = load(&[("token", "canary-canary-canary")], &[]).unwrap();
     assert!(!format!("{config:?}").contains("canary"));

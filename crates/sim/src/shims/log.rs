@@ -1,10 +1,7 @@
 use crate::plant::Planted;
 use kit::Durability;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use storage::{
-    Entry, Log, LogError, Record,
-    log::{Visit, segment::SegmentLog},
-};
+use storage::{Entry, Log, LogError, Record, log::Visit};
 
 /// What the log was given and what it promised, kept where no crash reaches. Clones share it.
 #[derive(Clone, Default)]
@@ -31,13 +28,13 @@ impl Tee {
 
 /// The production log, watched.
 pub(crate) struct WatchedLog {
-    log: SegmentLog,
+    log: Box<dyn Log>,
     tee: Tee,
     planted: Option<Planted>,
 }
 
 impl WatchedLog {
-    pub(crate) fn new(log: SegmentLog, tee: Tee, planted: Option<Planted>) -> Self {
+    pub(crate) fn new(log: Box<dyn Log>, tee: Tee, planted: Option<Planted>) -> Self {
         Self { log, tee, planted }
     }
 

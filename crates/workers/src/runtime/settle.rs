@@ -107,7 +107,7 @@ impl<S: JobSource, H: Handler> Shared<S, H> {
             Outcome::Done { .. } => &self.counters.done,
             Outcome::Retry { .. } => &self.counters.retried,
             Outcome::Fail { .. } => &self.counters.failed,
-            Outcome::Snooze { .. } => &self.counters.snoozed,
+            Outcome::Snooze { .. } | Outcome::RateLimited { .. } => &self.counters.snoozed,
             Outcome::Cancel { .. } => &self.counters.cancelled,
             Outcome::Suspend { .. } => &self.counters.suspended,
         };

@@ -291,7 +291,10 @@ pub(super) fn weight(settlement: &Settlement) -> usize {
         Outcome::Done { result } => result.as_ref().map_or(0, |result| result.len()),
         Outcome::Retry { error, .. } | Outcome::Fail { error } => error.message.len() + error.stack.len(),
         Outcome::Suspend { until: Until::Child { job }, .. } => job.body.len(),
-        Outcome::Snooze { .. } | Outcome::Cancel { .. } | Outcome::Suspend { .. } => 0,
+        Outcome::Snooze { .. }
+        | Outcome::RateLimited { .. }
+        | Outcome::Cancel { .. }
+        | Outcome::Suspend { .. } => 0,
     };
     512 + said + settlement.push.iter().map(|job| 512 + job.body.len()).sum::<usize>()
 }

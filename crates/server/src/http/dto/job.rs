@@ -178,6 +178,7 @@ impl JobDto<'_> {
                 .iter()
                 .map(|(key, value)| (CompactString::from(&**key), CompactString::from(&**value)))
                 .collect(),
+            route: None,
         })
     }
 

@@ -40,6 +40,8 @@ struct OutcomeDto<'a> {
     #[serde(borrow, default)]
     push: Vec<JobDto<'a>>,
     #[serde(borrow)]
+    limit: Option<Text<'a>>,
+    #[serde(borrow)]
     step: Option<Text<'a>>,
     #[serde(borrow)]
     signal: Option<Text<'a>>,
@@ -48,6 +50,9 @@ struct OutcomeDto<'a> {
     child: Option<Box<JobDto<'a>>>,
 }
 
+/// How long what is rate limited is left alone if the handler does not say.
+const RATE_LIMITED_MS: Millis = 1_000;
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum OutcomeKind {
@@ -55,6 +60,7 @@ enum OutcomeKind {
     Retry,
     Fail,
     Snooze,
+    RateLimited,
     Cancel,
     Sleep,
     WaitForSignal,
@@ -114,6 +120,10 @@ impl OutcomeDto<'_> {
             OutcomeKind::Retry => Outcome::Retry { error, after_ms: self.after_ms },
             OutcomeKind::Fail => Outcome::Fail { error },
             OutcomeKind::Snooze => Outcome::Snooze { after_ms: self.after_ms.unwrap_or(0) },
+            OutcomeKind::RateLimited => Outcome::RateLimited {
+                key: self.limit.as_deref().map(CompactString::from),
+                after_ms: self.after_ms.unwrap_or(RATE_LIMITED_MS),
+            },
             OutcomeKind::Cancel => {
                 Outcome::Cancel { reason: self.reason.as_deref().map_or(error.message, CompactString::from) }
             }
@@ -142,11 +152,19 @@ impl OutcomeDto<'_> {
 
     /// A field that an outcome has no use for is a misunderstanding, and is said so.
     fn check_fields(&self) -> Result<(), Problem> {
-        use OutcomeKind::{Cancel, Done, Fail, Retry, Sleep, Snooze, WaitForChild, WaitForSignal};
-        let fields: [(&str, bool, &[OutcomeKind], &str); 8] = [
+        use OutcomeKind::{
+            Cancel, Done, Fail, RateLimited, Retry, Sleep, Snooze, WaitForChild, WaitForSignal,
+        };
+        let fields: [(&str, bool, &[OutcomeKind], &str); 9] = [
             ("result", self.result.is_some_and(|value| value.get() != "null"), &[Done], "done"),
             ("error", self.error.is_some(), &[Retry, Fail, Cancel], "retry, fail and cancel"),
-            ("after_ms", self.after_ms.is_some(), &[Retry, Snooze, Sleep], "retry, snooze and sleep"),
+            (
+                "after_ms",
+                self.after_ms.is_some(),
+                &[Retry, Snooze, Sleep, RateLimited],
+                "retry, snooze, sleep and rate_limited",
+            ),
+            ("limit", self.limit.is_some(), &[RateLimited], "rate_limited"),
             ("reason", self.reason.is_some(), &[Cancel], "cancel"),
             (
                 "step",

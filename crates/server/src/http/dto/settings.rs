@@ -63,6 +63,7 @@ impl From<SettingsDto> for QueuePatch {
             }),
             keep_completed: keep(dto.keep_completed),
             keep_dead: keep(dto.keep_dead),
+            ..QueuePatch::default()
         }
     }
 }

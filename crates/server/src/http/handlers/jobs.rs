@@ -14,7 +14,7 @@ use crate::http::{
 };
 use axum::{extract::State, http::StatusCode};
 use compact_str::CompactString;
-use millpond_core::{Explanation, Reason};
+use millpond_core::{Explanation, Limited, Reason};
 use model::{Actor, Command, ErrorInfo, JobRef, JobView, Reject, Reply};
 
 fn unknown(job: &JobRef) -> Problem {
@@ -132,6 +132,51 @@ fn write_reason(out: &mut Writer, reason: &Reason) {
             out.field("kind", "retry_at");
             out.field("at", at);
         }
+        Reason::GroupPaused { group } => {
+            out.field("kind", "group_paused");
+            out.field("group", group.as_str());
+        }
+        Reason::NoSlot { by, in_use, limit } => {
+            out.field("kind", "no_slot");
+            write_limited(out, by);
+            out.field("in_use", in_use);
+            out.field("slots", limit);
+        }
+        Reason::NoShare { pool, in_use, most } => {
+            out.field("kind", "no_share");
+            out.field("limit", pool.as_str());
+            out.field("in_use", in_use);
+            out.field("slots", most);
+        }
+        Reason::RateSpent { by, at } => {
+            out.field("kind", "rate_spent");
+            write_limited(out, by);
+            out.field("at", at);
+        }
+        Reason::ToldToWait { by, at } => {
+            out.field("kind", "told_to_wait");
+            write_limited(out, by);
+            out.field("at", at);
+        }
+        Reason::BreakerOpen { by, at } => {
+            out.field("kind", "breaker_open");
+            write_limited(out, by);
+            out.field("at", at);
+        }
+        Reason::BreakerProbing { by, probes } => {
+            out.field("kind", "breaker_probing");
+            write_limited(out, by);
+            out.field("probes", u64::from(*probes));
+        }
+        Reason::OrderTaken { key, holder } => {
+            out.field("kind", "order_taken");
+            out.field("ordering_key", key.as_str());
+            out.field("holder", holder.as_ref());
+        }
+        Reason::RetryBudgetSpent { at } => {
+            out.field("kind", "retry_budget_spent");
+            out.field("at", at);
+        }
         Reason::Behind { ahead, priority } => {
             out.field("kind", "behind");
             out.field("ahead", ahead);
@@ -165,6 +210,14 @@ fn write_reason(out: &mut Writer, reason: &Reason) {
             out.field("step", step);
         }
         Reason::Final => out.field("kind", "final"),
+    }
+}
+
+/// The key of a limit; none for the queue as a whole.
+fn write_limited(out: &mut Writer, by: &Limited) {
+    match by {
+        Limited::Queue => out.field("limit", None::<bool>),
+        Limited::Key(key) => out.field("limit", key.as_str()),
     }
 }
 

@@ -1,0 +1,667 @@
+//! How jobs come to stand in lines, lines at gates, and how the next job is found.
+//!
+//! Where a line stands is not state: it follows which gates it was seen to be held by, and a restored shard places its lines anew. What
+//! starts next, and which queues are told that something may start, depends on jobs, rules and meters alone.
+
+use super::{Class, Gate, GateKey, Line, Lineup, Memory, Meter, NO_LINE, Rank, line::Place};
+use crate::{job::Job, shard::Shard};
+use kit::Timestamp;
+use model::{Order, State};
+use std::collections::BTreeMap;
+
+/// A stand of so few lines is moved at once when its gate opens; a larger one stays and becomes a source.
+const MOVED_AT_ONCE: usize = 8;
+/// Lines that an estimate of what may start looks at, for each place where lines stand.
+const LOOKED_AT: usize = 64;
+/// The bit of a rank that says: the lane does not count, waiting does.
+const AGED: u64 = 1 << 63;
+
+/// Where a waiting job stands in its line.
+pub(super) fn rank_of(job: &Job) -> Rank {
+    let rank = job.asked.as_ref().map_or(0, |asked| asked.rank);
+    (if rank & AGED == 0 { job.priority.0 } else { 0 }, rank, job.order)
+}
+
+impl Shard {
+    // Lines
+
+    /// What makes a job like others; `None` for a plain one.
+    fn class_of(&self, job: &Job) -> Option<Class> {
+        let route = job.asked.as_deref().and_then(|asked| asked.route.as_deref());
+        let run = job.run.as_deref();
+        let retry = run.is_some_and(|run| run.budgeted);
+        if route.is_none() && !retry {
+            return None;
+        }
+        let mut limits: Vec<(GateKey, u32)> = route.map_or(Vec::new(), |route| {
+            route.limits.iter().map(|used| (GateKey::Limit(used.key.clone()), used.cost)).collect()
+        });
+        limits.sort_unstable();
+        if retry {
+            limits.push((GateKey::Retries(job.queue), 1));
+        }
+        Some(Class {
+            queue: job.queue,
+            group: route.and_then(|route| route.group.clone()).unwrap_or_default(),
+            limits,
+            order: route.and_then(|route| route.ordering_key.clone()),
+            holder: run.is_some_and(|run| run.holds_order),
+            retry,
+        })
+    }
+
+    /// Gives a live job its line.
+    pub(crate) fn join_line(&mut self, slot: u32) {
+        let Some(class) = self.class_of(&self.jobs[slot]) else { return };
+        let number = match self.flow.line_index.get(&class) {
+            Some(number) => *number,
+            None => self.open_line(class),
+        };
+        self.jobs[slot].line = number;
+        let line = &mut self.flow.lines[number];
+        line.live += 1;
+        if let Some(gate) = line.order.filter(|_| line.class.holder) {
+            self.flow.gates[gate].meter.in_use += 1;
+            self.gate_moved(gate, false);
+        }
+    }
+
+    /// Takes a job out of its line, for good or before it joins another. The line goes with its last job.
+    pub(crate) fn quit_line(&mut self, slot: u32) {
+        let number = std::mem::replace(&mut self.jobs[slot].line, NO_LINE);
+        if number == NO_LINE {
+            return;
+        }
+        let line = &mut self.flow.lines[number];
+        line.live -= 1;
+        let (held, last) = (line.order.filter(|_| line.class.holder), line.live == 0);
+        if let Some(gate) = held {
+            self.flow.gates[gate].meter.in_use -= 1;
+            self.gate_moved(gate, true);
+        }
+        if last {
+            self.close_line(number);
+        }
+    }
+
+    /// Moves a job that stands nowhere to the line that fits it now.
+    pub(crate) fn change_line(&mut self, slot: u32) {
+        // The new one first, so that gates they share are not dropped in between.
+        let former = std::mem::replace(&mut self.jobs[slot].line, NO_LINE);
+        self.join_line(slot);
+        let joined = std::mem::replace(&mut self.jobs[slot].line, former);
+        self.quit_line(slot);
+        self.jobs[slot].line = joined;
+    }
+
+    fn open_line(&mut self, class: Class) -> u32 {
+        let queue = class.queue;
+        self.ensure_lineup(queue);
+        let limits = class.limits.iter().map(|(key, cost)| (self.use_gate(key), *cost)).collect();
+        let order = class.order.clone().map(|key| self.use_gate(&GateKey::Order(queue, key)));
+        let number = self.add_line(Line {
+            group: 0,
+            limits,
+            order,
+            jobs: BTreeMap::new(),
+            place: Place::Nowhere,
+            live: 0,
+            class: class.clone(),
+        });
+        self.lineup_mut(queue).lines += 1;
+        self.flow.line_index.insert(class, number);
+        number
+    }
+
+    fn add_line(&mut self, mut line: Line) -> u32 {
+        let lineup = self.queues[line.class.queue as usize].lineup.as_mut().expect("a line is in a lineup");
+        line.group = lineup.group(&line.class.group);
+        let group = &mut lineup.groups[line.group];
+        group.lines += 1;
+        lineup.idle.remove(&(group.tag, line.group));
+        self.flow.lines.insert(line)
+    }
+
+    fn close_line(&mut self, number: u32) {
+        let Some(line) = self.flow.lines.remove(number) else { return };
+        let queue = line.class.queue;
+        self.flow.line_index.remove(&line.class);
+        for gate in line.limits.iter().map(|(gate, _)| *gate).chain(line.order) {
+            self.drop_gate(gate);
+        }
+        let lineup = self.lineup_mut(queue);
+        lineup.lines -= 1;
+        lineup.groups[line.group].lines -= 1;
+        let gone = lineup.retire(line.group);
+        self.dirty.groups.extend(gone.map(|name| (queue, name)));
+        self.drop_lineup(queue);
+    }
+
+    // Lineups
+
+    pub(crate) fn lineup_mut(&mut self, queue: u32) -> &mut Lineup {
+        self.queues[queue as usize].lineup.as_mut().expect("the queue has a lineup")
+    }
+
+    /// Lets a queue have lines: from now on they decide, and no longer its lanes. Jobs without a route form one.
+    pub(crate) fn ensure_lineup(&mut self, queue: u32) {
+        if self.queues[queue as usize].lineup.is_some() {
+            return;
+        }
+        self.queues[queue as usize].lineup = Some(Box::default());
+        let class = Class {
+            queue,
+            group: Default::default(),
+            limits: Vec::new(),
+            order: None,
+            holder: false,
+            retry: false,
+        };
+        let plain = self.add_line(Line {
+            class,
+            group: 0,
+            limits: Box::default(),
+            order: None,
+            jobs: BTreeMap::new(),
+            place: Place::Nowhere,
+            live: 0,
+        });
+        self.lineup_mut(queue).plain = plain;
+        let waiting: Vec<u32> = self.queues[queue as usize]
+            .waiting_lanes()
+            .flat_map(|(_, lane)| lane.iter_from(0))
+            .map(|(_, slot)| slot)
+            .collect();
+        waiting.into_iter().for_each(|slot| self.line_up(slot));
+        self.touch_queue(queue);
+    }
+
+    /// A queue without lines, waiting jobs and set groups needs no lineup. Virtual time begins anew with the next.
+    pub(crate) fn drop_lineup(&mut self, queue: u32) {
+        let Some(lineup) = &self.queues[queue as usize].lineup else { return };
+        let plain = &self.flow.lines[lineup.plain];
+        if lineup.lines > 0 || !plain.jobs.is_empty() || lineup.groups.iter().any(|(_, group)| group.is_set())
+        {
+            return;
+        }
+        let plain = lineup.plain;
+        let names: Vec<_> = lineup.group_index.keys().cloned().collect();
+        self.flow.lines.remove(plain);
+        self.queues[queue as usize].lineup = None;
+        for name in names {
+            self.dirty.groups.insert((queue, name));
+        }
+        self.touch_queue(queue);
+    }
+
+    // Waiting jobs
+
+    /// Puts a waiting job into its line, of a queue that has lines.
+    pub(crate) fn line_up(&mut self, slot: u32) {
+        let job = &self.jobs[slot];
+        let (queue, rank, order, number) = (job.queue, rank_of(job), job.order, self.line_number(slot));
+        let line = &mut self.flow.lines[number];
+        let (first, group) = (line.first(), line.group);
+        line.jobs.insert(rank, slot);
+        let lineup = self.queues[queue as usize].lineup.as_mut().expect("the queue has a lineup");
+        let clock = lineup.clock;
+        let group = &mut lineup.groups[group];
+        if group.waiting == 0 {
+            self.dirty.groups.insert((queue, group.name.clone()));
+        }
+        group.arrive(clock, order);
+        match first {
+            None => {
+                self.come(number);
+                self.place(number);
+            }
+            Some((before, _)) if rank < before => self.rerank(number, before, rank),
+            Some(_) => {}
+        }
+    }
+
+    /// Takes a waiting job out of its line.
+    pub(crate) fn line_out(&mut self, slot: u32) {
+        let job = &self.jobs[slot];
+        let (queue, rank, number) = (job.queue, rank_of(job), self.line_number(slot));
+        let line = &mut self.flow.lines[number];
+        let was_first = line.first().is_some_and(|(first, _)| first == rank);
+        line.jobs.remove(&rank);
+        let (group, now_first) = (line.group, line.first());
+        self.lineup_mut(queue).groups[group].waiting -= 1;
+        match now_first {
+            _ if !was_first => {}
+            Some((first, _)) => self.rerank(number, rank, first),
+            None => {
+                self.unplace(number, rank);
+                self.go(number);
+                self.drop_lineup(queue);
+            }
+        }
+    }
+
+    /// The line of a job in a queue that has lines.
+    fn line_number(&self, slot: u32) -> u32 {
+        let job = &self.jobs[slot];
+        match job.line {
+            NO_LINE => self.queues[job.queue as usize].lineup.as_ref().map_or(NO_LINE, |lineup| lineup.plain),
+            line => line,
+        }
+    }
+
+    pub(crate) fn line_of(&self, slot: u32) -> &Line {
+        &self.flow.lines[self.line_number(slot)]
+    }
+
+    /// A line has waiting jobs: its gates know it.
+    fn come(&mut self, number: u32) {
+        let line = &self.flow.lines[number];
+        let queue = line.class.queue;
+        for (gate, cost) in line.gates().collect::<Vec<_>>() {
+            self.flow.gates[gate].waiting.entry((queue, cost)).or_default().lines += 1;
+            self.arm(gate);
+        }
+    }
+
+    /// A line has none any more.
+    fn go(&mut self, number: u32) {
+        let line = &self.flow.lines[number];
+        let queue = line.class.queue;
+        for (gate, cost) in line.gates().collect::<Vec<_>>() {
+            if let Some(waiting) = self.flow.gates[gate].waiting.get_mut(&(queue, cost)) {
+                waiting.lines -= 1;
+                if waiting.lines == 0 {
+                    self.flow.gates[gate].waiting.remove(&(queue, cost));
+                    self.lineup_mut(queue).sources.remove(&(gate, cost));
+                }
+            }
+            self.arm(gate);
+        }
+    }
+
+    // Places
+
+    /// Puts a line where it belongs: with its paused group, at a gate that holds it, or among those that are ready.
+    fn place(&mut self, number: u32) {
+        let now = self.counters.time;
+        let line = &self.flow.lines[number];
+        let Some((rank, _)) = line.first() else { return };
+        let (queue, group) = (line.class.queue, line.group);
+        let held = line
+            .gates()
+            .find(|(gate, cost)| self.flow.gates[*gate].meter.obstacle(*cost, None, now).is_some());
+        let lineup = self.queues[queue as usize].lineup.as_mut().expect("a line is in a lineup");
+        let place = if lineup.groups[group].paused {
+            lineup.groups[group].parked.insert(number);
+            Place::Parked
+        } else if let Some((gate, cost)) = held {
+            let waiting = self.flow.gates[gate].waiting.entry((queue, cost)).or_default();
+            waiting.held.insert(&lineup.groups, group, rank, number);
+            lineup.sources.remove(&(gate, cost));
+            Place::Held(gate, cost)
+        } else {
+            lineup.ready.insert(&lineup.groups, group, rank, number);
+            Place::Ready
+        };
+        self.flow.lines[number].place = place;
+    }
+
+    /// Takes a line from where it stands, under the rank its first job had.
+    fn unplace(&mut self, number: u32, rank: Rank) {
+        let line = &mut self.flow.lines[number];
+        let (queue, group) = (line.class.queue, line.group);
+        let place = std::mem::replace(&mut line.place, Place::Nowhere);
+        let lineup = self.queues[queue as usize].lineup.as_mut().expect("a line is in a lineup");
+        match place {
+            Place::Nowhere => {}
+            Place::Ready => lineup.ready.remove(group, rank, number),
+            Place::Held(gate, cost) => {
+                if let Some(waiting) = self.flow.gates[gate].waiting.get_mut(&(queue, cost)) {
+                    waiting.held.remove(group, rank, number);
+                }
+            }
+            Place::Parked => {
+                lineup.groups[group].parked.remove(&number);
+            }
+        }
+    }
+
+    /// Another job of a line is first.
+    fn rerank(&mut self, number: u32, former: Rank, rank: Rank) {
+        let line = &self.flow.lines[number];
+        let (queue, group, place) = (line.class.queue, line.group, line.place);
+        let lineup = self.queues[queue as usize].lineup.as_mut().expect("a line is in a lineup");
+        let stand = match place {
+            Place::Nowhere | Place::Parked => return,
+            Place::Ready => Some(&mut lineup.ready),
+            Place::Held(gate, cost) => {
+                self.flow.gates[gate].waiting.get_mut(&(queue, cost)).map(|waiting| &mut waiting.held)
+            }
+        };
+        if let Some(stand) = stand {
+            stand.remove(group, former, number);
+            stand.insert(&lineup.groups, group, rank, number);
+        }
+    }
+
+    /// Places lines that stood with a paused group.
+    pub(crate) fn unpark(&mut self, queue: u32, group: u32) {
+        for number in std::mem::take(&mut self.lineup_mut(queue).groups[group].parked) {
+            self.flow.lines[number].place = Place::Nowhere;
+            self.place(number);
+        }
+        self.flow.stirred.insert(queue);
+    }
+
+    // Gates
+
+    /// The gate of that key, made if new, with one more user.
+    pub(crate) fn use_gate(&mut self, key: &GateKey) -> u32 {
+        let number = match self.flow.gate_index.get(key) {
+            Some(number) => *number,
+            None => {
+                let limit = match key {
+                    GateKey::Limit(name) => self.flow.rules.of(name),
+                    GateKey::Order(..) => model::Limit { concurrency: 1, ..Default::default() },
+                    GateKey::Queue(queue) => self.queues[*queue as usize].settings.limit,
+                    GateKey::Retries(queue) => {
+                        super::queue::budget_limit(&self.queues[*queue as usize].settings.retry_budget)
+                    }
+                };
+                let number = self.flow.gates.insert(Gate::new(key.clone(), Meter::new(limit)));
+                self.flow.gate_index.insert(key.clone(), number);
+                number
+            }
+        };
+        self.flow.gates[number].users += 1;
+        number
+    }
+
+    /// A gate as a checkpoint remembers it. The user it has is the restore itself, until all jobs have their places.
+    pub(crate) fn restore_gate(&mut self, key: GateKey, stored: Memory) -> u32 {
+        let number = self.use_gate(&key);
+        let meter = &mut self.flow.gates[number].meter;
+        let Memory { full_at, closed_until, circuit } = stored;
+        (meter.full_at, meter.closed_until, meter.circuit) = (full_at, closed_until, circuit);
+        number
+    }
+
+    /// One user less. A gate that nobody passes is kept while it remembers something.
+    pub(crate) fn drop_gate(&mut self, number: u32) {
+        self.flow.gates[number].users -= 1;
+        self.arm(number);
+        self.forget_gate(number);
+    }
+
+    fn forget_gate(&mut self, number: u32) {
+        let gate = &self.flow.gates[number];
+        if gate.users > 0 || gate.meter.remembers(self.counters.time) {
+            return;
+        }
+        let (key, timer) = (gate.key.clone(), gate.timer);
+        self.flow.timers.remove(&(timer, number));
+        self.flow.gate_index.remove(&key);
+        self.flow.gates.remove(number);
+        self.dirty.gates.insert(key);
+    }
+
+    /// Sets a gate's timer to when it next opens by itself, or forgets.
+    pub(crate) fn arm(&mut self, number: u32) {
+        let now = self.counters.time;
+        let gate = &mut self.flow.gates[number];
+        let at = if gate.users == 0 { gate.meter.forgets_at() } else { gate.opens_at(now) };
+        if at == gate.timer {
+            return;
+        }
+        self.flow.timers.remove(&(gate.timer, number));
+        gate.timer = at;
+        if at != Timestamp::ZERO {
+            self.flow.timers.insert((at, number));
+        }
+    }
+
+    /// What a gate measures has changed. `opened`: somebody may start who could not before, so queues are told.
+    pub(crate) fn gate_moved(&mut self, number: u32, opened: bool) {
+        let now = self.counters.time;
+        let gate = &self.flow.gates[number];
+        if opened {
+            self.flow.stirred.extend(gate.waiting.keys().map(|(queue, _)| *queue));
+            self.flow.stirred.extend(&gate.queues);
+        }
+        let stands: Vec<_> = gate
+            .waiting
+            .iter()
+            .filter(|(_, waiting)| waiting.held.len() > 0)
+            .map(|(key, waiting)| (*key, waiting.held.len()))
+            .collect();
+        for ((queue, cost), lines) in stands {
+            let gate = &self.flow.gates[number];
+            if gate.meter.obstacle(cost, None, now).is_some() {
+                self.lineup_mut(queue).sources.remove(&(number, cost));
+            } else if lines > MOVED_AT_ONCE {
+                self.lineup_mut(queue).sources.insert((number, cost));
+            } else {
+                let held: Vec<u32> = gate.waiting[&(queue, cost)].held.lines().collect();
+                self.lineup_mut(queue).sources.remove(&(number, cost));
+                held.into_iter().for_each(|line| self.replace(line));
+            }
+        }
+        self.arm(number);
+    }
+
+    fn replace(&mut self, number: u32) {
+        if let Some((rank, _)) = self.flow.lines[number].first() {
+            self.unplace(number, rank);
+            self.place(number);
+        }
+    }
+
+    /// Lets gates open whose time has come.
+    pub(crate) fn open_gates(&mut self) {
+        while let Some(&(at, number)) = self.flow.timers.first()
+            && at <= self.counters.time
+        {
+            self.flow.timers.remove(&(at, number));
+            self.flow.gates[number].timer = Timestamp::ZERO;
+            if self.flow.gates[number].users == 0 {
+                self.arm(number);
+                self.forget_gate(number);
+                continue;
+            }
+            self.gate_moved(number, true);
+            self.release_queue_gate(number);
+        }
+    }
+
+    /// A job became active, or is no longer: its limits hold more or fewer slots.
+    pub(crate) fn charge(&mut self, slot: u32, starts: bool) {
+        let job = &self.jobs[slot];
+        let (queue, line) = (job.queue, job.line);
+        let limits = if line == NO_LINE { 0 } else { self.flow.lines[line].limits.len() };
+        for at in 0..limits {
+            let (gate, cost) = self.flow.lines[line].limits[at];
+            self.flow.gates[gate].meter.occupy(None, cost, starts);
+            self.gate_moved(gate, !starts);
+        }
+        for at in 0..self.queues[queue as usize].gates.len() {
+            let gate = self.queues[queue as usize].gates[at];
+            self.flow.gates[gate].meter.occupy(Some(queue), 1, starts);
+            self.gate_moved(gate, !starts);
+        }
+    }
+
+    /// An attempt starts: what is metered is taken, and the group has had its turn. The job still stands in its line.
+    pub(crate) fn take_turn(&mut self, slot: u32) {
+        let now = self.counters.time;
+        let queue = self.jobs[slot].queue;
+        let home = &mut self.queues[queue as usize];
+        for gate in &home.gates {
+            let gate = &mut self.flow.gates[*gate];
+            gate.meter.take(1, now);
+            self.dirty.gates.insert(gate.key.clone());
+        }
+        let Some(lineup) = &mut home.lineup else { return };
+        let line = if self.jobs[slot].line == NO_LINE { lineup.plain } else { self.jobs[slot].line };
+        let line = &self.flow.lines[line];
+        for (gate, cost) in &line.limits {
+            let gate = &mut self.flow.gates[*gate];
+            gate.meter.take(*cost, now);
+            if gate.meter.remembers(now) {
+                self.dirty.gates.insert(gate.key.clone());
+            }
+        }
+        let group = line.group;
+        let passed = lineup.advance(lineup.groups[group].tag);
+        self.dirty.groups.extend(passed.into_iter().map(|name| (queue, name)));
+        let clock = lineup.clock;
+        lineup.groups[group].start(clock);
+        self.dirty.groups.insert((queue, lineup.groups[group].name.clone()));
+        self.dirty.touch_queue(&mut self.queues, queue);
+    }
+
+    /// An attempt ended by itself: breakers hear of it.
+    pub(crate) fn record_end(&mut self, slot: u32, failed: bool) {
+        let now = self.counters.time;
+        let job = &self.jobs[slot];
+        if job.line == NO_LINE && self.queues[job.queue as usize].gates.is_empty() {
+            return;
+        }
+        let took_ms = job.run.as_ref().map_or(0, |run| now - run.started_at);
+        for (number, _) in self.gates_of(slot) {
+            let gate = &mut self.flow.gates[number];
+            let moved = gate.meter.record(failed, took_ms, now);
+            if gate.meter.circuit.is_some() {
+                self.dirty.gates.insert(gate.key.clone());
+            }
+            if moved {
+                self.gate_moved(number, true);
+            }
+        }
+    }
+
+    /// Every gate that an attempt of this job takes from, with its cost: those of its queue first.
+    pub(crate) fn gates_of(&self, slot: u32) -> Vec<(u32, u32)> {
+        let job = &self.jobs[slot];
+        let limits: &[(u32, u32)] = if job.line == NO_LINE { &[] } else { &self.flow.lines[job.line].limits };
+        let whole = self.queues[job.queue as usize].gates.iter().map(|gate| (*gate, 1));
+        whole.chain(limits.iter().copied()).collect()
+    }
+
+    // The next
+
+    /// The job that starts next in a queue, if any may start now.
+    pub(crate) fn next_in_line(&mut self, queue: u32) -> Option<u32> {
+        if self.queue_is_held(queue) {
+            return None;
+        }
+        let now = self.counters.time;
+        loop {
+            let home = &mut self.queues[queue as usize];
+            let Some(lineup) = &mut home.lineup else { return home.head() };
+            let mut best = lineup.ready.best(&lineup.groups);
+            for (gate, cost) in &lineup.sources {
+                let waiting = self.flow.gates[*gate].waiting.get_mut(&(queue, *cost));
+                let other = waiting.and_then(|waiting| waiting.held.best(&lineup.groups));
+                best = [best, other].into_iter().flatten().min();
+            }
+            let (_, _, _, number) = best?;
+            let line = &self.flow.lines[number];
+            let held = lineup.groups[line.group].paused
+                || line
+                    .gates()
+                    .any(|(gate, cost)| self.flow.gates[gate].meter.obstacle(cost, None, now).is_some());
+            if !held {
+                return line.first().map(|(_, slot)| slot);
+            }
+            self.replace(number);
+        }
+    }
+
+    /// Whether a gate of the queue as a whole is closed.
+    fn queue_is_held(&self, queue: u32) -> bool {
+        let now = self.counters.time;
+        let home = &self.queues[queue as usize];
+        home.gates.iter().any(|gate| self.flow.gates[*gate].meter.obstacle(1, Some(queue), now).is_some())
+    }
+
+    /// Whether nothing but its place holds a waiting job.
+    pub(crate) fn may_start(&self, slot: u32) -> bool {
+        let now = self.counters.time;
+        let queue = self.jobs[slot].queue;
+        let home = &self.queues[queue as usize];
+        if self.queue_is_held(queue) {
+            return false;
+        }
+        let Some(lineup) = &home.lineup else { return true };
+        let line = &self.flow.lines[self.line_number(slot)];
+        !lineup.groups[line.group].paused
+            && line
+                .gates()
+                .all(|(gate, cost)| self.flow.gates[gate].meter.obstacle(cost, None, now).is_none())
+    }
+
+    /// About how many jobs of a queue may start now: none only if none may.
+    pub(crate) fn startable(&self, queue: u32) -> u64 {
+        let now = self.counters.time;
+        let home = &self.queues[queue as usize];
+        if home.paused || self.queue_is_held(queue) {
+            return 0;
+        }
+        let gates = home.gates.iter().map(|gate| self.flow.gates[*gate].meter.allowance(1, Some(queue), now));
+        let most = gates.min().unwrap_or(u64::MAX).min(home.waiting_count());
+        let Some(lineup) = &home.lineup else { return most };
+        let sources = lineup.sources.iter().filter_map(|(gate, cost)| {
+            self.flow.gates[*gate].waiting.get(&(queue, *cost)).map(|waiting| &waiting.held)
+        });
+        let mut sum: u64 = 0;
+        let mut unseen = false;
+        for stand in std::iter::once(&lineup.ready).chain(sources) {
+            unseen |= stand.len() > LOOKED_AT;
+            for number in stand.lines().take(LOOKED_AT) {
+                let line = &self.flow.lines[number];
+                if !lineup.groups[line.group].paused {
+                    let gates = line
+                        .gates()
+                        .map(|(gate, cost)| self.flow.gates[gate].meter.allowance(cost, None, now));
+                    sum = sum.saturating_add(gates.min().unwrap_or(u64::MAX).min(line.jobs.len() as u64));
+                }
+            }
+            if sum >= most {
+                return most;
+            }
+        }
+        sum.max(u64::from(unseen)).min(most)
+    }
+
+    /// The rank that a job which begins to wait gets by its queue's order; zero where arrival decides.
+    pub(crate) fn rank_for(&self, slot: u32) -> u64 {
+        let job = &self.jobs[slot];
+        match self.queues[job.queue as usize].settings.order {
+            Order::Priority => 0,
+            Order::Deadline => {
+                let route = job.asked.as_ref().and_then(|asked| asked.route.as_deref());
+                route.and_then(|route| route.deadline).map_or(AGED - 1, |deadline| deadline.0.min(AGED - 2))
+            }
+            Order::Aging { step_ms } => {
+                let credit = step_ms.saturating_mul(u64::from(job.priority.0));
+                AGED | self.counters.time.0.saturating_add(credit).min(AGED - 1)
+            }
+        }
+    }
+
+    /// Gives a job that begins to wait its rank. A job that never had one needs no box for it.
+    pub(crate) fn assign_rank(&mut self, slot: u32) {
+        let job = &self.jobs[slot];
+        let queue = job.queue;
+        if self.queues[queue as usize].settings.order == Order::Priority
+            && job.asked.as_ref().is_none_or(|asked| asked.rank == 0)
+        {
+            return;
+        }
+        let rank = if job.state == State::Waiting { self.rank_for(slot) } else { 0 };
+        self.jobs[slot].asked.get_or_insert_default().rank = rank;
+        if rank != 0 {
+            self.ensure_lineup(queue);
+        }
+    }
+}
