@@ -11,8 +11,8 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use bytes::Bytes;
 use kit::{Millis, Timestamp};
 use model::{
-    CatchUp, Firing, FiringResult, NewJob, OnConflict, Overlap, Priority, QueueName, Reject, ScheduleSpec,
-    ScheduleView, When, limits,
+    CatchUp, Firing, FiringResult, NewJob, OnConflict, Overlap, Priority, QueueName, Reject, Route,
+    ScheduleSpec, ScheduleView, When, limits,
 };
 use serde::Deserialize;
 
@@ -230,6 +230,7 @@ fn write_job(out: &mut Writer, job: &NewJob) {
         unique,
         tags,
         meta,
+        route,
     } = job;
     out.field("queue", queue);
     if content_type.is_empty() {
@@ -262,6 +263,20 @@ fn write_job(out: &mut Writer, job: &NewJob) {
     }
     if !meta.is_empty() {
         out.key("meta").object(|out| meta.iter().for_each(|(key, value)| out.field(key, value)));
+    }
+    if let Some(route) = route.as_deref() {
+        let Route { group, ordering_key, limits, deadline } = route;
+        out.optional("group", group.as_ref());
+        out.optional("ordering_key", ordering_key.as_ref());
+        if !limits.is_empty() {
+            out.key("limits").array(limits, |out, limit| {
+                out.object(|out| {
+                    out.field("key", &limit.key);
+                    out.field("cost", limit.cost);
+                });
+            });
+        }
+        out.optional("deadline", *deadline);
     }
 }
 
