@@ -3,6 +3,8 @@
 
 #[path = "steps/cancellation.rs"]
 mod cancellation;
+#[path = "steps/durable.rs"]
+mod durable;
 #[path = "steps/schedules.rs"]
 mod schedules;
 

@@ -7,7 +7,7 @@ use crate::{
 use kit::{Durability, Timestamp};
 use model::{
     Actor, Command, DispatchedJob, Effect, Envelope, HistoryEntry, JobRef, JobView, LogLine, QueueName,
-    QueueView, Reply, ScheduleId, ScheduleView,
+    QueueView, Reply, ScheduleId, ScheduleView, Step,
 };
 use std::{sync::Arc, time::Duration};
 use tokio::{sync::broadcast, time::timeout};
@@ -78,6 +78,12 @@ impl Backend {
     pub(crate) async fn log_lines(&self, job: JobRef) -> Result<Option<Vec<LogLine>>, Error> {
         match self {
             Self::Node(handle) => Ok(handle.read(move |shard| shard.log_lines(&job)).await?),
+        }
+    }
+
+    pub(crate) async fn steps(&self, job: JobRef) -> Result<Option<Vec<Step>>, Error> {
+        match self {
+            Self::Node(handle) => Ok(handle.read(move |shard| shard.job_steps(&job)).await?),
         }
     }
 

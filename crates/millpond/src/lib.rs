@@ -31,7 +31,9 @@ mod pond;
 mod push;
 mod queue;
 mod schedule;
+mod signal;
 mod source;
+mod step;
 mod worker;
 
 pub use error::Error;
@@ -40,13 +42,15 @@ pub use kit::{Backoff, Durability, Timestamp};
 pub use model::{
     BulkView, CatchUp, Filter, Firing, FiringResult, HistoryEntry, JobId, JobView, LogLine, NewJob,
     OnConflict, Overlap, Priority, QueuePatch, QueueView, Reject, ScheduleChange, ScheduleId, ScheduleState,
-    ScheduleView, Scheduled, State,
+    ScheduleView, Scheduled, State, Step, StepValue,
 };
 pub use outcome::{IntoOutcome, Outcome};
 pub use pond::{Explanation, Pond};
 pub use push::{Push, Receipt};
 pub use queue::Queue;
 pub use schedule::{PutSchedule, Schedule, ScheduleBuilder};
+pub use signal::{Signal, Signalled};
+pub use step::{Child, StepError};
 pub use worker::{Worker, WorkerBuilder};
 pub use workers::{Cancelled, Drained, Reason, Totals};
 

@@ -1,8 +1,10 @@
-use crate::{Error, Queue, Receipt, backend::Backend};
+use crate::{Error, Queue, Receipt, Signal, backend::Backend};
 use kit::{Durability, Timestamp};
 use model::{
     Actor, Command, Envelope, HistoryEntry, JobId, JobRef, JobView, LogLine, NewJob, QueueName, Reply, State,
+    Step,
 };
+use serde::Serialize;
 use std::{marker::PhantomData, path::PathBuf, sync::Arc, time::Duration};
 
 /// How long [`Pond::close`] waits for calls under way and the last checkpoint.
@@ -84,6 +86,16 @@ impl Pond {
     /// What its handlers wrote to its log.
     pub async fn log_lines(&self, id: &JobId) -> Result<Option<Vec<LogLine>>, Error> {
         self.inner.backend.log_lines(any(id)).await
+    }
+
+    /// What a job has stored, in the order in which it began.
+    pub async fn steps(&self, id: &JobId) -> Result<Option<Vec<Step>>, Error> {
+        self.inner.backend.steps(any(id)).await
+    }
+
+    /// Hands a job what it waits for, or will wait for; `.await` the call, or give it an idempotency key before.
+    pub fn signal(&self, id: &JobId, name: &str, body: impl Serialize) -> Signal {
+        Signal::new(self.clone(), any(id), name, body)
     }
 
     /// Why a job is where it is, and when it is expected to run.

@@ -27,7 +27,7 @@ pub enum Planted {
 
 impl Planted {
     /// Every planted bug.
-    pub const ALL: [Planted; 21] = [
+    pub const ALL: [Planted; 25] = [
         Planted::AckBeforeFsync,
         Planted::ApplyBeforeCommit,
         Planted::SkipDirectoryFsync,
@@ -46,6 +46,10 @@ impl Planted {
         Planted::Core(Bug::FireSlotTwice),
         Planted::Core(Bug::MissSlot),
         Planted::Core(Bug::ForgetIdempotency),
+        Planted::Core(Bug::StoreStepAgain),
+        Planted::Core(Bug::DropEarlySignal),
+        Planted::Core(Bug::KeepTakenSignal),
+        Planted::Core(Bug::ForgetRemovedChild),
         Planted::Core(Bug::DebounceForEver),
         Planted::Core(Bug::ForgetWhoStandsBy),
         Planted::Core(Bug::BulkTakesLateJobs),

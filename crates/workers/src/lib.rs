@@ -7,6 +7,7 @@
 //! This crate does not know where jobs come from. Whoever has jobs implements [`JobSource`].
 
 mod counters;
+mod durable;
 mod handler;
 pub mod process;
 mod runtime;

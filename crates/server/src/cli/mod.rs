@@ -19,6 +19,7 @@ mod push;
 mod queues;
 mod schedule;
 mod serve;
+mod signal;
 mod source;
 mod stats;
 mod top;
@@ -76,6 +77,7 @@ enum Command {
     Queues(queues::Queues),
     Jobs(jobs::Jobs),
     Job(job::JobCommand),
+    Signal(signal::Signal),
     Dead(dead::Dead),
     Pause(queues::Pause),
     Resume(queues::Resume),
@@ -137,6 +139,7 @@ fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
             Command::Queues(command) => command.run(context).await,
             Command::Jobs(command) => command.run(context).await,
             Command::Job(command) => command.run(context).await,
+            Command::Signal(command) => command.run(context).await,
             Command::Dead(command) => command.run(context).await,
             Command::Pause(command) => command.run(context).await,
             Command::Resume(command) => command.run(context).await,

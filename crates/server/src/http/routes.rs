@@ -4,7 +4,7 @@ use super::{
     app::App,
     extract::Peer,
     gate,
-    handlers::{about, events, jobs, operations, push, queues, schedules, work},
+    handlers::{about, events, jobs, operations, push, queues, schedules, steps, work},
     problem::{self, Problem},
 };
 use axum::{
@@ -125,6 +125,10 @@ fn table() -> Vec<(Route, MethodRouter<App>)> {
         (route("POST", "/v1/queues/{queue}/jobs/{id}/cancel", "call a job off, waiting or running").takes("Cancel"), post(jobs::cancel)),
         (route("POST", "/v1/queues/{queue}/jobs/{id}/promote", "start a delayed or retrying job now"), post(jobs::promote)),
         (route("POST", "/v1/queues/{queue}/jobs/{id}/redrive", "give a final job another life"), post(jobs::redrive)),
+        (route("POST", "/v1/queues/{queue}/jobs/{id}/restart", "give a final job another life without its steps"), post(steps::restart)),
+        (route("GET", "/v1/queues/{queue}/jobs/{id}/steps", "what a job has stored, with values"), get(steps::list)),
+        (route("POST", "/v1/queues/{queue}/jobs/{id}/steps", "store the result of a step").takes("Step"), post(steps::store)),
+        (route("POST", "/v1/queues/{queue}/jobs/{id}/signal", "tell a job what it waits for").takes("Signal"), post(steps::signal)),
 
         (route("GET", "/v1/jobs/{id}", "one job, by its generated id"), get(jobs::show)),
         (route("DELETE", "/v1/jobs/{id}", "forget a job that is not active"), delete(jobs::remove)),
@@ -136,6 +140,10 @@ fn table() -> Vec<(Route, MethodRouter<App>)> {
         (route("POST", "/v1/jobs/{id}/cancel", "call a job off, waiting or running").takes("Cancel"), post(jobs::cancel)),
         (route("POST", "/v1/jobs/{id}/promote", "start a delayed or retrying job now"), post(jobs::promote)),
         (route("POST", "/v1/jobs/{id}/redrive", "give a final job another life"), post(jobs::redrive)),
+        (route("POST", "/v1/jobs/{id}/restart", "give a final job another life without its steps"), post(steps::restart)),
+        (route("GET", "/v1/jobs/{id}/steps", "what a job has stored, with values"), get(steps::list)),
+        (route("POST", "/v1/jobs/{id}/steps", "store the result of a step").takes("Step"), post(steps::store)),
+        (route("POST", "/v1/jobs/{id}/signal", "tell a job what it waits for").takes("Signal"), post(steps::signal)),
     ]
 }
 

@@ -80,7 +80,13 @@ impl<S: JobSource, H: Handler> Shared<S, H> {
             self.busy.notify_one();
         }
         let context = Context::new(held.job, deadline, cancelled.clone(), self.reporter.clone());
-        let ended = self.run_to_end(context, &cancelled).await;
+        let taken = context.taken().clone();
+        let mut ended = self.run_to_end(context, &cancelled).await;
+        if let Ended::Returned(verdict) = &mut ended
+            && let Some(outcome) = taken.durable.suspended()
+        {
+            *verdict = outcome.into();
+        }
         // The lease may have been renewed meanwhile.
         let lease_end = lock(&self.slots[index]).take().map_or(held.lease_end, |attempt| attempt.lease_end);
         self.counters.running.subtract(1);
@@ -115,8 +121,10 @@ impl<S: JobSource, H: Handler> Shared<S, H> {
         if matches!(ended, Ended::Panicked(_)) {
             self.counters.panics.add(1);
         }
-        let done =
-            matches!(&ended, Ended::Returned(verdict) if matches!(verdict.outcome, Outcome::Done { .. }));
+        let done = matches!(
+            &ended,
+            Ended::Returned(verdict) if matches!(verdict.outcome, Outcome::Done { .. } | Outcome::Suspend { .. })
+        );
         match (called_off, ended) {
             (Some(Reason::LeaseLost | Reason::Cancelled), _) => Fate::Drop,
             (_, Ended::Returned(verdict)) if done => Fate::Settle(verdict),
