@@ -5,6 +5,8 @@
 mod cancellation;
 #[path = "steps/durable.rs"]
 mod durable;
+#[path = "steps/events.rs"]
+mod events;
 #[path = "steps/schedules.rs"]
 mod schedules;
 
@@ -33,6 +35,8 @@ struct World {
     command: (Option<i32>, String),
     /// A program that takes jobs.
     worker: Option<cancellation::Worker>,
+    /// A stream of events.
+    listener: Option<events::Listener>,
     /// The position up to which revocations were heard.
     heard_to: u64,
 }
@@ -49,6 +53,7 @@ impl World {
             job: None,
             command: (None, String::new()),
             worker: None,
+            listener: None,
             heard_to: 0,
         })
     }

@@ -25,6 +25,7 @@
 
 mod backend;
 mod error;
+mod events;
 mod job;
 mod outcome;
 mod pond;
@@ -34,15 +35,18 @@ mod schedule;
 mod signal;
 mod source;
 mod step;
+mod testing;
 mod worker;
 
 pub use error::Error;
+pub use events::{Batch, Debounce, EventStream, Heard, Listener, Stream, Throttle};
 pub use job::Job;
 pub use kit::{Backoff, Durability, Timestamp};
 pub use model::{
-    BulkView, CatchUp, Filter, Firing, FiringResult, HistoryEntry, JobId, JobView, LogLine, NewJob,
-    OnConflict, Overlap, Priority, QueuePatch, QueueView, Reject, ScheduleChange, ScheduleId, ScheduleState,
-    ScheduleView, Scheduled, State, Step, StepValue,
+    BulkView, CatchUp, Event, EventFilter, EventId, EventKind, Filter, Firing, FiringResult, HistoryEntry,
+    JobEvent, JobId, JobView, LogLine, NewJob, OnConflict, Overlap, Priority, QueueChange, QueuePatch,
+    QueueView, Reject, ScheduleChange, ScheduleId, ScheduleState, ScheduleView, Scheduled, State, Step,
+    StepValue,
 };
 pub use outcome::{IntoOutcome, Outcome};
 pub use pond::{Explanation, Pond};
@@ -51,6 +55,7 @@ pub use queue::Queue;
 pub use schedule::{PutSchedule, Schedule, ScheduleBuilder};
 pub use signal::{Signal, Signalled};
 pub use step::{Child, StepError};
+pub use testing::{Ran, TestPond};
 pub use worker::{Worker, WorkerBuilder};
 pub use workers::{Cancelled, Drained, Reason, Totals};
 

@@ -1,4 +1,4 @@
-use crate::{Error, Queue, Receipt, Signal, backend::Backend};
+use crate::{Error, Queue, Receipt, Signal, backend::Backend, events::Order, testing::Bench};
 use kit::{Durability, Timestamp};
 use model::{
     Actor, Command, Envelope, HistoryEntry, JobId, JobRef, JobView, LogLine, NewJob, QueueName, Reply, State,
@@ -21,6 +21,10 @@ pub(crate) struct Inner {
     pub(crate) actor: Actor,
     /// What calls ask for that do not say.
     pub(crate) level: Durability,
+    /// Who hears events before whom.
+    pub(crate) order: Order,
+    /// Where handlers run, if this is a test's pond.
+    pub(crate) test: Option<Arc<Bench>>,
 }
 
 /// Why a job is where it is.
@@ -48,14 +52,23 @@ impl Pond {
         Ok(Self::over(opened.map_err(|_| Error::Interrupted)??, Durability::Disk))
     }
 
-    /// A pond that forgets everything when it is closed: for tests.
+    /// A pond that forgets everything when it is closed. For tests with a clock that is moved by hand, see [`Pond::test`].
     pub async fn in_memory() -> Result<Pond, Error> {
         Ok(Self::over(node::Handle::in_memory(node::Options::default())?, Durability::Memory))
     }
 
     fn over(handle: node::Handle, level: Durability) -> Pond {
-        let actor = Actor::new(&format!("pid-{}", std::process::id()));
-        Pond { inner: Arc::new(Inner { backend: Backend::Node(handle), actor, level }) }
+        Self::with(handle, level, None)
+    }
+
+    pub(crate) fn with(handle: node::Handle, level: Durability, test: Option<Arc<Bench>>) -> Pond {
+        let actor = match test {
+            None => Actor::new(&format!("pid-{}", std::process::id())),
+            // The same in every run.
+            Some(_) => Actor::new("test"),
+        };
+        let backend = Backend::Node(handle);
+        Pond { inner: Arc::new(Inner { backend, actor, level, order: Order::default(), test }) }
     }
 
     /// The queue `name` with bodies of type `T`, written as JSON. A queue comes into being with its first push.

@@ -26,7 +26,7 @@ impl Shard {
         let mut named = context.unattended(&by);
         let outcome = match action {
             BulkAction::Purge | BulkAction::Remove => {
-                self.forget(slot);
+                self.remove_slot(slot, &mut named);
                 Outcome::Changed
             }
             // Another job may have its unique key.

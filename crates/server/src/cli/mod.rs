@@ -7,6 +7,7 @@ mod bench;
 mod config;
 mod dead;
 mod demo;
+mod events;
 mod failure;
 mod fetch;
 mod import;
@@ -84,6 +85,7 @@ enum Command {
     Purge(queues::Purge),
     Schedules(schedule::Schedules),
     Schedule(schedule::ScheduleCommand),
+    Events(events::Events),
     Stats(stats::StatsCommand),
     Top(top::Top),
     Bench(bench::Bench),
@@ -146,6 +148,7 @@ fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
             Command::Purge(command) => command.run(context).await,
             Command::Schedules(command) => command.run(context).await,
             Command::Schedule(command) => command.run(context).await,
+            Command::Events(command) => command.run(context).await,
             Command::Stats(command) => command.run(context).await,
             Command::Top(command) => command.run(context).await,
             Command::Bench(command) => command.run(context).await,

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use compact_str::CompactString;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use kit::Durability;
-use model::{Actor, JobRef, QueueName, ScheduleId, limits};
+use model::{Actor, EventId, JobRef, QueueName, ScheduleId, limits};
 use std::{net::IpAddr, sync::Arc, time::Duration};
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -224,6 +224,18 @@ impl FromRequestParts<App> for Number {
         let params = params(parts, app).await?;
         let number = find(&params, "id").unwrap_or_default().parse();
         number.map(Self).map_err(|_| Problem::invalid("id", "is a number"))
+    }
+}
+
+/// The last event that a client of a stream has seen.
+pub(crate) struct LastEvent(pub(crate) Option<EventId>);
+
+impl FromRequestParts<App> for LastEvent {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &App) -> Result<Self, Problem> {
+        let id = text(&parts.headers, "last-event-id")?.filter(|id| !id.is_empty()).map(str::parse);
+        id.transpose().map(Self).map_err(|error| Problem::invalid("Last-Event-ID", error))
     }
 }
 

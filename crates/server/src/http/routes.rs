@@ -80,7 +80,7 @@ fn table() -> Vec<(Route, MethodRouter<App>)> {
         (route("GET", "/readyz", "whether the pond takes work"), get(about::readyz)),
         (route("GET", "/metrics", "Prometheus metrics"), get(about::metrics)),
         (route("GET", "/openapi.json", "this API, described"), get(about::openapi)),
-        (route("GET", "/v1/events", "changes of jobs as they happen (Server-Sent Events)").query(&["queue"]).long(), get(events::stream)),
+        (route("GET", "/v1/events", "what happens to jobs and queues, as it happens (Server-Sent Events)").query(&["queue", "id", "kind", "state", "from"]).long(), get(events::stream)),
 
         (route("POST", "/v1/push", "push jobs to several queues, all or none").takes("PushMany").answers(201), post(push::to_many)),
         (route("POST", "/v1/fetch", "lease jobs, waiting for some if need be").takes("Fetch").long(), post(work::fetch)),

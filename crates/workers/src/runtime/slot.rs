@@ -148,12 +148,12 @@ impl<S: JobSource, H: Handler> Shared<S, H> {
     }
 }
 
-fn retry(kind: &str, message: &str) -> Verdict {
+pub(crate) fn retry(kind: &str, message: &str) -> Verdict {
     Outcome::Retry { error: error(kind, message, ""), after_ms: None::<Millis> }.into()
 }
 
 /// What goes to the source. A result that no log would take is an error of the handler, told as such.
-fn settlement(lease: LeaseRef, verdict: Verdict) -> Settlement {
+pub(crate) fn settlement(lease: LeaseRef, verdict: Verdict) -> Settlement {
     let outcome = match verdict.outcome {
         Outcome::Done { result: Some(result) } if result.len() > limits::RESULT_BYTES_MAX => {
             let message = format!(
@@ -176,7 +176,7 @@ fn settlement(lease: LeaseRef, verdict: Verdict) -> Settlement {
     Settlement { lease, outcome, push: verdict.push }
 }
 
-fn panic_text(panic: &(dyn Any + Send)) -> String {
+pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> String {
     if let Some(text) = panic.downcast_ref::<&str>() {
         (*text).to_string()
     } else if let Some(text) = panic.downcast_ref::<String>() {
