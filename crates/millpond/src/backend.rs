@@ -6,8 +6,8 @@ use crate::{
 };
 use kit::{Durability, Timestamp};
 use model::{
-    Actor, Command, DispatchedJob, Envelope, Event, HistoryEntry, JobRef, JobView, LogLine, QueueName,
-    QueueView, Reply, ScheduleId, ScheduleView, State, Step,
+    Actor, Command, DispatchedJob, Envelope, Event, HistoryEntry, JobId, JobRef, JobView, JoinView, LogLine,
+    QueueName, QueueView, Reply, ScheduleId, ScheduleView, State, Step,
 };
 use std::time::Duration;
 use tokio::time::timeout;
@@ -126,6 +126,13 @@ impl Backend {
         match self {
             Self::Node(handle) => {
                 Ok(handle.read(move |shard| shard.schedules(after.as_ref(), limit)).await?)
+            }
+        }
+    }
+    pub(crate) async fn join(&self, id: JobId) -> Result<Option<JoinView>, Error> {
+        match self {
+            Self::Node(handle) => {
+                Ok(handle.read(move |shard| shard.join_view(&id, Default::default())).await?)
             }
         }
     }

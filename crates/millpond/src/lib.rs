@@ -27,6 +27,7 @@ mod backend;
 mod error;
 mod events;
 mod job;
+mod join;
 mod outcome;
 mod pond;
 mod push;
@@ -41,12 +42,13 @@ mod worker;
 pub use error::Error;
 pub use events::{Batch, Debounce, EventStream, Heard, Listener, Stream, Throttle};
 pub use job::Job;
+pub use join::{Children, Join, Joined, Member};
 pub use kit::{Backoff, Durability, Timestamp};
 pub use model::{
     BulkView, CatchUp, Event, EventFilter, EventId, EventKind, Filter, Firing, FiringResult, HistoryEntry,
-    JobEvent, JobId, JobView, LogLine, NewJob, OnConflict, Overlap, Priority, QueueChange, QueuePatch,
-    QueueView, Reject, ScheduleChange, ScheduleId, ScheduleState, ScheduleView, Scheduled, State, Step,
-    StepValue,
+    JobEvent, JobId, JobView, JoinState, JoinView, LogLine, NewJob, OnConflict, Overlap, Priority,
+    QueueChange, QueuePatch, QueueView, Reject, ScheduleChange, ScheduleId, ScheduleState, ScheduleView,
+    Scheduled, State, Step, StepValue,
 };
 pub use outcome::{IntoOutcome, Outcome};
 pub use pond::{Explanation, Pond};

@@ -6,6 +6,7 @@ mod backoff;
 mod bulk;
 mod fetch;
 mod job;
+mod join;
 mod outcome;
 mod query;
 mod scalar;
@@ -16,8 +17,9 @@ mod steps;
 pub(crate) use bulk::{BulkDto, CancelDto, NothingDto};
 pub(crate) use fetch::{FetchDto, RenewDto, worker};
 pub(crate) use job::{Source, read_jobs};
+pub(crate) use join::{ExtendDto, GraphDto};
 pub(crate) use outcome::{LogDto, OutcomesDto, ProgressDto};
-pub(crate) use query::{EventsQuery, ListParams, PageParams, RevokedQuery, query};
+pub(crate) use query::{EventsQuery, JoinParams, ListParams, PageParams, RevokedQuery, query};
 pub(crate) use schedule::{PreviewDto, ScheduleDto, slots_wanted, write_schedule};
 pub(crate) use settings::{SettingsDto, write_settings};
 pub(crate) use steps::{SignalDto, StepDto};
@@ -52,6 +54,9 @@ mod tests {
             ("Step", known::<StepDto<'_>>()),
             ("Signal", known::<SignalDto<'_>>()),
             ("Cancel", known::<CancelDto<'_>>()),
+            ("Joins", known::<GraphDto<'_>>()),
+            ("Join", known::<join::JoinDto<'_>>()),
+            ("Members", known::<ExtendDto<'_>>()),
             ("Bulk", known::<BulkDto<'_>>()),
             ("Settings", known::<SettingsDto>()),
         ] {
