@@ -27,7 +27,7 @@ pub enum Planted {
 
 impl Planted {
     /// Every planted bug.
-    pub const ALL: [Planted; 29] = [
+    pub const ALL: [Planted; 33] = [
         Planted::AckBeforeFsync,
         Planted::ApplyBeforeCommit,
         Planted::SkipDirectoryFsync,
@@ -56,6 +56,10 @@ impl Planted {
         Planted::Core(Bug::DebounceForEver),
         Planted::Core(Bug::ForgetWhoStandsBy),
         Planted::Core(Bug::BulkTakesLateJobs),
+        Planted::Core(Bug::LeakSlot),
+        Planted::Core(Bug::ReleaseOrderOnRetry),
+        Planted::Core(Bug::ForgetGates),
+        Planted::Core(Bug::StopGroupTime),
         Planted::Core(Bug::CountErrorClassOnce),
     ];
 

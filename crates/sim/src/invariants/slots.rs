@@ -1,4 +1,4 @@
-//! I16: a slot fires once, never early, and none is passed over that its schedule's rules do not pass over.
+//! I18: a slot fires once, never early, and none is passed over that its schedule's rules do not pass over.
 //!
 //! The slots of the workload's schedules are every so many milliseconds from some moment on, whatever their form; so they can be
 //! counted here without a calendar.
@@ -148,20 +148,20 @@ impl Slots {
                 continue;
             }
             let Ok(slot) = moment.parse::<Timestamp>() else {
-                return broken("I16", format!("job {job} is of no slot"));
+                return broken("I18", format!("job {job} is of no slot"));
             };
             let Some(known) = self.schedules.get_mut(&id) else {
-                return broken("I16", format!("job {job} was made, and there is no such schedule"));
+                return broken("I18", format!("job {job} was made, and there is no such schedule"));
             };
             if slot > now {
-                return broken("I16", format!("slot {slot} of {id} fired early, at {now}"));
+                return broken("I18", format!("slot {slot} of {id} fired early, at {now}"));
             }
             let waited = known.uncertain && slot <= known.changed;
             if !known.is_slot(slot) && !waited || known.paused {
-                return broken("I16", format!("{id} fired at {slot}, which is no slot of {:?}", known.spec));
+                return broken("I18", format!("{id} fired at {slot}, which is no slot of {:?}", known.spec));
             }
             if !self.fired.insert((id.clone(), slot)) {
-                return broken("I16", format!("slot {slot} of {id} fired twice"));
+                return broken("I18", format!("slot {slot} of {id} fired twice"));
             }
             let new = NewJob { queue: queue.clone(), ..instance(&known.spec.job, &id, slot) };
             made.push((new, Pushed { id: job.clone(), state: *to, deduplicated: false, forgotten: false }));
@@ -184,7 +184,7 @@ impl Known {
             let due = self.due(now);
             let owed = self.owed(&due, now);
             if alone && !self.uncertain && owed != fired {
-                return broken("I16", format!("{id} owed the slots {owed:?} at {now} and fired {fired:?}"));
+                return broken("I18", format!("{id} owed the slots {owed:?} at {now} and fired {fired:?}"));
             }
             self.settled = due.last().copied().unwrap_or(self.settled);
         }
