@@ -439,7 +439,8 @@ impl Workload {
                 if job.queue == swept() {
                     job.queue = beside();
                 }
-                (job.id, job.unique) = (None, None);
+                // Its route was drawn for another queue; groups would come before priorities here.
+                (job.id, job.unique, job.route) = (None, None, None);
                 NamedJob { name: format_compact!("n{number}"), job }
             })
             .collect();
