@@ -1,6 +1,12 @@
 //! What changed since the last checkpoint, so that a checkpoint writes that and nothing else.
 
-use crate::{flow::GateKey, job::Job, queue::Queue, record, shard::Shard};
+use crate::{
+    flow::{Gate, GateKey, Group},
+    job::Job,
+    queue::Queue,
+    record,
+    shard::Shard,
+};
 use compact_str::CompactString;
 use model::ScheduleId;
 use std::collections::{BTreeSet, VecDeque};
@@ -84,6 +90,22 @@ impl Dirty {
         self.courses.insert(id.clone());
         self.zones.extend(zones);
         self.bytes += RECORD_BYTES + body_bytes as u64;
+    }
+
+    /// A gate's memory changed.
+    pub(crate) fn touch_gate(&mut self, gate: &mut Gate) {
+        if !gate.dirty && gate.meter.is_timed() {
+            gate.dirty = true;
+            self.gates.insert(gate.key.clone());
+        }
+    }
+
+    /// A group's time changed.
+    pub(crate) fn touch_group(&mut self, queue: u32, group: &mut Group) {
+        if !group.dirty {
+            group.dirty = true;
+            self.groups.insert((queue, group.name.clone()));
+        }
     }
 
     pub(crate) fn forgotten(&mut self, job: &Job) {
@@ -207,12 +229,20 @@ impl Shard {
             if crate::plant::is(crate::plant::Bug::ForgetGates) {
                 continue;
             }
-            let gate = self.flow.gate_index.get(&key).map(|number| &self.flow.gates[*number].meter);
-            let value = gate.and_then(|meter| meter.memory(self.counters.time));
+            let gate = self.flow.gate_index.get(&key).map(|number| &mut self.flow.gates[*number]);
+            let value = gate.and_then(|gate| {
+                gate.dirty = false;
+                gate.meter.memory(self.counters.time)
+            });
             let value = value.map(|memory| record::memory(&memory));
             records.push((record::gate_key(&key), value));
         }
         for (queue, name) in std::mem::take(&mut dirty.groups) {
+            if let Some(lineup) = &mut self.queues[queue as usize].lineup
+                && let Some(group) = lineup.group_index.get(&name)
+            {
+                lineup.groups[*group].dirty = false;
+            }
             records.push((record::group_key(queue, &name), self.group_to_keep(queue, &name)));
         }
         for pattern in std::mem::take(&mut dirty.limits) {

@@ -257,7 +257,13 @@ fn finish_flow(shard: &mut Shard, held: Held) {
     }
     shard.flow.stirred.clear();
     // What was rebuilt is what the checkpoint has.
-    shard.queues.iter_mut().for_each(|queue| queue.dirty = false);
+    for queue in &mut shard.queues {
+        queue.dirty = false;
+        if let Some(lineup) = &mut queue.lineup {
+            lineup.groups.iter_mut().for_each(|group| group.dirty = false);
+        }
+    }
+    shard.flow.gates.iter_mut().for_each(|gate| gate.dirty = false);
 }
 
 fn schedule_id(bytes: &[u8]) -> Result<ScheduleId, Malformed> {

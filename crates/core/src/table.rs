@@ -36,6 +36,10 @@ impl<T> Table<T> {
         self.places.len() - self.free.len()
     }
 
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut T> {
+        self.places.iter_mut().flatten()
+    }
+
     pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, &T)> {
         self.places.iter().enumerate().filter_map(|(number, value)| Some((number as u32, value.as_ref()?)))
     }

@@ -236,8 +236,14 @@ impl Shadow {
                 self.held(lease, "reported").map(drop)
             }
             (Command::Step { lease, name, result }, Reply::Step(had)) => {
+                let strict = self.key(&lease.job).is_some_and(|(queue, _)| workload::strict(&queue));
                 let job = self.held(lease, "stored a step")?;
-                job.steps.store(name, result, had.as_ref())
+                if strict {
+                    return job.steps.store(name, result, had.as_ref());
+                }
+                // Signals of the other queues are not followed: what they brought is heard of here.
+                job.steps.hear(name, result, had.as_ref());
+                Ok(())
             }
             (Command::Signal { job, name, body }, Reply::Signalled { buffered, .. }) => {
                 self.signal(job, name, body, *buffered)
@@ -617,7 +623,7 @@ impl Shadow {
             Outcome::Suspend { step, until } => {
                 job.attempt -= 1;
                 let strict = workload::strict(&job.new.queue);
-                let expected = self.suspend(&settlement.lease.job, step, until)?;
+                let expected = self.suspend(&settlement.lease.job, step, until, settled.state)?;
                 if strict && settled.state != expected {
                     return broken("I14", format!("{settlement:?} led to {}, not {expected}", settled.state));
                 }
@@ -660,6 +666,7 @@ impl Shadow {
         at: &JobRef,
         step: &CompactString,
         until: &Until,
+        told: State,
     ) -> Result<State, crate::history::Violation> {
         let now = self.now;
         let Some(job) = self.job(at) else { return Ok(State::Waiting) };
@@ -677,6 +684,10 @@ impl Shadow {
                 let (queue, id) = match job.steps.stored.get(step) {
                     Some(Value::Child(queue, id)) => (queue.clone(), id.clone()),
                     Some(_) => return Ok(State::Waiting),
+                    // A signal that was not followed holds the step's name.
+                    None if !workload::strict(&job.new.queue) && told != State::WaitingChildren => {
+                        return Ok(told);
+                    }
                     None => {
                         let Some(id) = child.id.clone() else { return Ok(State::WaitingChildren) };
                         let value = Value::Child(child.queue.clone(), id.clone());

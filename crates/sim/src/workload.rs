@@ -322,7 +322,7 @@ impl Workload {
             _ => {
                 // Its own id, and a queue in which nothing happens behind the shadow's back.
                 let mut job = self.new_job(now);
-                job.queue = queue(self.random.below(STRICT));
+                (job.queue, job.route) = (queue(self.random.below(STRICT)), None);
                 job.id = Some(JobId::Text(format_compact!("child-{}", self.made)));
                 job.unique = None;
                 Until::Child { job: Box::new(job) }

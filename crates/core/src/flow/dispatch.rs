@@ -52,11 +52,25 @@ impl Shard {
 
     /// Gives a live job its line.
     pub(crate) fn join_line(&mut self, slot: u32) {
-        let Some(class) = self.class_of(&self.jobs[slot]) else { return };
-        let number = match self.flow.line_index.get(&class) {
-            Some(number) => *number,
-            None => self.open_line(class),
+        let job = &self.jobs[slot];
+        // Jobs mostly come in runs of one route.
+        let recent = self.flow.recent.filter(|line| {
+            let class = &self.flow.lines[*line].class;
+            job.run.is_none()
+                && class.queue == job.queue
+                && job.route().is_some_and(|route| class.is_of(route))
+        });
+        let number = match recent {
+            Some(number) => number,
+            None => {
+                let Some(class) = self.class_of(job) else { return };
+                match self.flow.line_index.get(&class) {
+                    Some(number) => *number,
+                    None => self.open_line(class),
+                }
+            }
         };
+        self.flow.recent = Some(number);
         self.jobs[slot].line = number;
         let line = &mut self.flow.lines[number];
         line.live += 1;
@@ -124,6 +138,7 @@ impl Shard {
 
     fn close_line(&mut self, number: u32) {
         let Some(line) = self.flow.lines.remove(number) else { return };
+        self.flow.recent = None;
         let queue = line.class.queue;
         self.flow.line_index.remove(&line.class);
         for gate in line.limits.iter().map(|(gate, _)| *gate).chain(line.order) {
@@ -207,7 +222,7 @@ impl Shard {
         let clock = lineup.clock;
         let group = &mut lineup.groups[group];
         if group.waiting == 0 {
-            self.dirty.groups.insert((queue, group.name.clone()));
+            self.dirty.touch_group(queue, group);
         }
         group.arrive(clock, order);
         match first {
@@ -257,6 +272,9 @@ impl Shard {
     fn come(&mut self, number: u32) {
         let line = &self.flow.lines[number];
         let queue = line.class.queue;
+        if line.limits.is_empty() && line.order.is_none() {
+            return;
+        }
         for (gate, cost) in line.gates().collect::<Vec<_>>() {
             self.flow.gates[gate].waiting.entry((queue, cost)).or_default().lines += 1;
             self.arm(gate);
@@ -267,6 +285,9 @@ impl Shard {
     fn go(&mut self, number: u32) {
         let line = &self.flow.lines[number];
         let queue = line.class.queue;
+        if line.limits.is_empty() && line.order.is_none() {
+            return;
+        }
         for (gate, cost) in line.gates().collect::<Vec<_>>() {
             if let Some(waiting) = self.flow.gates[gate].waiting.get_mut(&(queue, cost)) {
                 waiting.lines -= 1;
@@ -297,6 +318,7 @@ impl Shard {
         } else if let Some((gate, cost)) = held {
             let waiting = self.flow.gates[gate].waiting.entry((queue, cost)).or_default();
             waiting.held.insert(&lineup.groups, group, rank, number);
+            self.flow.gates[gate].held += 1;
             lineup.sources.remove(&(gate, cost));
             Place::Held(gate, cost)
         } else {
@@ -319,6 +341,7 @@ impl Shard {
                 if let Some(waiting) = self.flow.gates[gate].waiting.get_mut(&(queue, cost)) {
                     waiting.held.remove(group, rank, number);
                 }
+                self.flow.gates[gate].held -= 1;
             }
             Place::Parked => {
                 lineup.groups[group].parked.remove(&number);
@@ -339,8 +362,7 @@ impl Shard {
             }
         };
         if let Some(stand) = stand {
-            stand.remove(group, former, number);
-            stand.insert(&lineup.groups, group, rank, number);
+            stand.rerank(group, former, rank, number);
         }
     }
 
@@ -409,6 +431,9 @@ impl Shard {
     pub(crate) fn arm(&mut self, number: u32) {
         let now = self.counters.time;
         let gate = &mut self.flow.gates[number];
+        if gate.timer == Timestamp::ZERO && !gate.meter.is_timed() {
+            return;
+        }
         let at = if gate.users == 0 { gate.meter.forgets_at() } else { gate.opens_at(now) };
         if at == gate.timer {
             return;
@@ -427,6 +452,10 @@ impl Shard {
         if opened {
             self.flow.stirred.extend(gate.waiting.keys().map(|(queue, _)| *queue));
             self.flow.stirred.extend(&gate.queues);
+        }
+        if gate.held == 0 {
+            // Nobody to move, and sources are stands.
+            return self.arm(number);
         }
         let stands: Vec<_> = gate
             .waiting
@@ -505,7 +534,7 @@ impl Shard {
         for gate in &home.gates {
             let gate = &mut self.flow.gates[*gate];
             gate.meter.take(1, now);
-            self.dirty.gates.insert(gate.key.clone());
+            self.dirty.touch_gate(gate);
         }
         let Some(lineup) = &mut home.lineup else { return };
         let line = if self.jobs[slot].line == NO_LINE { lineup.plain } else { self.jobs[slot].line };
@@ -513,9 +542,7 @@ impl Shard {
         for (gate, cost) in &line.limits {
             let gate = &mut self.flow.gates[*gate];
             gate.meter.take(*cost, now);
-            if gate.meter.remembers(now) {
-                self.dirty.gates.insert(gate.key.clone());
-            }
+            self.dirty.touch_gate(gate);
         }
         let group = line.group;
         let passed = lineup.advance(lineup.groups[group].tag);
@@ -528,7 +555,7 @@ impl Shard {
         if !stopped {
             lineup.groups[group].start(clock);
         }
-        self.dirty.groups.insert((queue, lineup.groups[group].name.clone()));
+        self.dirty.touch_group(queue, &mut lineup.groups[group]);
         self.dirty.touch_queue(&mut self.queues, queue);
     }
 
@@ -540,12 +567,12 @@ impl Shard {
             return;
         }
         let took_ms = job.run.as_ref().map_or(0, |run| now - run.started_at);
-        for (number, _) in self.gates_of(slot) {
+        let guarded = |(gate, _): &(u32, u32)| self.flow.gates[*gate].meter.has_breaker();
+        let guarded: Vec<u32> = self.gates_of(slot).filter(guarded).map(|(gate, _)| gate).collect();
+        for number in guarded {
             let gate = &mut self.flow.gates[number];
             let moved = gate.meter.record(failed, took_ms, now);
-            if gate.meter.circuit.is_some() {
-                self.dirty.gates.insert(gate.key.clone());
-            }
+            self.dirty.touch_gate(gate);
             if moved {
                 self.gate_moved(number, true);
             }
@@ -553,11 +580,11 @@ impl Shard {
     }
 
     /// Every gate that an attempt of this job takes from, with its cost: those of its queue first.
-    pub(crate) fn gates_of(&self, slot: u32) -> Vec<(u32, u32)> {
+    fn gates_of(&self, slot: u32) -> impl Iterator<Item = (u32, u32)> + '_ {
         let job = &self.jobs[slot];
         let limits: &[(u32, u32)] = if job.line == NO_LINE { &[] } else { &self.flow.lines[job.line].limits };
         let whole = self.queues[job.queue as usize].gates.iter().map(|gate| (*gate, 1));
-        whole.chain(limits.iter().copied()).collect()
+        whole.chain(limits.iter().copied())
     }
 
     // The next

@@ -137,7 +137,7 @@ impl Meter {
         matches!(circuit.at(rule, now), CircuitState::HalfOpen(_)).then(|| circuit.forgets_at(rule))
     }
 
-    fn has_breaker(&self) -> bool {
+    pub(crate) fn has_breaker(&self) -> bool {
         self.limit.breaker != Breaker::default()
     }
 
@@ -252,6 +252,14 @@ impl Meter {
         })
     }
 
+    /// Whether time alone can close or open it, or it has something to remember.
+    pub(crate) fn is_timed(&self) -> bool {
+        self.limit.rate.units > 0
+            || self.closed_until != Timestamp::ZERO
+            || self.circuit.is_some()
+            || self.full_at > 0
+    }
+
     /// Whether it knows something that does not follow from the jobs and the rules.
     pub(crate) fn remembers(&self, now: Timestamp) -> bool {
         self.full_at > now.0 * NANOS
@@ -271,8 +279,12 @@ pub(crate) struct Gate {
     pub(crate) queues: BTreeSet<u32>,
     /// Lines with waiting jobs that pass it, by queue and cost.
     pub(crate) waiting: BTreeMap<(u32, u32), Waiting>,
+    /// Lines that stand here.
+    pub(crate) held: u32,
     /// Its entry among the timers; zero for none.
     pub(crate) timer: Timestamp,
+    /// In the list of records to write. Not part of the state.
+    pub(crate) dirty: bool,
 }
 
 /// Lines of one queue with one cost.
@@ -292,7 +304,9 @@ impl Gate {
             users: 0,
             queues: BTreeSet::new(),
             waiting: BTreeMap::new(),
+            held: 0,
             timer: Timestamp::ZERO,
+            dirty: false,
         }
     }
 

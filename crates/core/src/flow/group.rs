@@ -17,6 +17,8 @@ pub(crate) struct Group {
     pub(crate) waiting: u64,
     /// Lines of it.
     pub(crate) lines: u32,
+    /// In the list of records to write. Not part of the state.
+    pub(crate) dirty: bool,
     /// Lines with waiting jobs that were found while it is paused.
     pub(crate) parked: BTreeSet<u32>,
 }

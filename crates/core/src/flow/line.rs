@@ -1,5 +1,6 @@
 use super::gate::GateKey;
 use compact_str::CompactString;
+use model::Route;
 use std::collections::BTreeMap;
 
 /// The number of no line: the job has no route.
@@ -21,6 +22,24 @@ pub(crate) struct Class {
     pub(crate) holder: bool,
     /// Its jobs have failed before, in a queue that budgets its retries.
     pub(crate) retry: bool,
+}
+
+impl Class {
+    /// Whether jobs with this route that have not begun are of this class.
+    pub(crate) fn is_of(&self, route: &Route) -> bool {
+        let Route { group, ordering_key, limits, deadline: _ } = route;
+        let same = |(key, cost): &(GateKey, u32)| {
+            limits
+                .iter()
+                .any(|used| matches!(key, GateKey::Limit(name) if *name == used.key) && used.cost == *cost)
+        };
+        !self.holder
+            && !self.retry
+            && self.group == group.as_deref().unwrap_or_default()
+            && self.order == *ordering_key
+            && self.limits.len() == limits.len()
+            && self.limits.iter().all(same)
+    }
 }
 
 /// The jobs of one class.

@@ -52,6 +52,8 @@ pub(crate) struct Flow {
     pub(crate) gate_index: BTreeMap<GateKey, u32>,
     pub(crate) lines: Table<Line>,
     pub(crate) line_index: SplitMap<Class, u32>,
+    /// The line that a job joined last.
+    pub(crate) recent: Option<u32>,
     /// When a gate that is closed for a time opens.
     pub(crate) timers: BTreeSet<(Timestamp, u32)>,
     /// Queues in which something may start that could not before; told at the end of the command.
@@ -66,6 +68,7 @@ impl Flow {
             gate_index: BTreeMap::new(),
             lines: Table::default(),
             line_index: SplitMap::new(),
+            recent: None,
             timers: BTreeSet::new(),
             stirred: BTreeSet::new(),
         }

@@ -43,6 +43,14 @@ impl Stand {
         }
     }
 
+    /// Another job of a line is first.
+    pub(crate) fn rerank(&mut self, group: u32, former: Rank, rank: Rank, line: u32) {
+        if let Some(members) = self.groups.get_mut(&group) {
+            members.lines.remove(&(former, line));
+            members.lines.insert((rank, line));
+        }
+    }
+
     /// The line that is next, and what decides over it.
     pub(crate) fn best(&mut self, groups: &Table<Group>) -> Option<(u64, u64, Rank, u32)> {
         loop {
