@@ -53,8 +53,10 @@ pub(crate) fn same_outcome(
         Ok(Reply::Fetched(again))
             if same_content
                 && matches!(first, Reply::Fetched(jobs) if again.iter().all(|job| {
-                    jobs.iter().any(|other| let children = job.children.clone();
-                        DispatchedJob { steps: job.steps, children, ..other.clone() } == *job)
+                    jobs.iter().any(|other| {
+                        let children = job.children.clone();
+                        DispatchedJob { steps: job.steps, children, ..other.clone() } == *job
+                    })
                 })) =>
         {
             Ok(())
