@@ -314,6 +314,7 @@ impl Workload {
                 // Its own id, and a queue in which nothing happens behind the shadow's back.
                 let mut job = self.new_job(now);
                 job.queue = queue(self.random.below(STRICT));
+                job.route = None;
                 job.id = Some(JobId::Text(format_compact!("child-{}", self.made)));
                 job.unique = None;
                 Until::Child { job: Box::new(job) }
@@ -377,6 +378,7 @@ impl Workload {
                 let mut job = self.new_job(now);
                 // Where operations are watched, nothing else ends jobs that run.
                 job.queue = self.loose_queue();
+                job.route = None;
                 if job.queue == swept() {
                     job.queue = beside();
                 }
