@@ -147,6 +147,11 @@ impl Inner {
             idempotency_key: idempotency_key.map(Into::into),
             command: Command::Push { jobs },
         };
+        self.pushing(envelope, level).await
+    }
+
+    /// A call that is answered with the jobs it pushed.
+    pub(crate) async fn pushing(&self, envelope: Envelope, level: Durability) -> Result<Vec<Receipt>, Error> {
         let answer = self.backend.call(envelope, level).await?;
         let Reply::Pushed(pushed) = answer.reply else { return Err(Error::Mismatch) };
         let receipt = |pushed| Receipt::of(pushed, answer.position, answer.durability);

@@ -19,6 +19,7 @@ mod options;
 mod print;
 mod push;
 mod queues;
+mod schedule;
 mod serve;
 mod signal;
 mod source;
@@ -84,6 +85,8 @@ enum Command {
     Pause(queues::Pause),
     Resume(queues::Resume),
     Purge(queues::Purge),
+    Schedules(schedule::Schedules),
+    Schedule(schedule::ScheduleCommand),
     Events(events::Events),
     Stats(stats::StatsCommand),
     Top(top::Top),
@@ -146,6 +149,8 @@ fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
             Command::Pause(command) => command.run(context).await,
             Command::Resume(command) => command.run(context).await,
             Command::Purge(command) => command.run(context).await,
+            Command::Schedules(command) => command.run(context).await,
+            Command::Schedule(command) => command.run(context).await,
             Command::Events(command) => command.run(context).await,
             Command::Stats(command) => command.run(context).await,
             Command::Top(command) => command.run(context).await,

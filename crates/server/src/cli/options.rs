@@ -19,7 +19,7 @@ fn priority(text: &str) -> Result<Priority, String> {
     text.parse().map_err(|error: model::BadName| error.to_string())
 }
 
-fn moment(text: &str) -> Result<Timestamp, String> {
+pub(crate) fn moment(text: &str) -> Result<Timestamp, String> {
     text.parse().map_err(|error: kit::time::BadTime| error.to_string())
 }
 

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use compact_str::CompactString;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use kit::Durability;
-use model::{Actor, EventId, JobRef, QueueName, limits};
+use model::{Actor, EventId, JobRef, QueueName, ScheduleId, limits};
 use std::{net::IpAddr, sync::Arc, time::Duration};
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -198,6 +198,19 @@ impl FromRequestParts<App> for Worker {
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
         let params = params(parts, app).await?;
         super::dto::worker(find(&params, "worker").unwrap_or_default()).map(Self)
+    }
+}
+
+/// The schedule that the path names.
+pub(crate) struct Schedule(pub(crate) ScheduleId);
+
+impl FromRequestParts<App> for Schedule {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
+        let params = params(parts, app).await?;
+        let id = find(&params, "id").unwrap_or_default();
+        ScheduleId::new(id).map(Self).map_err(|error| Problem::invalid("id", error))
     }
 }
 

@@ -4,7 +4,7 @@ use super::{
     app::App,
     extract::Peer,
     gate,
-    handlers::{about, dead, events, jobs, joins, operations, push, queues, steps, work},
+    handlers::{about, dead, events, jobs, joins, operations, push, queues, schedules, steps, work},
     problem::{self, Problem},
 };
 use axum::{
@@ -13,7 +13,7 @@ use axum::{
     http::{HeaderValue, Method, header},
     middleware::{Next, from_fn_with_state},
     response::{IntoResponse, Response},
-    routing::{MethodRouter, delete, get, patch, post},
+    routing::{MethodRouter, delete, get, patch, post, put},
 };
 use std::{
     sync::{OnceLock, atomic::Ordering::Relaxed},
@@ -21,7 +21,7 @@ use std::{
 };
 
 /// The metrics have room for this many.
-pub(crate) const ROUTES_MAX: usize = 64;
+pub(crate) const ROUTES_MAX: usize = 128;
 
 /// One route, as it is described to others.
 #[derive(Debug, Clone)]
@@ -96,6 +96,16 @@ fn table() -> Vec<(Route, MethodRouter<App>)> {
 
         (route("GET", "/v1/operations", "bulk operations"), get(operations::list)),
         (route("GET", "/v1/operations/{id}", "one bulk operation"), get(operations::show)),
+
+        (route("GET", "/v1/schedules", "all schedules").query(PAGE), get(schedules::list)),
+        (route("POST", "/v1/schedules/preview", "the slots that a schedule would have").takes("Preview"), post(schedules::preview)),
+        (route("GET", "/v1/schedules/{id}", "one schedule: when it fires next, and what became of its slots"), get(schedules::show)),
+        (route("PUT", "/v1/schedules/{id}", "make a schedule, or make it like this").takes("Schedule"), put(schedules::put)),
+        (route("DELETE", "/v1/schedules/{id}", "forget a schedule; its jobs stay"), delete(schedules::remove)),
+        (route("POST", "/v1/schedules/{id}/pause", "let slots fire nothing"), post(schedules::pause)),
+        (route("POST", "/v1/schedules/{id}/resume", "go on with the next slot"), post(schedules::resume)),
+        (route("POST", "/v1/schedules/{id}/run", "push its job now").answers(201), post(schedules::run)),
+        (route("GET", "/v1/schedules/{id}/next", "its next slots").query(&["n"]), get(schedules::next)),
 
         (route("GET", "/v1/queues", "all queues").query(PAGE), get(queues::list)),
         (route("GET", QUEUE, "one queue: counts, totals, rates, settings"), get(queues::show)),

@@ -10,6 +10,7 @@ mod join;
 mod outcome;
 mod query;
 mod scalar;
+mod schedule;
 mod settings;
 mod steps;
 
@@ -19,6 +20,7 @@ pub(crate) use job::{Source, read_jobs};
 pub(crate) use join::{ExtendDto, GraphDto};
 pub(crate) use outcome::{LogDto, OutcomesDto, ProgressDto};
 pub(crate) use query::{EventsQuery, JoinParams, ListParams, PageParams, RevokedQuery, query};
+pub(crate) use schedule::{PreviewDto, ScheduleDto, slots_wanted, write_schedule};
 pub(crate) use settings::{SettingsDto, write_settings};
 pub(crate) use steps::{SignalDto, StepDto};
 
@@ -41,6 +43,8 @@ mod tests {
         let schemas: Value = serde_json::from_str(include_str!("../schemas.json")).unwrap();
         for (name, fields) in [
             ("Job", known::<job::JobDto<'_>>()),
+            ("Schedule", known::<ScheduleDto<'_>>()),
+            ("Preview", known::<PreviewDto<'_>>()),
             ("PushMany", known::<job::PushDto<'_>>()),
             ("Fetch", known::<FetchDto<'_>>()),
             ("Renew", known::<RenewDto<'_>>()),

@@ -92,7 +92,7 @@ pub(crate) fn write_settings(out: &mut Writer, settings: &QueueSettings) {
     }
 }
 
-fn write_backoff(out: &mut Writer, backoff: &Backoff) {
+pub(super) fn write_backoff(out: &mut Writer, backoff: &Backoff) {
     match backoff {
         Backoff::Exponential { base, cap } => {
             out.field("type", "exponential");

@@ -8,6 +8,7 @@ pub(super) mod joins;
 pub(super) mod operations;
 pub(super) mod push;
 pub(super) mod queues;
+pub(super) mod schedules;
 pub(super) mod steps;
 pub(super) mod work;
 
