@@ -4,7 +4,7 @@ use super::{
     app::App,
     extract::Peer,
     gate,
-    handlers::{about, events, jobs, operations, push, queues, work},
+    handlers::{about, events, jobs, limits, operations, push, queues, work},
     problem::{self, Problem},
 };
 use axum::{
@@ -13,7 +13,7 @@ use axum::{
     http::{HeaderValue, Method, header},
     middleware::{Next, from_fn_with_state},
     response::{IntoResponse, Response},
-    routing::{MethodRouter, delete, get, patch, post},
+    routing::{MethodRouter, delete, get, patch, post, put},
 };
 use std::{
     sync::{OnceLock, atomic::Ordering::Relaxed},
@@ -21,7 +21,7 @@ use std::{
 };
 
 /// The metrics have room for this many.
-pub(crate) const ROUTES_MAX: usize = 64;
+pub(crate) const ROUTES_MAX: usize = 128;
 
 /// One route, as it is described to others.
 #[derive(Debug, Clone)]
@@ -69,6 +69,7 @@ impl Route {
 }
 
 const QUEUE: &str = "/v1/queues/{queue}";
+const LIMIT: &str = "/v1/limits/{key}";
 const PAGE: &[&str] = &["limit", "cursor"];
 
 #[rustfmt::skip]
@@ -92,12 +93,18 @@ fn table() -> Vec<(Route, MethodRouter<App>)> {
         (route("GET", "/v1/operations", "bulk operations"), get(operations::list)),
         (route("GET", "/v1/operations/{id}", "one bulk operation"), get(operations::show)),
 
+        (route("GET", "/v1/limits", "all limits"), get(limits::list)),
+        (route("GET", LIMIT, "one limit"), get(limits::show)),
+        (route("PUT", LIMIT, "set a limit; it counts at once").takes("Limit"), put(limits::set)),
+        (route("DELETE", LIMIT, "remove a limit; what it held may start"), delete(limits::remove)),
+
         (route("GET", "/v1/queues", "all queues").query(PAGE), get(queues::list)),
         (route("GET", QUEUE, "one queue: counts, totals, rates, settings"), get(queues::show)),
         (route("PATCH", QUEUE, "change settings; makes the queue").takes("Settings"), patch(queues::configure)),
         (route("GET", "/v1/queues/{queue}/jobs", "jobs of a queue").query(&["state", "tag", "limit", "cursor"]), get(queues::jobs)),
         (route("POST", "/v1/queues/{queue}/jobs", "push one job or several, all or none").takes("Push").answers(201), post(push::to_queue)),
-        (route("GET", "/v1/queues/{queue}/upcoming", "the jobs that start next, in order").query(&["limit"]), get(queues::upcoming)),
+        (route("PATCH", "/v1/queues/{queue}/groups/{group}", "change a group's weight, hold its jobs, let them go").takes("Group"), patch(queues::set_group)),
+        (route("GET", "/v1/queues/{queue}/upcoming", "the jobs that start next, in order; then those that are held, and by what").query(&["limit"]), get(queues::upcoming)),
         (route("POST", "/v1/queues/{queue}/pause", "hand out no more jobs"), post(queues::pause)),
         (route("POST", "/v1/queues/{queue}/resume", "undo a pause"), post(queues::resume)),
         (route("POST", "/v1/queues/{queue}/purge", "forget jobs that have not started").takes("Bulk").answers(202), post(operations::purge)),

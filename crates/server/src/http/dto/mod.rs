@@ -5,6 +5,7 @@
 mod backoff;
 mod bulk;
 mod fetch;
+mod flow;
 mod job;
 mod outcome;
 mod query;
@@ -13,6 +14,7 @@ mod settings;
 
 pub(crate) use bulk::{BulkDto, CancelDto, NothingDto};
 pub(crate) use fetch::{FetchDto, RenewDto, worker};
+pub(crate) use flow::{GroupDto, LimitDto, write_limit};
 pub(crate) use job::{Source, read_jobs};
 pub(crate) use outcome::{LogDto, OutcomesDto, ProgressDto};
 pub(crate) use query::{EventsQuery, ListParams, PageParams, RevokedQuery, query};
@@ -46,6 +48,8 @@ mod tests {
             ("Cancel", known::<CancelDto<'_>>()),
             ("Bulk", known::<BulkDto<'_>>()),
             ("Settings", known::<SettingsDto>()),
+            ("Limit", known::<LimitDto>()),
+            ("Group", known::<GroupDto>()),
         ] {
             let described = schemas["schemas"][name]["properties"].as_object().unwrap();
             assert_eq!(described.keys().cloned().collect::<BTreeSet<_>>(), fields, "{name}");

@@ -3,6 +3,7 @@
 pub(super) mod about;
 pub(super) mod events;
 pub(super) mod jobs;
+pub(super) mod limits;
 pub(super) mod operations;
 pub(super) mod push;
 pub(super) mod queues;
