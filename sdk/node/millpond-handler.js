@@ -19,6 +19,10 @@ import { inspect } from "node:util";
  * @property {AbortSignal} signal aborted when the attempt is called off; the process is killed soon after
  * @property {(value: any) => void} progress
  * @property {(...values: any[]) => void} log  lines for the job's own log
+ * @property {(name: string, run: () => any) => Promise<any>} step  done once in the job's life: later attempts get the stored result
+ * @property {(name: string, ms: number) => Promise<void>} sleep  without a process; the handler starts again from its top
+ * @property {(name: string, options?: { timeoutMs?: number }) => Promise<any>} waitForSignal  its body; undefined if it did not come
+ * @property {(name: string, job: { queue: string, id?: string, body?: any }) => Promise<any>} child  its result, once it has ended
  */
 
 /** Throw it to try again, after `afterMs` if given. Any other error does the same with the queue's backoff. */
@@ -45,6 +49,62 @@ export class Snooze extends Error {
   }
 }
 
+/** Thrown by sleep, waitForSignal and child: let it pass. The job starts again when what it waits for has come. */
+export class Suspended extends Error {
+  constructor(frame) {
+    super(`suspended in step ${frame.name}`);
+    Object.assign(this, { name: "Suspended", frame });
+  }
+}
+
+/** Thrown by child if that job did not complete. */
+export class ChildFailed extends Error {
+  constructor(step) {
+    super(`child ${step.id} ended ${step.state}${step.error ? `: ${step.error}` : ""}`);
+    this.name = "ChildFailed";
+  }
+}
+
+/** The durable steps of one attempt. `store` tells the worker of a result and comes back with the one that counts. */
+const durable = (frame, store) => {
+  const stored = new Map(Object.entries(frame.steps ?? {}));
+  const used = new Map();
+  const steps = { suspended: undefined };
+  const named = (name) => {
+    const times = (used.get(name) ?? 0) + 1;
+    used.set(name, times);
+    return times === 1 ? name : `${name}#${times}`;
+  };
+  const suspend = (end) => {
+    steps.suspended ??= end;
+    throw new Suspended(end);
+  };
+  steps.api = {
+    async step(name, run) {
+      name = named(name);
+      if (!stored.has(name)) stored.set(name, await store(name, (await run()) ?? null));
+      return stored.get(name).value;
+    },
+    async sleep(name, ms) {
+      name = named(name);
+      if (!stored.has(name)) suspend({ type: "sleep", name, after_ms: ms });
+    },
+    async waitForSignal(signal, { timeoutMs = 0 } = {}) {
+      const name = named(signal);
+      const step = stored.get(name) ?? suspend({ type: "wait_for_signal", name, signal, timeout_ms: timeoutMs });
+      return step.kind === "timeout" ? undefined : step.value;
+    },
+    async child(name, child) {
+      name = named(name);
+      const step = stored.get(name);
+      if (!step?.state) suspend({ type: "wait_for_child", name, child });
+      if (step.state !== "completed") throw new ChildFailed(step);
+      return step.value;
+    },
+  };
+  return steps;
+};
+
 const outcome = (error) => {
   if (!(error instanceof Error)) error = new Error(inspect(error));
   if (error.type === "snooze") return { type: "snooze", after_ms: error.afterMs };
@@ -70,9 +130,25 @@ export async function handle(handler) {
   process.on("SIGTERM", () => abort.abort(new Error("the attempt was called off")));
 
   send({ type: "hello", protocol: 1, name: `node ${process.version}` });
-  for await (const line of createInterface({ input: process.stdin, crlfDelay: Infinity })) {
-    const frame = JSON.parse(line);
+  const lines = createInterface({ input: process.stdin, crlfDelay: Infinity })[Symbol.asyncIterator]();
+  for (let next = await lines.next(); !next.done; next = await lines.next()) {
+    const frame = JSON.parse(next.value);
     const lease_token = frame.lease_token;
+    // One answer is awaited at a time: while a handler runs, the worker writes nothing but answers to its steps.
+    let asking = Promise.resolve();
+    const store = (name, result) => {
+      const answer = asking.then(async () => {
+        send({ type: "step", lease_token, name, result });
+        const { done, value } = await lines.next();
+        if (done) throw new Error("the worker went away");
+        const told = JSON.parse(value);
+        if (told.error) throw new Error(`step ${name} is not stored: ${told.error}`);
+        return told;
+      });
+      asking = answer.catch(() => {});
+      return answer;
+    };
+    const steps = durable(frame, store);
     abort = new AbortController();
     const job = {
       id: frame.id,
@@ -86,6 +162,7 @@ export async function handle(handler) {
       tags: frame.tags,
       meta: frame.meta,
       signal: abort.signal,
+      ...steps.api,
       progress: (value) => send({ type: "progress", lease_token, value }),
       log: (...values) => {
         const text = values.map((value) => (typeof value === "string" ? value : inspect(value))).join(" ");
@@ -98,7 +175,7 @@ export async function handle(handler) {
     } catch (error) {
       end = outcome(error);
     }
-    send({ ...end, lease_token });
+    send({ ...(steps.suspended ?? end), lease_token });
     if (abort.signal.aborted) break;
   }
   process.exitCode = 0;

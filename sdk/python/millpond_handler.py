@@ -37,6 +37,14 @@ class Cancelled(BaseException):
     """Raised inside the handler when the attempt is called off. Clean up and let it pass: the process is killed soon."""
 
 
+class Suspended(BaseException):
+    """Raised by sleep, wait_for_signal and child: let it pass. The job starts again when what it waits for has come."""
+
+
+class ChildFailed(Exception):
+    """Raised by child if that job did not complete."""
+
+
 @dataclass
 class Job:
     id: str
@@ -49,7 +57,11 @@ class Job:
     content_type: str
     tags: List[str] = field(default_factory=list)
     meta: Dict[str, str] = field(default_factory=dict)
+    steps: Dict[str, dict] = field(default_factory=dict)
     _send: Callable[[dict], None] = None
+    _answer: Callable[[], dict] = None
+    _used: Dict[str, int] = field(default_factory=dict)
+    _suspended: "dict | None" = None
 
     def progress(self, value: Any) -> None:
         """Shows how far the job is: any JSON value."""
@@ -59,11 +71,55 @@ class Job:
         """Appends lines to the job's own log."""
         self._send({"type": "log", "lease_token": self.lease_token, "lines": str(text).split("\n")})
 
+    def step(self, name: str, run: Callable[[], Any]) -> Any:
+        """Does something once in the job's life: later attempts get the stored result. In a loop, steps are numbered."""
+        name = self._named(name)
+        if name not in self.steps:
+            self._send({"type": "step", "lease_token": self.lease_token, "name": name, "result": run()})
+            told = self._answer()
+            if told.get("error"):
+                raise RuntimeError(f"step {name} is not stored: {told['error']}")
+            self.steps[name] = told
+        return self.steps[name].get("value")
 
-def _job(frame: dict, send: Callable[[dict], None]) -> Job:
+    def sleep(self, name: str, ms: int) -> None:
+        """Sleeps without a process. The handler starts again from its top."""
+        name = self._named(name)
+        if name not in self.steps:
+            self._suspend({"type": "sleep", "name": name, "after_ms": ms})
+
+    def wait_for_signal(self, signal: str, timeout_ms: int = 0) -> Any:
+        """The signal's body, or None if it did not come in time (a day if not said)."""
+        name = self._named(signal)
+        if name not in self.steps:
+            self._suspend({"type": "wait_for_signal", "name": name, "signal": signal, "timeout_ms": timeout_ms})
+        return self.steps[name].get("value")
+
+    def child(self, name: str, queue: str, body: Any = None, id: "str | None" = None) -> Any:
+        """Pushes a job once and gives back its result when it has ended."""
+        name = self._named(name)
+        step = self.steps.get(name, {})
+        if not step.get("state"):
+            self._suspend({"type": "wait_for_child", "name": name, "child": {"queue": queue, "id": id, "body": body}})
+        if step["state"] != "completed":
+            raise ChildFailed(f"child {step['id']} ended {step['state']}: {step.get('error', '')}")
+        return step.get("value")
+
+    def _named(self, name: str) -> str:
+        times = self._used[name] = self._used.get(name, 0) + 1
+        return name if times == 1 else f"{name}#{times}"
+
+    def _suspend(self, end: dict) -> None:
+        if self._suspended is None:
+            self._suspended = end
+        raise Suspended(end["name"])
+
+
+def _job(frame: dict, send: Callable[[dict], None], answer: Callable[[], dict]) -> Job:
     body = frame["body"] if "body" in frame else base64.b64decode(frame.get("body_base64", ""))
     names = ("id", "queue", "attempt", "attempts", "lease_token", "deadline_ms", "content_type", "tags", "meta")
-    return Job(body=body, _send=send, **{name: frame[name] for name in names})
+    given = {name: frame[name] for name in names}
+    return Job(body=body, steps=frame.get("steps", {}), _send=send, _answer=answer, **given)
 
 
 def _outcome(error: BaseException) -> dict:
@@ -92,19 +148,29 @@ def run(handler: Callable[[Job], Any]) -> None:
         frames.flush()
 
     send({"type": "hello", "protocol": 1, "name": f"python {sys.version.split()[0]}"})
-    for line in sys.stdin.buffer:
-        job = _job(json.loads(line), send)
+    def answer() -> dict:
+        # While a handler runs, the worker writes nothing but answers to its steps.
+        line = sys.stdin.buffer.readline()
+        if not line:
+            raise RuntimeError("the worker went away")
+        return json.loads(line)
+
+    for line in iter(sys.stdin.buffer.readline, b""):
+        job = _job(json.loads(line), send, answer)
         signal.signal(signal.SIGTERM, _called_off)
-        called_off = False
+        called_off, end = False, {}
         try:
             end = {"type": "done", "result": handler(job)}
             json.dumps(end)  # a result that is no JSON is the handler's error
         except Cancelled as error:
             called_off, end = True, _outcome(error)
+        except Suspended:
+            pass
         except Exception as error:
             end = _outcome(error)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        send({**end, "lease_token": job.lease_token})
+        # A suspension counts, whatever the handler made of it.
+        send({**(end if called_off else job._suspended or end), "lease_token": job.lease_token})
         if called_off:
             return
 

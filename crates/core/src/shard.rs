@@ -179,10 +179,10 @@ impl Shard {
             Command::Log { lease, lines } => self.log(lease, lines, context),
             Command::Promote { jobs } => self.promote(jobs, context),
             Command::Redrive { jobs } => self.redrive(jobs, context),
-            Command::Remove { jobs } => self.remove(jobs),
-            Command::Pause { queue } => self.pause(queue),
+            Command::Remove { jobs } => self.remove(jobs, context),
+            Command::Pause { queue } => self.pause(queue, context),
             Command::Resume { queue } => self.resume(queue, context),
-            Command::Configure { queue, patch } => self.configure(queue, patch),
+            Command::Configure { queue, patch } => self.configure(queue, patch, context),
             Command::Bulk(asked) => self.start_bulk(asked, context),
             Command::Tick => self.tick(work, context),
             Command::SetLimit { pattern, limit } => self.set_limit(pattern, limit.as_ref()),
@@ -251,11 +251,17 @@ impl Shard {
 
     /// When a [`Command::Tick`] is next needed; `None` if nothing is ever due.
     pub fn next_due(&self) -> Option<Timestamp> {
-        let timer = self.timers.first().map(|(due, _)| *due);
         let retention = self.retention.first().map(|(due, ..)| *due);
+        [self.next_move(), retention].into_iter().flatten().min()
+    }
+
+    /// When a job or a limit next changes by itself, a schedule fires, or a bulk operation goes on. [`Shard::next_due`] also counts
+    /// when something is forgotten.
+    pub fn next_move(&self) -> Option<Timestamp> {
+        let timer = self.timers.first().map(|(due, _)| *due);
         let gate = self.flow.timers.first().map(|(due, _)| *due);
         let slot = self.schedules.first().map(|(due, _)| *due);
-        [timer, retention, gate, slot, self.bulk_due()].into_iter().flatten().min()
+        [timer, gate, slot, self.bulk_due()].into_iter().flatten().min()
     }
 
     /// Whether a fetch from these queues would hand out a job now.

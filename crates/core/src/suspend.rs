@@ -369,6 +369,23 @@ mod tests {
     }
 
     #[test]
+    fn a_child_is_not_moved_away_from_its_parent() {
+        check(
+            "
+            0s  push order id=a
+            0s  fetch order                                     -> a 1/5 t1
+            1s  wait-child a t1 kid child mail id=c             -> waiting-children
+            2s  bulk move mail to=slow
+            3s  tick
+            3s  upcoming mail                                   -> c
+            3s  explain a                                       -> waiting-children WaitsForChild at never
+            4s  cancel c                                        -> cancelled
+            4s  show a                                          -> waiting 0/5
+        ",
+        );
+    }
+
+    #[test]
     fn a_removed_parent_leaves_its_child_to_itself() {
         check(
             "

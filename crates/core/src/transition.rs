@@ -7,7 +7,7 @@ use crate::{
     shard::{Context, Shard},
 };
 use kit::Timestamp;
-use model::{Cause, Effect, ErrorInfo, HistoryEntry, State};
+use model::{Cause, Effect, ErrorInfo, HistoryEntry, QueueChange, State};
 
 /// Where a job goes, and why.
 pub(crate) struct Change {
@@ -343,6 +343,53 @@ impl Shard {
                 at: context.now,
                 position: context.position,
             });
+            if let Some(from) = from {
+                self.tell_levels(self.jobs[slot].queue, from, Some(self.jobs[slot].state), context);
+            }
+        }
+    }
+
+    /// Says that the queue ran out of waiting jobs, or of live ones, if a job that left `from` was the last.
+    fn tell_levels(&self, queue: u32, from: State, to: Option<State>, context: &mut Context<'_>) {
+        let counts = &self.queues[queue as usize].counts;
+        let stays_live = to.is_some_and(|to| !to.is_final());
+        if from == State::Waiting && to != Some(State::Waiting) && counts.of(State::Waiting) == 0 {
+            self.tell_queue(queue, QueueChange::Drained, context);
+        }
+        if !from.is_final() && !stays_live && counts.live() == 0 {
+            self.tell_queue(queue, QueueChange::Empty, context);
+        }
+    }
+
+    /// Tells whoever listens that a queue changed.
+    pub(crate) fn tell_queue(&self, queue: u32, change: QueueChange, context: &mut Context<'_>) {
+        if context.effects.want_changes {
+            context.effects.list.push(Effect::Queue {
+                queue: self.queues[queue as usize].name.clone(),
+                change,
+                at: context.now,
+                position: context.position,
+            });
+        }
+    }
+
+    /// Removes every trace of a job because somebody asked for it, and tells whoever listens.
+    pub(crate) fn remove_slot(&mut self, slot: u32, context: &mut Context<'_>) {
+        let job = &self.jobs[slot];
+        let (queue, from) = (job.queue, job.state);
+        if context.effects.want_changes {
+            context.effects.list.push(Effect::Removed {
+                queue: self.queues[queue as usize].name.clone(),
+                id: job.id(self.id),
+                from,
+                attempt: job.attempt,
+                at: context.now,
+                position: context.position,
+            });
+        }
+        self.forget(slot);
+        if context.effects.want_changes {
+            self.tell_levels(queue, from, None, context);
         }
     }
 
@@ -396,5 +443,38 @@ impl Shard {
 
     pub(crate) fn touch_queue(&mut self, queue: u32) {
         self.dirty.touch_queue(&mut self.queues, queue);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::tests::check;
+
+    #[test]
+    fn every_change_is_an_event_with_an_id_that_a_replay_gives_again() {
+        check(
+            "
+            0s push mail id=a ; mail id=b delay=5s
+            0s told                      -> 1.0 added a, 1.1 added b
+            1s fetch mail                -> a 1/5 t1
+            1s told                      -> 2.0 active a, 2.1 drained mail
+            5s pause mail                -> ok
+            5s told                      -> 3.0 waiting b, 3.1 paused mail
+            5s pause mail                -> ok
+            5s told                      ->
+            6s done a t1                 -> completed
+            6s told                      -> 5.0 completed a
+            7s remove b                  -> ok
+            7s told                      -> 6.0 removed b, 6.1 drained mail, 6.2 empty mail
+            8s resume mail               -> ok
+            8s told                      -> 7.0 resumed mail
+            8s configure mail attempts=1 -> configured
+            8s told                      -> 8.0 configured mail
+            9s push mail id=c
+            9s fetch mail                -> c 1/1 t2
+            9s fail c t2 no              -> dead
+            9s told                      -> 11.0 dead c, 11.1 empty mail
+        ",
+        );
     }
 }

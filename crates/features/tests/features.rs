@@ -3,6 +3,10 @@
 
 #[path = "steps/cancellation.rs"]
 mod cancellation;
+#[path = "steps/durable.rs"]
+mod durable;
+#[path = "steps/events.rs"]
+mod events;
 
 use cucumber::{World as _, given, then, when};
 use rig::{Answer, Client, Ended, Server, StartError, Starter, TempDir, until};
@@ -29,6 +33,8 @@ struct World {
     command: (Option<i32>, String),
     /// A program that takes jobs.
     worker: Option<cancellation::Worker>,
+    /// A stream of events.
+    listener: Option<events::Listener>,
     /// The position up to which revocations were heard.
     heard_to: u64,
 }
@@ -45,6 +51,7 @@ impl World {
             job: None,
             command: (None, String::new()),
             worker: None,
+            listener: None,
             heard_to: 0,
         })
     }

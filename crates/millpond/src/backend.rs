@@ -6,11 +6,11 @@ use crate::{
 };
 use kit::Durability;
 use model::{
-    Actor, Command, DispatchedJob, Effect, Envelope, HistoryEntry, JobRef, JobView, LogLine, QueueName,
-    QueueView, Reply,
+    Actor, Command, DispatchedJob, Envelope, Event, HistoryEntry, JobRef, JobView, LogLine, QueueName,
+    QueueView, Reply, State, Step,
 };
-use std::{sync::Arc, time::Duration};
-use tokio::{sync::broadcast, time::timeout};
+use std::time::Duration;
+use tokio::time::timeout;
 
 /// How long a waiter relies on events alone.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
@@ -58,7 +58,7 @@ impl Backend {
     pub(crate) async fn wait(&self, job: JobRef) -> Result<Option<JobView>, Error> {
         match self {
             Self::Node(handle) => {
-                let mut events = handle.events();
+                let mut events = handle.events(None).briefly();
                 loop {
                     match handle.job(job.clone()).await? {
                         Some(view) if !view.state.is_final() => ended(&mut events, &job).await,
@@ -66,6 +66,20 @@ impl Backend {
                     }
                 }
             }
+        }
+    }
+
+    /// The jobs of a queue in a state, at most 1,000.
+    pub(crate) async fn jobs(&self, queue: QueueName, state: State) -> Result<Vec<JobView>, Error> {
+        match self {
+            Self::Node(handle) => Ok(handle.jobs(queue, state).await?),
+        }
+    }
+
+    /// What happens from now on.
+    pub(crate) fn events(&self) -> node::Events {
+        match self {
+            Self::Node(handle) => handle.events(None),
         }
     }
 
@@ -78,6 +92,12 @@ impl Backend {
     pub(crate) async fn log_lines(&self, job: JobRef) -> Result<Option<Vec<LogLine>>, Error> {
         match self {
             Self::Node(handle) => Ok(handle.read(move |shard| shard.log_lines(&job)).await?),
+        }
+    }
+
+    pub(crate) async fn steps(&self, job: JobRef) -> Result<Option<Vec<Step>>, Error> {
+        match self {
+            Self::Node(handle) => Ok(handle.read(move |shard| shard.job_steps(&job)).await?),
         }
     }
 
@@ -121,11 +141,12 @@ impl Backend {
 }
 
 /// Waits for a hint that the job may be final. A listener who is late, or too slow, looks again by itself.
-async fn ended(events: &mut broadcast::Receiver<Arc<[Effect]>>, job: &JobRef) {
-    let is_end =
-        |effect: &Effect| matches!(effect, Effect::Changed { id, to, .. } if *id == job.id && to.is_final());
-    while let Ok(Ok(effects)) = timeout(LOOK_AGAIN, events.recv()).await {
-        if effects.iter().any(is_end) {
+async fn ended(events: &mut node::Events, job: &JobRef) {
+    let is_end = |event: &Event| {
+        event.job.as_ref().is_some_and(|of| of.id == job.id && of.to.is_none_or(State::is_final))
+    };
+    while let Ok(Some(Ok(event))) = timeout(LOOK_AGAIN, events.next()).await {
+        if is_end(&event) {
             return;
         }
     }

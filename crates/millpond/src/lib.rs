@@ -25,25 +25,34 @@
 
 mod backend;
 mod error;
+mod events;
 mod job;
 mod outcome;
 mod pond;
 mod push;
 mod queue;
+mod signal;
 mod source;
+mod step;
+mod testing;
 mod worker;
 
 pub use error::Error;
+pub use events::{Batch, Debounce, EventStream, Heard, Listener, Stream, Throttle};
 pub use job::Job;
 pub use kit::{Backoff, Durability, Timestamp};
 pub use model::{
-    BulkView, Filter, HistoryEntry, JobId, JobView, LogLine, NewJob, OnConflict, Priority, QueuePatch,
-    QueueView, Reject, State,
+    BulkView, Event, EventFilter, EventId, EventKind, Filter, HistoryEntry, JobEvent, JobId, JobView,
+    LogLine, NewJob, OnConflict, Priority, QueueChange, QueuePatch, QueueView, Reject, State, Step,
+    StepValue,
 };
 pub use outcome::{IntoOutcome, Outcome};
 pub use pond::{Explanation, Pond};
 pub use push::{Push, Receipt};
 pub use queue::Queue;
+pub use signal::{Signal, Signalled};
+pub use step::{Child, StepError};
+pub use testing::{Ran, TestPond};
 pub use worker::{Worker, WorkerBuilder};
 pub use workers::{Cancelled, Drained, Reason, Totals};
 

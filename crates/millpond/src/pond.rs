@@ -1,8 +1,10 @@
-use crate::{Error, Queue, Receipt, backend::Backend};
+use crate::{Error, Queue, Receipt, Signal, backend::Backend, events::Order, testing::Bench};
 use kit::{Durability, Timestamp};
 use model::{
     Actor, Command, Envelope, HistoryEntry, JobId, JobRef, JobView, LogLine, NewJob, QueueName, Reply, State,
+    Step,
 };
+use serde::Serialize;
 use std::{marker::PhantomData, path::PathBuf, sync::Arc, time::Duration};
 
 /// How long [`Pond::close`] waits for calls under way and the last checkpoint.
@@ -19,6 +21,10 @@ pub(crate) struct Inner {
     pub(crate) actor: Actor,
     /// What calls ask for that do not say.
     pub(crate) level: Durability,
+    /// Who hears events before whom.
+    pub(crate) order: Order,
+    /// Where handlers run, if this is a test's pond.
+    pub(crate) test: Option<Arc<Bench>>,
 }
 
 /// Why a job is where it is.
@@ -46,14 +52,23 @@ impl Pond {
         Ok(Self::over(opened.map_err(|_| Error::Interrupted)??, Durability::Disk))
     }
 
-    /// A pond that forgets everything when it is closed: for tests.
+    /// A pond that forgets everything when it is closed. For tests with a clock that is moved by hand, see [`Pond::test`].
     pub async fn in_memory() -> Result<Pond, Error> {
         Ok(Self::over(node::Handle::in_memory(node::Options::default())?, Durability::Memory))
     }
 
     fn over(handle: node::Handle, level: Durability) -> Pond {
-        let actor = Actor::new(&format!("pid-{}", std::process::id()));
-        Pond { inner: Arc::new(Inner { backend: Backend::Node(handle), actor, level }) }
+        Self::with(handle, level, None)
+    }
+
+    pub(crate) fn with(handle: node::Handle, level: Durability, test: Option<Arc<Bench>>) -> Pond {
+        let actor = match test {
+            None => Actor::new(&format!("pid-{}", std::process::id())),
+            // The same in every run.
+            Some(_) => Actor::new("test"),
+        };
+        let backend = Backend::Node(handle);
+        Pond { inner: Arc::new(Inner { backend, actor, level, order: Order::default(), test }) }
     }
 
     /// The queue `name` with bodies of type `T`, written as JSON. A queue comes into being with its first push.
@@ -84,6 +99,16 @@ impl Pond {
     /// What its handlers wrote to its log.
     pub async fn log_lines(&self, id: &JobId) -> Result<Option<Vec<LogLine>>, Error> {
         self.inner.backend.log_lines(any(id)).await
+    }
+
+    /// What a job has stored, in the order in which it began.
+    pub async fn steps(&self, id: &JobId) -> Result<Option<Vec<Step>>, Error> {
+        self.inner.backend.steps(any(id)).await
+    }
+
+    /// Hands a job what it waits for, or will wait for; `.await` the call, or give it an idempotency key before.
+    pub fn signal(&self, id: &JobId, name: &str, body: impl Serialize) -> Signal {
+        Signal::new(self.clone(), any(id), name, body)
     }
 
     /// Why a job is where it is, and when it is expected to run.

@@ -1,7 +1,7 @@
-use crate::{Error, Explanation, IntoOutcome, Job, Pond, Push, Receipt, WorkerBuilder};
+use crate::{Error, Explanation, IntoOutcome, Job, Pond, Push, Receipt, Signal, WorkerBuilder};
 use model::{
     BulkAction, BulkView, Command, Filter, HistoryEntry, JobId, JobRef, JobView, LogLine, NewBulk, NewJob,
-    QueueName, QueuePatch, QueueSettings, QueueView, Reply, State,
+    QueueName, QueuePatch, QueueSettings, QueueView, Reply, State, Step,
 };
 use serde::{Serialize, de::DeserializeOwned};
 use std::{future::Future, marker::PhantomData};
@@ -111,6 +111,22 @@ impl<T> Queue<T> {
     /// What its handlers wrote to the log of a job of this queue.
     pub async fn log_lines(&self, id: &JobId) -> Result<Option<Vec<LogLine>>, Error> {
         self.pond.inner.backend.log_lines(self.at(id)).await
+    }
+
+    /// What a job of this queue has stored, in the order in which it began.
+    pub async fn steps(&self, id: &JobId) -> Result<Option<Vec<Step>>, Error> {
+        self.pond.inner.backend.steps(self.at(id)).await
+    }
+
+    /// Hands a job of this queue what it waits for, or will wait for; `.await` the call, or give it an idempotency key before.
+    pub fn signal(&self, id: &JobId, name: &str, body: impl Serialize) -> Signal {
+        Signal::new(self.pond.clone(), self.at(id), name, body)
+    }
+
+    /// Gives a final job of this queue another life from the very beginning: its steps and signals are forgotten. A redriven job
+    /// keeps them.
+    pub async fn restart(&self, id: &JobId) -> Result<(), Error> {
+        self.pond.inner.command(Command::Restart { jobs: vec![self.at(id)] }).await.map(drop)
     }
 
     /// Why a job of this queue is where it is.

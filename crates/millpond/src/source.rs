@@ -4,7 +4,9 @@ use crate::backend::Jobs;
 use bytes::Bytes;
 use compact_str::CompactString;
 use kit::{Durability, Millis};
-use model::{Actor, Command, Envelope, LeaseRef, QueueName, Reject, Renewed, Reply, Settled, Settlement};
+use model::{
+    Actor, Command, Envelope, JobRef, LeaseRef, QueueName, Reject, Renewed, Reply, Settled, Settlement, Step,
+};
 use std::{collections::VecDeque, time::Duration};
 use tokio::sync::Mutex;
 use workers::{JobSource, Revoked, SourceError};
@@ -69,6 +71,23 @@ impl JobSource for NodeSource {
 
     async fn log(&self, lease: LeaseRef, lines: Vec<CompactString>) -> Result<(), SourceError> {
         self.call(Command::Log { lease, lines }).await.map(drop)
+    }
+
+    async fn store_step(
+        &self,
+        lease: LeaseRef,
+        name: CompactString,
+        result: Bytes,
+    ) -> Result<Option<Step>, SourceError> {
+        match self.call(Command::Step { lease, name, result }).await? {
+            Reply::Step(had) => Ok(had),
+            _ => Err(mismatch()),
+        }
+    }
+
+    async fn steps(&self, job: JobRef) -> Result<Vec<Step>, SourceError> {
+        let steps = self.handle.read(move |shard| shard.job_steps(&job)).await.map_err(source_error)?;
+        Ok(steps.unwrap_or_default())
     }
 
     async fn next_revoked(&self) -> Revoked {

@@ -1,9 +1,12 @@
-use crate::{Error, IntoOutcome, Job, Outcome, Queue};
+use crate::{
+    Error, IntoOutcome, Job, Outcome, Queue,
+    testing::{Bench, Station},
+};
 use kit::Durability;
 use model::{Actor, limits};
 use serde::de::DeserializeOwned;
-use std::{future::Future, marker::PhantomData, time::Duration};
-use workers::{Context, Drained, Handler, Keeper, Options, Runtime, Totals, Verdict};
+use std::{future::Future, marker::PhantomData, sync::Arc, time::Duration};
+use workers::{Attempt, Context, Drained, Handler, Keeper, Options, Runtime, Totals, Verdict};
 
 /// How long [`Worker::stop`] waits for running jobs.
 const STOP: Duration = Duration::from_secs(30);
@@ -82,9 +85,18 @@ where
     pub fn start(self) -> Result<Worker, Error> {
         let inner = &self.queue.pond.inner;
         let actor = self.name.as_deref().map_or_else(|| inner.actor.clone(), Actor::new);
-        let source = inner.backend.source(actor, vec![self.queue.name.clone()], self.lease, self.level);
+        let source =
+            inner.backend.source(actor.clone(), vec![self.queue.name.clone()], self.lease, self.level);
         let handler = Typed { handler: self.handler, body: PhantomData };
-        Ok(Worker(Runtime::start(source, handler, self.options).map_err(Error::Start)?))
+        if let Some(bench) = &inner.test {
+            let (queue, concurrency) = (self.queue.name.clone(), self.options.concurrency);
+            let (source, handler) = (Arc::new(source), Arc::new(handler));
+            let begin = move |job| Attempt::new(&source, &handler, job);
+            let station = Station::new(actor, queue, concurrency, Box::new(begin));
+            bench.add(station.clone());
+            return Ok(Worker(Place::Bench(Seat { bench: bench.clone(), station })));
+        }
+        Ok(Worker(Place::Runtime(Runtime::start(source, handler, self.options).map_err(Error::Start)?)))
     }
 }
 
@@ -112,17 +124,42 @@ where
 }
 
 /// A running worker. Dropping it ends it at once; [`Worker::stop`] is the kind way.
-pub struct Worker(Runtime);
+pub struct Worker(Place);
+
+/// Where a worker's handler runs.
+enum Place {
+    Runtime(Runtime),
+    /// In a test, when the test says so.
+    Bench(Seat),
+}
+
+/// A worker of a test, until it is dropped.
+struct Seat {
+    bench: Arc<Bench>,
+    station: Arc<Station>,
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.bench.remove(&self.station);
+    }
+}
 
 impl Worker {
     /// What it did so far.
     pub fn totals(&self) -> Totals {
-        self.0.counters().totals()
+        match &self.0 {
+            Place::Runtime(runtime) => runtime.counters().totals(),
+            Place::Bench(seat) => seat.station.totals(),
+        }
     }
 
     /// Why the pond does not answer at present, if it does not.
     pub fn source_error(&self) -> Option<String> {
-        self.0.source_error()
+        match &self.0 {
+            Place::Runtime(runtime) => runtime.source_error(),
+            Place::Bench(_) => None,
+        }
     }
 
     /// Takes no more jobs, waits up to 30 s for running ones, and hands the rest back.
@@ -132,6 +169,10 @@ impl Worker {
 
     /// The same with a deadline of your own. Handlers that then still run are told so and have their grace to end.
     pub async fn stop_within(self, deadline: Duration) -> Drained {
-        self.0.stop(deadline).await
+        match self.0 {
+            Place::Runtime(runtime) => runtime.stop(deadline).await,
+            // Nothing runs between the steps of a test.
+            Place::Bench(_) => Drained::default(),
+        }
     }
 }

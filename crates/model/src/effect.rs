@@ -45,6 +45,63 @@ pub enum Effect {
         /// Where in the log.
         position: u64,
     },
+    /// A job is gone because somebody removed it. Sent only while somebody listens.
+    Removed {
+        /// In which queue.
+        queue: QueueName,
+        /// Which job.
+        id: JobId,
+        /// The state it was in.
+        from: State,
+        /// Which attempt it had reached.
+        attempt: u32,
+        /// When.
+        at: Timestamp,
+        /// Where in the log.
+        position: u64,
+    },
+    /// A queue changed. Sent only while somebody listens.
+    Queue {
+        /// Which.
+        queue: QueueName,
+        /// How.
+        change: QueueChange,
+        /// When.
+        at: Timestamp,
+        /// Where in the log.
+        position: u64,
+    },
+}
+
+/// What happened to a queue as a whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum QueueChange {
+    /// It hands out no more jobs.
+    Paused,
+    /// It does again.
+    Resumed,
+    /// Its settings were changed.
+    Configured,
+    /// Its last waiting job was taken, or went otherwise.
+    Drained,
+    /// Its last job that was not final ended, or went otherwise.
+    Empty,
+}
+
+impl QueueChange {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::Paused, Self::Resumed, Self::Configured, Self::Drained, Self::Empty];
+
+    /// The name used on every surface.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Paused => "paused",
+            Self::Resumed => "resumed",
+            Self::Configured => "configured",
+            Self::Drained => "drained",
+            Self::Empty => "empty",
+        }
+    }
 }
 
 /// Why a worker lost a lease before it reported an outcome.

@@ -7,6 +7,7 @@ mod bulk;
 pub mod codec;
 mod command;
 mod effect;
+mod event;
 mod id;
 mod job;
 mod limit;
@@ -21,7 +22,8 @@ pub mod testing;
 
 pub use bulk::{BodyTest, BulkAction, BulkControl, BulkStatus, BulkView, Chosen, Compare, Filter, NewBulk};
 pub use command::{Command, Envelope, LeaseRef, NewJob, OnConflict, Outcome, Settlement, Unique};
-pub use effect::{Effect, Revocation};
+pub use effect::{Effect, QueueChange, Revocation};
+pub use event::{BadEventId, Event, EventFilter, EventId, EventKind, JobEvent};
 pub use id::{Actor, BadName, JobId, JobRef, QueueName};
 pub use job::{Cause, DispatchedJob, ErrorInfo, HistoryEntry, JobView, LogLine, Priority, State};
 pub use limit::{Breaker, Bulkhead, Limit, LimitUse, Order, Rate, RetryBudget, Route};

@@ -5,7 +5,7 @@ mod common;
 
 use common::{done, push, queue};
 use kit::Durability::{self, Disk, Memory};
-use model::{Actor, Command, DispatchedJob, Effect, Envelope, JobRef, NewJob, Reply, State};
+use model::{Actor, Command, DispatchedJob, Envelope, EventKind, JobRef, NewJob, Reply};
 use node::{Answer, CallError, Handle, OpenError, Options};
 use std::{path::Path, sync::Arc, time::Duration};
 use storage::{
@@ -182,12 +182,17 @@ async fn many_callers_at_once_share_batches_and_every_job_is_handed_out_once() {
 async fn listeners_hear_every_change_and_what_nobody_hears_is_not_made() {
     let pond = Handle::in_memory(options()).unwrap();
     call(&pond, push("mail", 1), Memory).await.unwrap();
-    let mut events = pond.events();
-    call(&pond, push("mail", 1), Memory).await.unwrap();
-    let list = events.recv().await.unwrap();
-    assert!(
-        list.iter().any(|effect| matches!(effect, Effect::Changed { to: State::Waiting, position: 2, .. }))
-    );
+    let mut events = pond.events(None);
+    call(&pond, push("mail", 2), Memory).await.unwrap();
+    let first = events.next().await.unwrap().unwrap();
+    assert_eq!((first.id.to_string().as_str(), first.kind), ("2.0", EventKind::Added));
+    assert_eq!(events.next().await.unwrap().unwrap().id.to_string(), "2.1");
+    let mut again = pond.events(Some(first.id));
+    assert_eq!(again.next().await.unwrap().unwrap().id.to_string(), "2.1");
+    let mut all = pond.events(Some("0".parse().unwrap()));
+    assert_eq!(all.next().await.unwrap().unwrap_err().since.position, 1, "nobody listened then");
+    pond.stop(MINUTE).await.unwrap();
+    assert!(events.next().await.is_none());
 }
 
 #[tokio::test]

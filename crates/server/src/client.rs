@@ -5,9 +5,11 @@
 
 mod answers;
 mod calls;
+mod events;
 
 pub(crate) use answers::*;
 pub(crate) use calls::{LeaseCall, OutcomeCall, OutcomesCall, raw_json};
+pub(crate) use events::ServerEvent;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
@@ -219,19 +221,21 @@ impl Client {
         &self,
         request: Request<Full<Bytes>>,
     ) -> Result<(StatusCode, HeaderMap, Bytes), ClientError> {
-        let answer = self.pool.request(request).await.map_err(|error| {
-            if error.is_connect() {
-                ClientError::Unreachable { url: self.base.clone(), reason: innermost(&error) }
-            } else {
-                self.no_answer(&innermost(&error))
-            }
-        })?;
+        let answer = self.pool.request(request).await.map_err(|error| self.broken(&error))?;
         let (parts, body) = answer.into_parts();
         let body = Limited::new(body, ANSWER_BYTES_MAX)
             .collect()
             .await
             .map_err(|error| self.no_answer(&error.to_string()))?;
         Ok((parts.status, parts.headers, body.to_bytes()))
+    }
+
+    fn broken(&self, error: &hyper_util::client::legacy::Error) -> ClientError {
+        if error.is_connect() {
+            ClientError::Unreachable { url: self.base.clone(), reason: innermost(error) }
+        } else {
+            self.no_answer(&innermost(error))
+        }
     }
 
     fn no_answer(&self, reason: &str) -> ClientError {

@@ -499,3 +499,64 @@ async fn the_json_test_suite_is_judged_as_it_demands() {
     assert!(judged > 300, "{judged} files");
     server.stop().await.unwrap();
 }
+
+#[tokio::test]
+async fn steps_are_stored_shown_and_signalled() {
+    let server = start(&[]).await;
+    call(&server, "POST /v1/queues/orders/jobs", r#"{"body":1,"id":"o"}"#).await;
+    let fetch = r#"{"worker":"w1","queues":["orders"]}"#;
+    let token = call(&server, "POST /v1/fetch", fetch).await.json()["jobs"][0]["lease_token"].clone();
+    let path = "/v1/queues/orders/jobs/o";
+    let step = |token: &Value, result: &str| {
+        format!(r#"{{"worker":"w1","lease_token":{token},"name":"charge","result":{result}}}"#)
+    };
+    let stored = call(&server, &format!("POST {path}/steps"), &step(&token, r#"{"n" : 1.0}"#)).await;
+    assert_eq!((stored.status, stored.json()["stored"].clone()), (200, json!(true)));
+    let again = call(&server, &format!("POST {path}/steps"), &step(&token, "2")).await;
+    assert!(
+        again.text.contains(r#""stored":false"#) && again.text.contains(r#""value":{"n" : 1.0}"#),
+        "{}",
+        again.text
+    );
+    let stale = call(&server, &format!("POST {path}/steps"), &step(&json!(99), "2")).await;
+    assert_eq!((stale.status, stale.code()), (409, "stale_lease".into()));
+
+    let outcome = |fields: Value| {
+        let mut outcome = json!({"queue":"orders","id":"o","lease_token":token});
+        outcome.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+        json!({"worker":"w1","outcomes":[outcome]}).to_string()
+    };
+    for (fields, code) in [
+        (json!({"outcome":"sleep","after_ms":5}), "invalid"),
+        (json!({"outcome":"wait_for_child","step":"kid"}), "invalid"),
+        (json!({"outcome":"done","signal":"go"}), "invalid"),
+    ] {
+        let refused = call(&server, "POST /v1/outcomes", &outcome(fields)).await;
+        assert_eq!((refused.status, refused.code()), (422, code.into()), "{}", refused.text);
+    }
+    let waits = outcome(json!({"outcome":"wait_for_signal","signal":"go","timeout_ms":60_000}));
+    let settled = call(&server, "POST /v1/outcomes", &waits).await.json();
+    assert_eq!(settled["results"][0]["state"], "suspended", "{settled}");
+    let job = call(&server, &format!("GET {path}"), "").await.json();
+    assert_eq!((&job["awaits"]["signal"], &job["steps"][0]["bytes"]), (&json!("go"), &json!(17)));
+    assert!(job["steps"][0].get("value").is_none(), "values are for those who ask");
+    let why = call(&server, &format!("GET {path}/explain"), "").await.json();
+    assert_eq!(why["reasons"][0]["kind"], "waits_for_signal");
+
+    let signal = r#"{"name":"go","body":[1]}"#;
+    let told = send(&server, &format!("POST {path}/signal"), &["idempotency-key: s1"], signal.as_bytes())
+        .await
+        .json();
+    assert_eq!((&told["state"], &told["buffered"]), (&json!("waiting"), &json!(false)));
+    let again = send(&server, &format!("POST {path}/signal"), &["idempotency-key: s1"], signal.as_bytes())
+        .await
+        .json();
+    assert_eq!(again["buffered"], false, "it is one signal");
+    let kept = call(&server, &format!("POST {path}/signal"), r#"{"name":"more"}"#).await.json();
+    assert_eq!(kept["buffered"], true);
+    let fetched = call(&server, "POST /v1/fetch", fetch).await.json();
+    assert_eq!((&fetched["jobs"][0]["steps"], &fetched["jobs"][0]["attempt"]), (&json!(2), &json!(1)));
+    let steps = call(&server, &format!("GET {path}/steps"), "").await.json();
+    assert_eq!((&steps["steps"][1]["kind"], &steps["steps"][1]["value"]), (&json!("signal"), &json!([1])));
+    server.stop().await.unwrap();
+}

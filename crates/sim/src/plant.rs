@@ -27,7 +27,7 @@ pub enum Planted {
 
 impl Planted {
     /// Every planted bug.
-    pub const ALL: [Planted; 18] = [
+    pub const ALL: [Planted; 22] = [
         Planted::AckBeforeFsync,
         Planted::ApplyBeforeCommit,
         Planted::SkipDirectoryFsync,
@@ -43,6 +43,10 @@ impl Planted {
         Planted::Core(Bug::HashOrder),
         Planted::Core(Bug::FireEarly),
         Planted::Core(Bug::ForgetIdempotency),
+        Planted::Core(Bug::StoreStepAgain),
+        Planted::Core(Bug::DropEarlySignal),
+        Planted::Core(Bug::KeepTakenSignal),
+        Planted::Core(Bug::ForgetRemovedChild),
         Planted::Core(Bug::DebounceForEver),
         Planted::Core(Bug::ForgetWhoStandsBy),
         Planted::Core(Bug::BulkTakesLateJobs),

@@ -6,15 +6,19 @@
 use crate::{
     history::Entry,
     history::{Check, broken},
-    invariants,
-    invariants::bulk::{Moment, Operations},
+    invariants::{
+        self,
+        bulk::{Moment, Operations},
+        steps::{Steps, Value, Wait},
+    },
     workload,
 };
+use bytes::Bytes;
 use compact_str::CompactString;
 use kit::Timestamp;
 use model::{
     Command, DispatchedJob, JobId, JobRef, LeaseRef, NewJob, OnConflict, Outcome, Pushed, QueueName,
-    QueueSettings, Reject, Reply, Settled, Settlement, State, Unique, codec, limits,
+    QueueSettings, Reject, Reply, Settled, Settlement, State, Unique, Until, codec, limits,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -36,6 +40,7 @@ pub(crate) struct Job {
     pub(crate) started: bool,
     /// It has reached a final state.
     pub(crate) ended: bool,
+    pub(crate) steps: Steps,
     /// When its unique key is free, whatever becomes of it.
     unique_until: Option<Timestamp>,
     /// Beyond this, its wait does not begin anew.
@@ -206,9 +211,17 @@ impl Shadow {
             (Command::Progress { lease, .. } | Command::Log { lease, .. }, Reply::Done) => {
                 self.held(lease, "reported").map(drop)
             }
+            (Command::Step { lease, name, result }, Reply::Step(had)) => {
+                let job = self.held(lease, "stored a step")?;
+                job.steps.store(name, result, had.as_ref())
+            }
+            (Command::Signal { job, name, body }, Reply::Signalled { buffered, .. }) => {
+                self.signal(job, name, body, *buffered)
+            }
             (Command::Cancel { job, .. }, Reply::Changed(_)) => {
                 if let Some(job) = self.job(job) {
                     (job.lease, job.ended) = (None, true);
+                    job.steps.wait = None;
                 }
                 Ok(())
             }
@@ -223,6 +236,12 @@ impl Shadow {
             (Command::Redrive { jobs }, Reply::Changed(_)) => {
                 jobs.iter().try_for_each(|job| self.redrive(job))
             }
+            (Command::Restart { jobs }, Reply::Changed(_)) => jobs.iter().try_for_each(|job| {
+                if let Some(job) = self.job(job) {
+                    job.steps = Steps::default();
+                }
+                self.redrive(job)
+            }),
             (Command::Remove { jobs }, Reply::Done) => {
                 for job in jobs {
                     if let Some(key) = self.key(job) {
@@ -255,7 +274,9 @@ impl Shadow {
 
     fn refused(&mut self, command: &Command, reject: &Reject) -> Check {
         match command {
-            Command::Progress { lease, .. } | Command::Log { lease, .. } => self.lease_refused(lease, reject),
+            Command::Progress { lease, .. } | Command::Log { lease, .. } | Command::Step { lease, .. } => {
+                self.lease_refused(lease, reject)
+            }
             _ => Ok(()),
         }
     }
@@ -311,6 +332,7 @@ impl Shadow {
             lease: None,
             started: false,
             ended: false,
+            steps: Steps::default(),
             new: new.clone(),
             unique_until: None,
             latest: None,
@@ -423,6 +445,7 @@ impl Shadow {
         for given in dispatched {
             let key = (given.queue.clone(), given.id.clone());
             let paused = self.queue(&given.queue).paused;
+            self.wake(&key);
             let Some(job) = self.jobs.get_mut(&key) else {
                 return broken("I2", format!("job {key:?} was handed out and nobody pushed it"));
             };
@@ -434,6 +457,7 @@ impl Shadow {
                 }
                 invariants::phantom::not_resurrected(job, given, self.now)?;
                 invariants::early::may_start(job, given, self.now)?;
+                job.steps.may_start(given)?;
                 if let Some((holder, number)) = job.stands_by.take() {
                     let holder = self.jobs.get(&(given.queue.clone(), holder));
                     let holder = holder.filter(|holder| holder.number == number);
@@ -512,9 +536,14 @@ impl Shadow {
                 &[State::Waiting]
             }
             Outcome::Cancel { .. } => &[State::Cancelled],
-            Outcome::Suspend { .. } => {
+            Outcome::Suspend { step, until } => {
                 job.attempt -= 1;
-                &[State::Delayed, State::Waiting, State::Suspended, State::WaitingChildren]
+                let strict = workload::strict(&job.new.queue);
+                let expected = self.suspend(&settlement.lease.job, step, until)?;
+                if strict && settled.state != expected {
+                    return broken("I14", format!("{settlement:?} led to {}, not {expected}", settled.state));
+                }
+                return self.push(&settlement.push, &settled.pushed);
             }
         };
         job.ended = settled.state.is_final();
@@ -522,6 +551,82 @@ impl Shadow {
             return broken("I5", format!("{settlement:?} led to {}", settled.state));
         }
         self.push(&settlement.push, &settled.pushed)
+    }
+
+    /// What follows from a suspension. In a loose queue the job may have become something else behind the shadow's back.
+    fn suspend(
+        &mut self,
+        at: &JobRef,
+        step: &CompactString,
+        until: &Until,
+    ) -> Result<State, crate::history::Violation> {
+        let now = self.now;
+        let Some(job) = self.job(at) else { return Ok(State::Waiting) };
+        match until {
+            Until::Time { after_ms } => {
+                if job.steps.stored.contains_key(step) {
+                    return Ok(State::Waiting);
+                }
+                job.steps.stored.insert(step.clone(), Value::Slept);
+                job.not_before = now + *after_ms;
+                Ok(if *after_ms == 0 { State::Waiting } else { State::Delayed })
+            }
+            Until::Signal { name, timeout_ms } => Ok(job.steps.await_signal(step, name, *timeout_ms, now)),
+            Until::Child { job: child } => {
+                let (queue, id) = match job.steps.stored.get(step) {
+                    Some(Value::Child(queue, id)) => (queue.clone(), id.clone()),
+                    Some(_) => return Ok(State::Waiting),
+                    None => {
+                        let Some(id) = child.id.clone() else { return Ok(State::WaitingChildren) };
+                        let value = Value::Child(child.queue.clone(), id.clone());
+                        job.steps.stored.insert(step.clone(), value);
+                        let pushed = Pushed {
+                            id: id.clone(),
+                            state: State::Waiting,
+                            deduplicated: false,
+                            forgotten: false,
+                        };
+                        self.push_one(child, &pushed)?;
+                        (child.queue.clone(), id)
+                    }
+                };
+                if self.has_ended(&(queue.clone(), id.clone())) {
+                    return Ok(State::Waiting);
+                }
+                if let Some(job) = self.job(at) {
+                    job.steps.wait = Some(Wait::Child(queue, id));
+                }
+                Ok(State::WaitingChildren)
+            }
+        }
+    }
+
+    fn has_ended(&self, key: &Key) -> bool {
+        self.jobs.get(key).is_none_or(|job| job.ended || job.expired(self.now))
+    }
+
+    /// What a job waits for may have come by now.
+    fn wake(&mut self, key: &Key) {
+        let now = self.now;
+        let Some(job) = self.jobs.get_mut(key) else { return };
+        job.steps.lapse(now);
+        if let Some(Wait::Child(queue, id)) = job.steps.wait.clone()
+            && self.has_ended(&(queue, id))
+            && let Some(job) = self.jobs.get_mut(key)
+        {
+            job.steps.wait = None;
+        }
+    }
+
+    fn signal(&mut self, job: &JobRef, name: &CompactString, body: &Bytes, buffered: bool) -> Check {
+        let now = self.now;
+        let Some(key) = self.key(job) else { return Ok(()) };
+        self.wake(&key);
+        let Some(job) = self.jobs.get_mut(&key).filter(|_| workload::strict(&key.0)) else { return Ok(()) };
+        if job.ended || job.expired(now) {
+            return broken("I14", format!("job {key:?} has ended and was signalled"));
+        }
+        job.steps.signal(name, body, buffered)
     }
 
     fn redrive(&mut self, job: &JobRef) -> Check {

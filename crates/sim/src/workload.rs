@@ -6,7 +6,7 @@ use kit::{Backoff, Durability, Timestamp, random::Random};
 use model::{
     BodyTest, BulkAction, BulkControl, Capacity, Command, Compare, DispatchedJob, ErrorInfo, Filter, JobId,
     JobRef, Keep, LeaseRef, NewBulk, NewJob, OnConflict, OnFull, Outcome, Priority, QueueName, QueuePatch,
-    Settlement, State, Unique,
+    Settlement, State, Unique, Until,
 };
 
 const QUEUES: u64 = 6;
@@ -63,6 +63,8 @@ pub(crate) struct Workload {
     keyed: Vec<(CompactString, Command)>,
     /// Leases that workers hold or held; stale ones stay for late answers.
     held: Vec<Held>,
+    /// Jobs that were suspended until a signal comes.
+    waiting: Vec<JobRef>,
     made: u64,
     /// Operations started, about.
     bulks: u64,
@@ -70,7 +72,15 @@ pub(crate) struct Workload {
 
 impl Workload {
     pub(crate) fn new(random: Random) -> Self {
-        Self { random, jobs: Vec::new(), keyed: Vec::new(), held: Vec::new(), made: 0, bulks: 0 }
+        Self {
+            random,
+            jobs: Vec::new(),
+            keyed: Vec::new(),
+            held: Vec::new(),
+            waiting: Vec::new(),
+            made: 0,
+            bulks: 0,
+        }
     }
 
     /// How long the next thing takes to come, milliseconds.
@@ -128,7 +138,10 @@ impl Workload {
     }
 
     fn command(&mut self, now: Timestamp) -> Command {
-        match self.random.below(100) {
+        match self.random.below(110) {
+            100..104 => self.step(),
+            104..109 => self.signal(),
+            109 => Command::Restart { jobs: vec![self.job()] },
             0..34 => {
                 let count = if self.random.chance(1, 6) { 1 + self.random.below(8) } else { 1 };
                 Command::Push { jobs: (0..count).map(|_| self.new_job(now)).collect() }
@@ -214,16 +227,61 @@ impl Workload {
     fn settlement(&mut self, now: Timestamp) -> Settlement {
         let error = ErrorInfo { kind: "TypeError".into(), message: "not a number".into(), stack: "".into() };
         let wait = [0, 50, 1_000, 20_000][self.random.below(4) as usize];
-        let outcome = match self.random.below(20) {
+        let outcome = match self.random.below(24) {
             0..11 => Outcome::Done { result: self.random.chance(1, 3).then(|| Bytes::from_static(b"42")) },
             11..15 => Outcome::Retry { error, after_ms: self.random.chance(1, 2).then_some(wait) },
             15 => Outcome::Fail { error },
             16..19 => Outcome::Snooze { after_ms: wait },
+            19..23 => self.suspend(now),
             _ => Outcome::Cancel { reason: "changed its mind".into() },
         };
+        let lease = self.lease();
+        if matches!(outcome, Outcome::Suspend { until: Until::Signal { .. }, .. }) {
+            remember(&mut self.random, &mut self.waiting, lease.job.clone());
+        }
         let pushes = if self.random.chance(1, 5) { 1 + self.random.below(3) } else { 0 };
         let push = (0..pushes).map(|_| self.new_job(now)).collect();
-        Settlement { lease: self.lease(), outcome, push }
+        Settlement { lease, outcome, push }
+    }
+
+    fn step_name(&mut self) -> CompactString {
+        format_compact!("s{}", self.random.below(4))
+    }
+
+    fn step(&mut self) -> Command {
+        self.made += 1;
+        let result = Bytes::from(format!("\"result {}\"", self.made));
+        Command::Step { lease: self.lease(), name: self.step_name(), result }
+    }
+
+    fn signal(&mut self) -> Command {
+        self.made += 1;
+        let count = self.waiting.len() as u64;
+        let job = match self.waiting.get(self.random.below(count) as usize) {
+            Some(job) if self.random.chance(2, 3) => job.clone(),
+            _ => self.job(),
+        };
+        let name = format_compact!("g{}", self.random.below(2));
+        Command::Signal { job, name, body: Bytes::from(format!("\"signal {}\"", self.made)) }
+    }
+
+    fn suspend(&mut self, now: Timestamp) -> Outcome {
+        let until = match self.random.below(3) {
+            0 => Until::Time { after_ms: self.random.below(2) * self.random.below(20_000) },
+            1 => {
+                let name = format_compact!("g{}", self.random.below(2));
+                Until::Signal { name, timeout_ms: 1 + self.random.below(90_000) }
+            }
+            _ => {
+                // Its own id, and a queue in which nothing happens behind the shadow's back.
+                let mut job = self.new_job(now);
+                job.queue = queue(self.random.below(STRICT));
+                job.id = Some(JobId::Text(format_compact!("child-{}", self.made)));
+                job.unique = None;
+                Until::Child { job: Box::new(job) }
+            }
+        };
+        Outcome::Suspend { step: self.step_name(), until }
     }
 
     fn new_job(&mut self, now: Timestamp) -> NewJob {

@@ -22,7 +22,7 @@ use kit::{
 use millpond_core::{Effects, Shard, body_key};
 use model::{
     BulkControl, BulkStatus, Command, DispatchedJob, Effect, Envelope, JobRef, LeaseRef, Outcome, Reply,
-    Settlement, codec,
+    Settlement, Until, codec,
 };
 use node::{Answer, Answered, Batch, CallError, Packed, Sealed, Waiter};
 use std::collections::VecDeque;
@@ -279,6 +279,15 @@ impl World {
             (Command::Push { jobs }, Reply::Pushed(pushed)) => {
                 for (new, pushed) in jobs.iter().zip(pushed) {
                     self.workload.learn_job(&new.queue, &pushed.id);
+                }
+            }
+            (Command::Settle { settlements }, Reply::Settled(_)) => {
+                for settlement in settlements {
+                    if let Outcome::Suspend { until: Until::Child { job }, .. } = &settlement.outcome
+                        && let Some(id) = &job.id
+                    {
+                        self.workload.learn_job(&job.queue, id);
+                    }
                 }
             }
             (_, Reply::Fetched(jobs)) => jobs.iter().for_each(|job| self.workload.learn_lease(job)),

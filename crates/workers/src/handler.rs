@@ -1,9 +1,9 @@
 //! What runs jobs.
 
-use crate::{Cancelled, JobSource, SourceError};
+use crate::{Cancelled, JobSource, SourceError, durable::Durable};
 use bytes::Bytes;
 use compact_str::CompactString;
-use model::{DispatchedJob, ErrorInfo, JobRef, LeaseRef, NewJob, Outcome, limits};
+use model::{DispatchedJob, ErrorInfo, JobRef, LeaseRef, NewJob, Outcome, Step, limits};
 use std::{future::Future, pin::Pin, sync::Arc};
 use tokio::time::Instant;
 
@@ -51,10 +51,16 @@ pub(crate) fn cut(text: &str, bytes: usize) -> &str {
     &text[..end]
 }
 
+/// What all clones of a context share.
+pub(crate) struct Taken {
+    job: DispatchedJob,
+    pub(crate) durable: Durable,
+}
+
 /// One attempt as its handler sees it.
 #[derive(Clone)]
 pub struct Context {
-    job: Arc<DispatchedJob>,
+    attempt: Arc<Taken>,
     lease: LeaseRef,
     deadline: Instant,
     cancelled: Cancelled,
@@ -69,17 +75,39 @@ impl Context {
         reporter: Arc<dyn Reporter>,
     ) -> Self {
         let lease = lease_of(&job);
-        Self { job: Arc::new(job), lease, deadline, cancelled, reporter }
+        Self {
+            attempt: Arc::new(Taken { job, durable: Durable::default() }),
+            lease,
+            deadline,
+            cancelled,
+            reporter,
+        }
+    }
+
+    pub(crate) fn taken(&self) -> &Arc<Taken> {
+        &self.attempt
+    }
+
+    pub(crate) fn durable(&self) -> &Durable {
+        &self.attempt.durable
+    }
+
+    pub(crate) fn lease(&self) -> &LeaseRef {
+        &self.lease
+    }
+
+    pub(crate) fn reporter(&self) -> &dyn Reporter {
+        &*self.reporter
     }
 
     /// The job: id, body, attempt, lease token (larger than all before: pass it to what must refuse old writers), meta.
     pub fn job(&self) -> &DispatchedJob {
-        &self.job
+        &self.attempt.job
     }
 
     /// The body.
     pub fn body(&self) -> Bytes {
-        self.job.body.clone().unwrap_or_default()
+        self.attempt.job.body.clone().unwrap_or_default()
     }
 
     /// When the attempt is called off.
@@ -111,12 +139,14 @@ pub(crate) fn lease_of(job: &DispatchedJob) -> LeaseRef {
     LeaseRef { job: JobRef { queue: Some(job.queue.clone()), id: job.id.clone() }, token: job.lease_token }
 }
 
-type Report<'a> = Pin<Box<dyn Future<Output = Result<(), SourceError>> + Send + 'a>>;
+type Report<'a, T = ()> = Pin<Box<dyn Future<Output = Result<T, SourceError>> + Send + 'a>>;
 
 /// The part of a source that a handler may use, behind a pointer so that [`Context`] needs no type parameter.
 pub(crate) trait Reporter: Send + Sync {
     fn progress(&self, lease: LeaseRef, value: Bytes) -> Report<'_>;
     fn log(&self, lease: LeaseRef, lines: Vec<CompactString>) -> Report<'_>;
+    fn store_step(&self, lease: LeaseRef, name: CompactString, result: Bytes) -> Report<'_, Option<Step>>;
+    fn steps(&self, job: JobRef) -> Report<'_, Vec<Step>>;
 }
 
 impl<S: JobSource> Reporter for S {
@@ -126,5 +156,13 @@ impl<S: JobSource> Reporter for S {
 
     fn log(&self, lease: LeaseRef, lines: Vec<CompactString>) -> Report<'_> {
         Box::pin(JobSource::log(self, lease, lines))
+    }
+
+    fn store_step(&self, lease: LeaseRef, name: CompactString, result: Bytes) -> Report<'_, Option<Step>> {
+        Box::pin(JobSource::store_step(self, lease, name, result))
+    }
+
+    fn steps(&self, job: JobRef) -> Report<'_, Vec<Step>> {
+        Box::pin(JobSource::steps(self, job))
     }
 }

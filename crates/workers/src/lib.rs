@@ -7,7 +7,9 @@
 //! This crate does not know where jobs come from. Whoever has jobs implements [`JobSource`].
 
 mod counters;
+mod durable;
 mod handler;
+mod manual;
 pub mod process;
 mod runtime;
 mod signal;
@@ -15,6 +17,7 @@ mod source;
 
 pub use counters::{Counters, Totals};
 pub use handler::{Context, Handler, Verdict, error};
+pub use manual::Attempt;
 pub use runtime::{Drained, Keeper, Options, Runtime};
 pub use signal::{Cancelled, Reason};
 pub use source::{JobSource, Revoked, SourceError};

@@ -2,7 +2,7 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicBool, AtomicU8, Ordering},
+    atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering},
 };
 use tokio::sync::Notify;
 
@@ -62,6 +62,7 @@ pub struct Cancelled(Arc<Signal>);
 struct Signal {
     reason: AtomicU8,
     abandoned: AtomicBool,
+    awaited: AtomicUsize,
     changed: Notify,
 }
 
@@ -70,6 +71,7 @@ impl Cancelled {
         Self(Arc::new(Signal {
             reason: AtomicU8::new(0),
             abandoned: AtomicBool::new(false),
+            awaited: AtomicUsize::new(0),
             changed: Notify::new(),
         }))
     }
@@ -82,7 +84,13 @@ impl Cancelled {
 
     /// Waits until the attempt is called off.
     pub async fn wait(&self) -> Reason {
+        let _awaited = Awaited::new(&self.0.awaited);
         self.until(|signal| signal.reason()).await
+    }
+
+    /// Whether somebody waits for it now.
+    pub(crate) fn is_awaited(&self) -> bool {
+        self.0.awaited.load(Ordering::Relaxed) > 0
     }
 
     /// Calls the attempt off. The first reason stays.
@@ -112,5 +120,21 @@ impl Cancelled {
             }
             changed.await;
         }
+    }
+}
+
+/// Counts somebody who waits, for as long as it is there.
+struct Awaited<'a>(&'a AtomicUsize);
+
+impl<'a> Awaited<'a> {
+    fn new(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count)
+    }
+}
+
+impl Drop for Awaited<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }

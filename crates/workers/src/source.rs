@@ -4,7 +4,7 @@ use crate::Reason;
 use bytes::Bytes;
 use compact_str::CompactString;
 use kit::Millis;
-use model::{DispatchedJob, LeaseRef, Reject, Renewed, Settled, Settlement};
+use model::{DispatchedJob, JobRef, LeaseRef, Reject, Renewed, Settled, Settlement, Step};
 use std::{future::Future, time::Duration};
 
 /// Why a source could not answer. Nothing is known of what became of the call.
@@ -66,6 +66,17 @@ pub trait JobSource: Send + Sync + 'static {
     /// Stores a running job's progress: one JSON value.
     fn progress(&self, lease: LeaseRef, value: Bytes)
     -> impl Future<Output = Result<(), SourceError>> + Send;
+
+    /// Stores the result of a step of a running job. What the job had under that name already, if it had.
+    fn store_step(
+        &self,
+        lease: LeaseRef,
+        name: CompactString,
+        result: Bytes,
+    ) -> impl Future<Output = Result<Option<Step>, SourceError>> + Send;
+
+    /// The steps that a job has stored.
+    fn steps(&self, job: JobRef) -> impl Future<Output = Result<Vec<Step>, SourceError>> + Send;
 
     /// Appends lines to a running job's log.
     fn log(

@@ -4,7 +4,7 @@
 mod common;
 
 use common::{Pit, Told, job, job_with_timeout, next};
-use model::{DispatchedJob, Outcome};
+use model::{DispatchedJob, Outcome, Step, StepValue, Until};
 use std::{path::PathBuf, sync::Arc, time::Duration};
 use workers::{
     Options, Runtime,
@@ -258,4 +258,57 @@ async fn the_python_shim_speaks_the_protocol() {
 #[tokio::test]
 async fn the_node_shim_speaks_the_protocol() {
     shim("node", "node/example.js").await;
+}
+
+const STEPS_PYTHON: &str = "
+import sys
+sys.path.insert(0, sys.argv[1] + '/python')
+from millpond_handler import run
+def work(job):
+    charge = job.step('charge', lambda: {'of': job.body})
+    job.step('charge', lambda: 2)
+    by = job.wait_for_signal('approved', 60000)
+    return [charge, by]
+run(work)
+";
+
+const STEPS_NODE: &str = "
+const [sdk] = process.argv.slice(1);
+const { handle } = await import(sdk + '/node/millpond-handler.js');
+await handle(async (job) => {
+  const [charge] = await Promise.all([job.step('charge', () => ({ of: job.body })), job.step('charge', () => 2)]);
+  const by = await job.waitForSignal('approved', { timeoutMs: 60000 });
+  return [charge, by];
+});
+";
+
+#[tokio::test]
+async fn the_shims_store_steps_and_wait_for_signals() {
+    let sdk = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../sdk");
+    let python = Program::new("python3").arg("-c").arg(STEPS_PYTHON).arg(&sdk);
+    let node = Program::new("node").arg("--input-type=module").arg("-e").arg(STEPS_NODE).arg(&sdk);
+    for (name, program) in [("python3", python), ("node", node)] {
+        if !installed(name) {
+            continue;
+        }
+        let (pit, mut told, _pool, _runtime) = pool_of(program, 1);
+        pit.push([job(7, "42")]);
+        let (_, suspended) = next(&mut told).await;
+        let expected = Outcome::Suspend {
+            step: "approved".into(),
+            until: Until::Signal { name: "approved".into(), timeout_ms: 60_000 },
+        };
+        assert_eq!(suspended, expected, "{name}");
+        let mut names: Vec<_> = pit.steps.lock().unwrap().iter().map(|(_, step)| step.name.clone()).collect();
+        names.sort();
+        assert_eq!(names, ["charge", "charge#2"], "{name}");
+
+        let value = StepValue::Signal("\"ada\"".into());
+        let signal = Step { name: "approved".into(), at: kit::Timestamp(1), attempt: 0, value };
+        pit.steps.lock().unwrap().push((7, signal));
+        pit.push([DispatchedJob { steps: 3, ..job(7, "42") }]);
+        let (_, done) = next(&mut told).await;
+        assert_eq!(result(done), serde_json::json!([{"of": 42}, "ada"]), "{name}");
+        assert_eq!(pit.steps.lock().unwrap().len(), 3, "{name} stored nothing twice");
+    }
 }

@@ -26,7 +26,7 @@ impl Shard {
         let mut named = context.unattended(&by);
         let outcome = match action {
             BulkAction::Purge | BulkAction::Remove => {
-                self.forget(slot);
+                self.remove_slot(slot, &mut named);
                 Outcome::Changed
             }
             // Another job may have its unique key.
@@ -102,8 +102,7 @@ impl Shard {
     }
 
     /// Moves a job to the end of its line in another queue, unless that is full or has another job of the same given id or
-    /// unique key, or the job is a child, or stands
-    /// by for its unique key.
+    /// unique key, or the job is a child, or stands by for its unique key.
     fn move_to(&mut self, slot: u32, to: u32, context: &mut Context<'_>) -> Outcome {
         let job = &self.jobs[slot];
         let (from, sequence, live) = (job.queue, job.sequence, !job.state.is_final());

@@ -1,9 +1,14 @@
-use crate::shard::Shard;
-use model::{Order, QueueName, QueuePatch, Reject, Reply, State, limits};
+use crate::shard::{Context, Shard};
+use model::{Order, QueueChange, QueueName, QueuePatch, Reject, Reply, State, limits};
 
 impl Shard {
     /// Changes settings of a queue, made if new. Jobs keep what they were pushed with.
-    pub(crate) fn configure(&mut self, name: &QueueName, patch: &QueuePatch) -> Result<Reply, Reject> {
+    pub(crate) fn configure(
+        &mut self,
+        name: &QueueName,
+        patch: &QueuePatch,
+        context: &mut Context<'_>,
+    ) -> Result<Reply, Reject> {
         check_patch(patch)?;
         if !self.queue_index.contains_key(name) && self.queues.len() >= limits::QUEUES_MAX {
             return Err(Reject::TooMany { what: "queues", limit: limits::QUEUES_MAX as u64 });
@@ -19,6 +24,7 @@ impl Shard {
             self.schedule_retention(index, state);
         }
         self.touch_queue(index);
+        self.tell_queue(index, QueueChange::Configured, context);
         Ok(Reply::Configured(settings))
     }
 }

@@ -1,11 +1,13 @@
 use crate::shard::{Context, Shard};
-use model::{QueueName, Reject, Reply};
+use model::{QueueChange, QueueName, Reject, Reply};
 
 impl Shard {
     /// Stops handing out a queue's jobs. Running ones go on.
-    pub(crate) fn pause(&mut self, name: &QueueName) -> Result<Reply, Reject> {
+    pub(crate) fn pause(&mut self, name: &QueueName, context: &mut Context<'_>) -> Result<Reply, Reject> {
         let queue = self.known_queue(name)?;
-        self.queues[queue as usize].paused = true;
+        if !std::mem::replace(&mut self.queues[queue as usize].paused, true) {
+            self.tell_queue(queue, QueueChange::Paused, context);
+        }
         self.touch_queue(queue);
         Ok(Reply::Done)
     }
@@ -14,8 +16,11 @@ impl Shard {
     pub(crate) fn resume(&mut self, name: &QueueName, context: &mut Context<'_>) -> Result<Reply, Reject> {
         let queue = self.known_queue(name)?;
         let home = &mut self.queues[queue as usize];
-        home.paused = false;
+        let was_paused = std::mem::take(&mut home.paused);
         let waiting = home.waiting_count();
+        if was_paused {
+            self.tell_queue(queue, QueueChange::Resumed, context);
+        }
         if waiting > 0 {
             context.ready.retain(|(other, _)| *other != queue);
             context.ready.push((queue, u32::try_from(waiting).unwrap_or(u32::MAX)));

@@ -1,15 +1,15 @@
-use crate::shard::Shard;
+use crate::shard::{Context, Shard};
 use model::{JobRef, Reject, Reply, State};
 
 impl Shard {
     /// Forgets jobs that no worker has.
-    pub(crate) fn remove(&mut self, jobs: &[JobRef]) -> Result<Reply, Reject> {
+    pub(crate) fn remove(&mut self, jobs: &[JobRef], context: &mut Context<'_>) -> Result<Reply, Reject> {
         let slots = self.select(jobs, |job| match job.state {
             State::Active => Err("cancel a running job before removing it"),
             _ => Ok(()),
         })?;
         for slot in slots {
-            self.forget(slot);
+            self.remove_slot(slot, context);
         }
         Ok(Reply::Done)
     }

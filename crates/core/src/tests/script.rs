@@ -17,7 +17,7 @@ use compact_str::CompactString;
 use kit::{Backoff, Timestamp};
 use model::{
     Actor, BodyTest, Breaker, BulkAction, BulkControl, BulkStatus, BulkView, Bulkhead, Capacity, CatchUp,
-    Chosen, Command, Compare, DispatchedJob, Effect, Envelope, ErrorInfo, Filter, FiringResult, JobId,
+    Chosen, Command, Compare, DispatchedJob, Effect, Envelope, ErrorInfo, Event, Filter, FiringResult, JobId,
     JobRef, Keep, LeaseRef, Limit, LimitUse, NewBulk, NewJob, OnConflict, OnFull, Order, Outcome, Overlap,
     Priority, Pushed, QueueName, QueuePatch, Rate, Reject, Reply, RetryBudget, Route, ScheduleId,
     ScheduleSpec, Settlement, State, StepValue, Unique, Until, When,
@@ -606,12 +606,16 @@ impl Script {
                 ids.join(" ")
             }
             "next" => self.shard.next_due().map_or("never".into(), since),
+            "told" => join(Event::of(&self.heard).iter().map(|event| match &event.job {
+                Some(job) => format!("{} {} {}", event.id, event.kind.name(), self.id(&job.id)),
+                None => format!("{} {} {}", event.id, event.kind.name(), event.queue),
+            })),
             "heard" => join(self.heard.iter().filter_map(|effect| match effect {
                 Effect::Available { queue, jobs } => Some(format!("{jobs} in {queue}")),
                 Effect::Revoked { worker, id, lease_token, why, .. } => {
                     Some(format!("{worker} lost {} t{lease_token} {}", self.id(id), why.name()))
                 }
-                Effect::Changed { .. } => None,
+                Effect::Changed { .. } | Effect::Removed { .. } | Effect::Queue { .. } => None,
             })),
             _ => return None,
         })

@@ -10,6 +10,7 @@
 mod body_thread;
 mod clock;
 mod gate;
+mod manual;
 mod revocations;
 mod shard_thread;
 mod threads;
@@ -18,17 +19,19 @@ use crate::{
     answer::{Answer, CallError, Poison, Stats},
     driver::{Packed, Sealed, Snapshot, Ticket},
     error::OpenError,
+    feed::{Events, Feed},
     options::Options,
     recover::{Recovered, recover},
 };
 use body_thread::Loaded;
 use gate::Gate;
-use kit::{Durability, Millis};
-use millpond_core::Shard;
-use model::{Actor, Command, DispatchedJob, Effect, Envelope, JobRef, JobView, QueueName, Reply};
+use kit::{Durability, Millis, Timestamp};
+use manual::Machine;
+use millpond_core::{ListQuery, Shard};
+use model::{Actor, Command, DispatchedJob, Envelope, EventId, JobRef, JobView, QueueName, Reply, State};
 use revocations::Revocations;
 pub use revocations::Revoked;
-use shard_thread::ShardThread;
+use shard_thread::{ShardThread, jobs_of};
 use std::{
     path::Path,
     sync::{
@@ -39,10 +42,8 @@ use std::{
     time::{Duration, Instant},
 };
 use storage::{Checkpoints, Log, at_rest::Encryption};
-use tokio::sync::{broadcast, oneshot};
+use tokio::sync::oneshot;
 
-/// Lists of effects that a slow listener may lag behind.
-const EVENTS_MAX: usize = 1_024;
 /// How long the drop of the last handle waits for the last flush.
 const DROP_WAIT: Duration = Duration::from_secs(5);
 
@@ -59,17 +60,36 @@ impl Ticket for Caller {
 
 /// What reaches the shard thread.
 pub(crate) enum Message {
-    Call { packed: Packed, level: Durability, caller: Caller },
-    Fetch { packed: Packed, level: Durability, caller: Caller, number: u64, wait_ms: Millis },
+    Call {
+        packed: Packed,
+        level: Durability,
+        caller: Caller,
+    },
+    Fetch {
+        packed: Packed,
+        level: Durability,
+        caller: Caller,
+        number: u64,
+        wait_ms: Millis,
+    },
     Withdraw(u64),
     HandBack(Vec<DispatchedJob>),
+    /// Somebody wants to hear events.
+    Listen,
     Read(Box<dyn FnOnce(&Shard) + Send>),
-    View { job: JobRef, caller: oneshot::Sender<Result<Option<JobView>, CallError>> },
+    View {
+        job: JobRef,
+        caller: oneshot::Sender<Result<Option<JobView>, CallError>>,
+    },
     Written(Sealed<Caller>),
     Stored(Snapshot, bool),
     Loaded(Loaded),
     Failed(Poison),
-    Stop { until: Instant, checkpoint: bool, done: oneshot::Sender<Result<(), CallError>> },
+    Stop {
+        until: Instant,
+        checkpoint: bool,
+        done: oneshot::Sender<Result<(), CallError>>,
+    },
 }
 
 /// What callers and threads both see.
@@ -80,13 +100,26 @@ pub(crate) struct Shared {
     /// A body that cannot be read.
     damage: OnceLock<String>,
     stats: Mutex<Stats>,
-    events: broadcast::Sender<Arc<[Effect]>>,
+    feed: Arc<Feed>,
     revocations: Revocations,
     /// Given to fetches, in the order of their arrival.
     numbers: AtomicU64,
 }
 
 impl Shared {
+    fn new(recovered: &Recovered<Caller>, options: &Options) -> Self {
+        Self {
+            gate: Gate::new(options.pending_max, options.pending_bytes_max),
+            stopping: AtomicBool::new(false),
+            poison: OnceLock::new(),
+            damage: OnceLock::new(),
+            stats: Mutex::new(recovered.driver.stats()),
+            feed: Arc::new(Feed::new()),
+            revocations: Revocations::new(recovered.driver.shard().position()),
+            numbers: AtomicU64::new(0),
+        }
+    }
+
     /// Why there was no answer.
     fn silence(&self) -> CallError {
         match self.poison.get() {
@@ -105,9 +138,60 @@ pub struct Handle {
     inner: Arc<Inner>,
 }
 
+/// Who takes messages.
+enum Inbox {
+    /// The shard's thread.
+    Thread(mpsc::Sender<Message>),
+    /// Whoever sends them.
+    Here(Box<Mutex<Machine>>),
+}
+
+impl Inbox {
+    /// Fails when the thread has ended.
+    fn send(&self, message: Message) -> Result<(), ()> {
+        match self {
+            Self::Thread(sender) => sender.send(message).map_err(drop),
+            Self::Here(machine) => {
+                machine.lock().unwrap_or_else(PoisonError::into_inner).take(message);
+                Ok(())
+            }
+        }
+    }
+}
+
+/// The clock of a [`Handle::manual`] node.
+#[derive(Clone)]
+pub struct ManualClock {
+    inner: Arc<Inner>,
+}
+
+impl ManualClock {
+    /// What it shows.
+    pub fn now(&self) -> Timestamp {
+        self.with(|machine| machine.now())
+    }
+
+    /// Moves it forward to `now`. What falls due by then is done, in one go.
+    pub fn set(&self, now: Timestamp) {
+        self.with(|machine| machine.set(now));
+    }
+
+    /// When a job next changes by itself, or a schedule fires.
+    pub fn next_move(&self) -> Option<Timestamp> {
+        self.with(|machine| machine.next_move())
+    }
+
+    fn with<T>(&self, run: impl FnOnce(&mut Machine) -> T) -> T {
+        match &self.inner.inbox {
+            Inbox::Here(machine) => run(&mut machine.lock().unwrap_or_else(PoisonError::into_inner)),
+            Inbox::Thread(_) => unreachable!("this clock was made with its machine"),
+        }
+    }
+}
+
 struct Inner {
     shared: Arc<Shared>,
-    inbox: mpsc::Sender<Message>,
+    inbox: Inbox,
     /// Closed when every thread has ended and the directory is free.
     ended: Mutex<mpsc::Receiver<()>>,
     shard_thread: std::thread::ThreadId,
@@ -149,16 +233,7 @@ impl Handle {
         let mut recovered: Recovered<Caller> = recover(log, checkpoints, options)?;
         recovered.driver.stats_mut().recovery_ms =
             u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
-        let shared = Arc::new(Shared {
-            gate: Gate::new(options.pending_max, options.pending_bytes_max),
-            stopping: AtomicBool::new(false),
-            poison: OnceLock::new(),
-            damage: OnceLock::new(),
-            stats: Mutex::new(recovered.driver.stats()),
-            events: broadcast::Sender::new(EVENTS_MAX),
-            revocations: Revocations::new(recovered.driver.shard().position()),
-            numbers: AtomicU64::new(0),
-        });
+        let shared = Arc::new(Shared::new(&recovered, options));
         let (inbox, messages) = mpsc::channel();
         let (ended_sender, ended) = mpsc::channel::<()>();
         let parts = (recovered, shared.clone(), inbox.clone(), messages);
@@ -168,14 +243,38 @@ impl Handle {
             ShardThread::run(recovered, &options, shared, inbox, messages);
             drop(ended_sender);
         })?;
-        let inner =
-            Inner { shared, inbox, ended: Mutex::new(ended), shard_thread: thread.thread().id(), encryption };
+        let inner = Inner {
+            shared,
+            inbox: Inbox::Thread(inbox),
+            ended: Mutex::new(ended),
+            shard_thread: thread.thread().id(),
+            encryption,
+        };
         Ok(Handle { inner: Arc::new(inner) })
     }
 
     /// How the checkpoint in the directory was encrypted when the pond was opened; `None` if there was none.
     pub fn encryption(&self) -> Option<&Encryption> {
         self.inner.encryption.as_ref()
+    }
+
+    /// A pond in memory without threads: calls are answered where they are made, and time passes when its clock is moved. Every
+    /// level of durability is taken for `memory`.
+    pub fn manual(options: &Options, now: Timestamp) -> Result<(Handle, ManualClock), OpenError> {
+        let log = storage::log::memory::MemoryLog::new();
+        let checkpoints = storage::checkpoints::memory::MemoryCheckpoints::new();
+        let recovered: Recovered<Caller> = recover(Box::new(log), Box::new(checkpoints), options)?;
+        let shared = Arc::new(Shared::new(&recovered, options));
+        let machine = Machine::new(recovered, shared.clone(), now);
+        let (_, ended) = mpsc::channel();
+        let inner = Arc::new(Inner {
+            shared,
+            inbox: Inbox::Here(Box::new(Mutex::new(machine))),
+            ended: Mutex::new(ended),
+            shard_thread: std::thread::current().id(),
+            encryption: None,
+        });
+        Ok((Handle { inner: inner.clone() }, ManualClock { inner }))
     }
 
     /// Has a command logged at `level` or better, applied, and answered.
@@ -235,6 +334,12 @@ impl Handle {
         receiver.await.map_err(|_| self.inner.shared.silence())
     }
 
+    /// The jobs of a queue in a state, at most 1,000; without bodies that are on disk.
+    pub async fn jobs(&self, queue: QueueName, state: State) -> Result<Vec<JobView>, CallError> {
+        let query = ListQuery { state: Some(state), tag: None, limit: 1_000, cursor: None };
+        self.read(move |shard| shard.list(&queue, &query).map(|page| page.jobs).unwrap_or_default()).await
+    }
+
     /// A job with its body, also if that is on disk.
     pub async fn job(&self, job: JobRef) -> Result<Option<JobView>, CallError> {
         self.inner.check()?;
@@ -243,9 +348,14 @@ impl Handle {
         receiver.await.map_err(|_| self.inner.shared.silence())?
     }
 
-    /// Everything that changes from now on; a slow reader is told how much it missed (`Lagged`).
-    pub fn events(&self) -> broadcast::Receiver<Arc<[Effect]>> {
-        self.inner.shared.events.subscribe()
+    /// Everything that happens from now on, or behind the event `after`. A reader that falls behind what is remembered
+    /// ([`crate::EVENTS_MAX`] events, [`crate::EVENTS_BYTES_MAX`] bytes) is told so with [`crate::Gone`].
+    pub fn events(&self, after: Option<EventId>) -> Events {
+        let (events, begin) = Events::new(self.inner.shared.feed.clone(), after);
+        if begin && self.inner.inbox.send(Message::Listen).is_err() {
+            self.inner.shared.feed.close();
+        }
+        events
     }
 
     /// What `worker` lost behind the log position `after`, which is that of the answer before; waits up to `wait` for the first.

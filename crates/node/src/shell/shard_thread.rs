@@ -185,6 +185,7 @@ impl ShardThread {
                 self.fetch(packed, level, caller, number, wait_ms);
             }
             Message::Withdraw(number) => self.driver.withdraw(number),
+            Message::Listen => self.shared.feed.begin(self.driver.shard().position()),
             Message::HandBack(jobs) => self.driver.hand_back(&jobs),
             Message::Read(read) => {
                 self.shared.gate.leave(1, 0);
@@ -286,7 +287,7 @@ impl ShardThread {
     }
 
     fn commit(&mut self, sealed: Sealed<Caller>) {
-        let want = self.shared.events.receiver_count() > 0;
+        let want = self.shared.feed.recording();
         self.driver.want_changes(want);
         let committed = self.driver.commit(sealed);
         let fetched = committed.answers.iter().map(|(_, outcome)| jobs_of(outcome).len()).sum::<usize>();
@@ -296,9 +297,8 @@ impl ShardThread {
         }
         self.answer_all(committed.answers);
         self.shared.revocations.publish(&committed.effects);
-        if want && !committed.effects.is_empty() {
-            // Nobody listens any more: then nobody misses it.
-            let _ = self.shared.events.send(committed.effects.into());
+        if want {
+            self.shared.feed.publish(&committed.effects, self.driver.shard().position());
         }
         if fetched > 0 {
             self.read_ahead(AHEAD_MIN.max(4 * fetched));
@@ -497,6 +497,7 @@ impl ShardThread {
         for (caller, outcome) in self.driver.fail_all(reason) {
             let _ = caller.0.send(outcome);
         }
+        self.shared.feed.close();
         let Self { writer, shared, messages, log, checkpoints, bodies, stop, driver, .. } = self;
         drop((log, checkpoints, bodies));
         let closed = if late {
@@ -515,7 +516,7 @@ impl ShardThread {
     }
 }
 
-fn jobs_of(outcome: &Outcome) -> &[DispatchedJob] {
+pub(crate) fn jobs_of(outcome: &Outcome) -> &[DispatchedJob] {
     match outcome {
         Ok(Answer { reply: Reply::Fetched(jobs), .. }) => jobs,
         _ => &[],

@@ -4,7 +4,7 @@ use super::{
     Context, Failure,
     print::{self, Style},
 };
-use crate::client::{Change, ErrorText, Explanation, Extras, History, Job, segment};
+use crate::client::{Change, ErrorText, Explanation, Extras, History, Job, Step, segment};
 use clap::Args;
 use hyper::Method;
 use kit::Timestamp;
@@ -26,8 +26,10 @@ enum Verb {
     Cancel,
     /// Start it now instead of later
     Promote,
-    /// Another life for a job that has ended
+    /// Another life for a job that has ended; what its steps stored is kept
     Redrive,
+    /// Another life from the very beginning: its steps and signals are forgotten
+    Restart,
     /// Forget it
     Remove,
 }
@@ -43,7 +45,7 @@ enum Verb {
 pub(crate) struct JobCommand {
     /// The job's id
     id: String,
-    /// [QUEUE] [show|history|explain|log|cancel|promote|redrive|remove]
+    /// [QUEUE] [show|history|explain|log|cancel|promote|redrive|restart|remove]
     #[arg(value_name = "QUEUE|VERB", num_args = 0..=2)]
     rest: Vec<String>,
     /// For cancel: the reason, for the history
@@ -77,7 +79,7 @@ impl JobCommand {
                 let bytes = get(context, &format!("{path}/log")).await?;
                 print_or(context, &bytes, |log: Value| log_lines(context.style, &log))
             }
-            Verb::Cancel | Verb::Promote | Verb::Redrive | Verb::Remove => {
+            Verb::Cancel | Verb::Promote | Verb::Redrive | Verb::Restart | Verb::Remove => {
                 self.change(context, &path, verb).await
             }
         }
@@ -93,7 +95,7 @@ impl JobCommand {
                 (Some(verb), _) => Ok((Some(queue.clone()), verb)),
                 (None, Some(verb)) => Ok((Some(word.clone()), verb)),
                 (None, None) => Err(Failure::Usage(format!(
-                    "{word:?} is not something to do with a job: show, history, explain, log, cancel, promote, redrive, remove"
+                    "{word:?} is not something to do with a job: show, history, explain, log, cancel, promote, redrive, restart, remove"
                 ))),
             },
             _ => Err(Failure::Usage("expected ID [QUEUE] [VERB]".to_owned())),
@@ -114,6 +116,9 @@ impl JobCommand {
                 body,
                 "promoted: it starts as soon as a worker asks",
             ),
+            Verb::Restart => {
+                (Method::POST, format!("{path}/restart"), body, "restarted: its steps are forgotten")
+            }
             _ => (Method::POST, format!("{path}/redrive"), body, "redriven: its attempts count from zero"),
         };
         let bytes = context.client.call(method, &path, body, Extras::default()).await?;
@@ -223,6 +228,10 @@ fn card(style: Style, job: &Job, explanation: &Explanation, history: &[Change], 
     if let Some(error) = &job.error {
         out.push_str(&error_lines(style, error));
     }
+    if !job.steps.is_empty() {
+        let _ = writeln!(out, "\n{}", style.dim("steps"));
+        out.push_str(&step_lines(style, &job.steps, now));
+    }
     let _ = writeln!(out, "\n{}", style.dim("history"));
     out.push_str(&history_lines(style, history, now));
     out
@@ -245,6 +254,23 @@ fn explanation_lines(style: Style, explanation: &Explanation, now: Timestamp) ->
         );
     }
     out
+}
+
+fn step_lines(style: Style, steps: &[Step], now: Timestamp) -> String {
+    let mut rows = vec![["step", "what", "when", "attempt", "size"].map(str::to_owned).to_vec()];
+    for step in steps {
+        let child = step.child_id.as_ref().map(|id| {
+            format!("child {} {}", print::clean(id), step.ended.as_deref().unwrap_or("has not ended"))
+        });
+        rows.push(vec![
+            print::cut(&print::clean(&step.name), 40),
+            child.unwrap_or_else(|| print::clean(&step.kind).into_owned()),
+            print::relative(step.at.0, now),
+            step.attempt.to_string(),
+            print::bytes(step.bytes),
+        ]);
+    }
+    print::table(style, &rows, &[3, 4]).lines().map(|line| format!("  {line}\n")).collect()
 }
 
 fn history_lines(style: Style, history: &[Change], now: Timestamp) -> String {

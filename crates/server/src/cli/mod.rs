@@ -7,6 +7,7 @@ mod bench;
 mod config;
 mod dead;
 mod demo;
+mod events;
 mod failure;
 mod fetch;
 mod import;
@@ -18,6 +19,7 @@ mod print;
 mod push;
 mod queues;
 mod serve;
+mod signal;
 mod source;
 mod stats;
 mod top;
@@ -75,10 +77,12 @@ enum Command {
     Queues(queues::Queues),
     Jobs(jobs::Jobs),
     Job(job::JobCommand),
+    Signal(signal::Signal),
     Dead(dead::Dead),
     Pause(queues::Pause),
     Resume(queues::Resume),
     Purge(queues::Purge),
+    Events(events::Events),
     Stats(stats::StatsCommand),
     Top(top::Top),
     Bench(bench::Bench),
@@ -134,10 +138,12 @@ fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
             Command::Queues(command) => command.run(context).await,
             Command::Jobs(command) => command.run(context).await,
             Command::Job(command) => command.run(context).await,
+            Command::Signal(command) => command.run(context).await,
             Command::Dead(command) => command.run(context).await,
             Command::Pause(command) => command.run(context).await,
             Command::Resume(command) => command.run(context).await,
             Command::Purge(command) => command.run(context).await,
+            Command::Events(command) => command.run(context).await,
             Command::Stats(command) => command.run(context).await,
             Command::Top(command) => command.run(context).await,
             Command::Bench(command) => command.run(context).await,

@@ -2,7 +2,7 @@
 
 use crate::client::{
     Client, ClientError, Extras, FetchAnswer, FetchedJob, ItemResult, LeaseCall, OutcomeCall, OutcomesCall,
-    ResultsAnswer, RevokedAnswer, RevokedLease, raw_json, segment,
+    ResultsAnswer, RevokedAnswer, RevokedLease, StepAnswer, StepsAnswer, raw_json, segment,
 };
 use base64::{Engine, prelude::BASE64_STANDARD};
 use bytes::Bytes;
@@ -10,10 +10,10 @@ use compact_str::CompactString;
 use hyper::Method;
 use kit::Backoff;
 use model::{
-    DispatchedJob, JobId, JobRef, LeaseRef, QueueName, Reject, Renewed, Revocation, Settled, Settlement,
-    State,
+    ChildEnd, DispatchedJob, JobId, JobRef, LeaseRef, QueueName, Reject, Renewed, Revocation, Settled,
+    Settlement, State, Step, StepValue,
 };
-use serde_json::json;
+use serde_json::{json, value::RawValue};
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 use tokio::sync::Mutex;
 use workers::{JobSource, Revoked, SourceError};
@@ -45,21 +45,21 @@ const REVOKED_WAIT: Duration = Duration::from_secs(20);
 const REVOKED_BACKOFF: Backoff = Backoff::Exponential { base: 100, cap: 5_000 };
 
 impl HttpSource {
-    /// A call on a running job, such as `progress`.
+    /// A call on a running job, such as `progress`, with JSON fields.
     async fn on_job(
         &self,
         lease: &LeaseRef,
         verb: &str,
-        field: &str,
-        value: &str,
-    ) -> Result<(), SourceError> {
-        let queue = lease.job.queue.as_ref().map_or("", QueueName::as_str);
-        let path =
-            format!("/v1/queues/{}/jobs/{}/{verb}", segment(queue), segment(&lease.job.id.to_string()));
+        fields: &[(&str, &str)],
+    ) -> Result<Bytes, SourceError> {
         let worker = json!(self.worker);
-        let call = format!("{{\"worker\":{worker},\"lease_token\":{},\"{field}\":{value}}}", lease.token);
-        self.client.call(Method::POST, &path, call, Extras::default()).await.map_err(refusal)?;
-        Ok(())
+        let mut call = format!("{{\"worker\":{worker},\"lease_token\":{}", lease.token);
+        for (field, value) in fields {
+            call.push_str(&format!(",\"{field}\":{value}"));
+        }
+        call.push('}');
+        let path = path(&lease.job, verb);
+        self.client.call(Method::POST, &path, call, Extras::default()).await.map_err(|error| of(lease, error))
     }
 
     async fn ask_revoked(&self, after: Option<u64>) -> Result<RevokedAnswer, ClientError> {
@@ -133,12 +133,30 @@ impl JobSource for HttpSource {
     }
 
     async fn progress(&self, lease: LeaseRef, value: Bytes) -> Result<(), SourceError> {
-        self.on_job(&lease, "progress", "progress", raw_json(&value).get()).await
+        self.on_job(&lease, "progress", &[("progress", raw_json(&value).get())]).await.map(drop)
     }
 
     async fn log(&self, lease: LeaseRef, lines: Vec<CompactString>) -> Result<(), SourceError> {
         let lines: Vec<&str> = lines.iter().map(CompactString::as_str).collect();
-        self.on_job(&lease, "log", "lines", &json!(lines).to_string()).await
+        self.on_job(&lease, "log", &[("lines", &json!(lines).to_string())]).await.map(drop)
+    }
+
+    async fn store_step(
+        &self,
+        lease: LeaseRef,
+        name: CompactString,
+        result: Bytes,
+    ) -> Result<Option<Step>, SourceError> {
+        let (name, result) = (json!(name.as_str()).to_string(), raw_json(&result));
+        let fields = [("name", name.as_str()), ("result", result.get())];
+        let bytes = self.on_job(&lease, "steps", &fields).await?;
+        let answer: StepAnswer = self.client.parse(&bytes).map_err(refusal)?;
+        answer.step.map(step).transpose()
+    }
+
+    async fn steps(&self, job: JobRef) -> Result<Vec<Step>, SourceError> {
+        let answer: StepsAnswer = self.client.get(&path(&job, "steps")).await.map_err(refusal)?;
+        answer.steps.into_iter().map(step).collect()
     }
 
     async fn next_revoked(&self) -> Revoked {
@@ -170,6 +188,49 @@ fn revoked(lost: RevokedLease) -> Option<Revoked> {
     let job = JobRef { queue: Some(QueueName::new(&lost.queue).ok()?), id: JobId::parse(&lost.id).ok()? };
     let why = Revocation::of(&lost.reason).unwrap_or(Revocation::LeaseLost);
     Some(Revoked::Lease(LeaseRef { job, token: lost.lease_token }, why.into()))
+}
+
+fn path(job: &JobRef, verb: &str) -> String {
+    let queue = job.queue.as_ref().map_or("", QueueName::as_str);
+    format!("/v1/queues/{}/jobs/{}/{verb}", segment(queue), segment(&job.id.to_string()))
+}
+
+/// A step as the runtime knows it.
+fn step(told: crate::client::Step) -> Result<Step, SourceError> {
+    let foreign = |reason: String| SourceError::Unavailable { reason, retry_after_ms: None };
+    let json = |raw: Box<RawValue>| Bytes::from(String::from(Box::<str>::from(raw)));
+    let value = || told.value.clone().map_or_else(|| Bytes::from_static(b"null"), json);
+    let value = match told.kind.as_str() {
+        "result" => StepValue::Result(value()),
+        "sleep" => StepValue::Slept { until: told.until.map_or(kit::Timestamp::ZERO, |time| time.0) },
+        "signal" => StepValue::Signal(value()),
+        "timeout" => StepValue::TimedOut,
+        "child" => {
+            let (queue, id) = (told.child_queue.unwrap_or_default(), told.child_id.unwrap_or_default());
+            let end = told.ended.map(|state| ChildEnd {
+                state: state.parse().ok(),
+                result: told.value.map(json),
+                error: told.error.map(|error| workers::error(&error.kind, &error.message, &error.stack)),
+            });
+            StepValue::Child {
+                queue: QueueName::new(&queue).map_err(|error| foreign(error.to_string()))?,
+                id: JobId::parse(&id).map_err(|error| foreign(error.to_string()))?,
+                end,
+            }
+        }
+        other => return Err(foreign(format!("a step of the unknown kind {other}"))),
+    };
+    Ok(Step { name: told.name.into(), at: told.at.0, attempt: told.attempt, value })
+}
+
+/// Why a call on a running job has no answer: the job may be somebody else's by now.
+fn of(lease: &LeaseRef, error: ClientError) -> SourceError {
+    match &error {
+        ClientError::Refused(problem) if problem.status == 409 || problem.status == 404 => {
+            SourceError::Refused(reject(Some(problem.code.clone()), lease))
+        }
+        _ => refusal(error),
+    }
 }
 
 fn millis(span: Duration) -> u64 {

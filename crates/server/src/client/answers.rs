@@ -210,6 +210,8 @@ pub(crate) struct Job {
     pub(crate) meta: BTreeMap<String, String>,
     #[serde(default)]
     pub(crate) unique_key: Option<String>,
+    #[serde(default)]
+    pub(crate) steps: Vec<Step>,
 }
 
 /// A page of jobs.
@@ -219,6 +221,43 @@ pub(crate) struct JobsPage {
     /// Where the next page begins; absent on the last.
     #[serde(default, alias = "next", alias = "next_cursor")]
     pub(crate) cursor: Option<Value>,
+}
+
+/// One durable step. Its value is there only where steps were asked for.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Step {
+    pub(crate) name: String,
+    pub(crate) kind: String,
+    pub(crate) at: Time,
+    #[serde(default)]
+    pub(crate) attempt: u32,
+    #[serde(default)]
+    pub(crate) bytes: u64,
+    #[serde(default)]
+    pub(crate) value: Option<Box<RawValue>>,
+    #[serde(default)]
+    pub(crate) until: Option<Time>,
+    #[serde(default)]
+    pub(crate) child_queue: Option<String>,
+    #[serde(default)]
+    pub(crate) child_id: Option<String>,
+    #[serde(default)]
+    pub(crate) ended: Option<String>,
+    #[serde(default)]
+    pub(crate) error: Option<ErrorText>,
+}
+
+/// The steps of a job.
+#[derive(Debug, Deserialize)]
+pub(crate) struct StepsAnswer {
+    pub(crate) steps: Vec<Step>,
+}
+
+/// The answer to a step: what the job had, if it was not stored.
+#[derive(Debug, Deserialize)]
+pub(crate) struct StepAnswer {
+    #[serde(default)]
+    pub(crate) step: Option<Step>,
 }
 
 /// One change of a job.

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use compact_str::CompactString;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use kit::Durability;
-use model::{Actor, JobRef, QueueName, limits};
+use model::{Actor, EventId, JobRef, QueueName, limits};
 use std::{net::IpAddr, sync::Arc, time::Duration};
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -235,6 +235,18 @@ impl FromRequestParts<App> for Group {
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
         let params = params(parts, app).await?;
         Ok(Self(find(&params, "group").unwrap_or_default().into()))
+    }
+}
+
+/// The last event that a client of a stream has seen.
+pub(crate) struct LastEvent(pub(crate) Option<EventId>);
+
+impl FromRequestParts<App> for LastEvent {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &App) -> Result<Self, Problem> {
+        let id = text(&parts.headers, "last-event-id")?.filter(|id| !id.is_empty()).map(str::parse);
+        id.transpose().map(Self).map_err(|error| Problem::invalid("Last-Event-ID", error))
     }
 }
 

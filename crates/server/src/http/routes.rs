@@ -4,7 +4,7 @@ use super::{
     app::App,
     extract::Peer,
     gate,
-    handlers::{about, events, jobs, limits, operations, push, queues, work},
+    handlers::{about, events, jobs, limits, operations, push, queues, steps, work},
     problem::{self, Problem},
 };
 use axum::{
@@ -81,7 +81,7 @@ fn table() -> Vec<(Route, MethodRouter<App>)> {
         (route("GET", "/readyz", "whether the pond takes work"), get(about::readyz)),
         (route("GET", "/metrics", "Prometheus metrics"), get(about::metrics)),
         (route("GET", "/openapi.json", "this API, described"), get(about::openapi)),
-        (route("GET", "/v1/events", "changes of jobs as they happen (Server-Sent Events)").query(&["queue"]).long(), get(events::stream)),
+        (route("GET", "/v1/events", "what happens to jobs and queues, as it happens (Server-Sent Events)").query(&["queue", "id", "kind", "state", "from"]).long(), get(events::stream)),
 
         (route("POST", "/v1/push", "push jobs to several queues, all or none").takes("PushMany").answers(201), post(push::to_many)),
         (route("POST", "/v1/fetch", "lease jobs, waiting for some if need be").takes("Fetch").long(), post(work::fetch)),
@@ -122,6 +122,10 @@ fn table() -> Vec<(Route, MethodRouter<App>)> {
         (route("POST", "/v1/queues/{queue}/jobs/{id}/cancel", "call a job off, waiting or running").takes("Cancel"), post(jobs::cancel)),
         (route("POST", "/v1/queues/{queue}/jobs/{id}/promote", "start a delayed or retrying job now"), post(jobs::promote)),
         (route("POST", "/v1/queues/{queue}/jobs/{id}/redrive", "give a final job another life"), post(jobs::redrive)),
+        (route("POST", "/v1/queues/{queue}/jobs/{id}/restart", "give a final job another life without its steps"), post(steps::restart)),
+        (route("GET", "/v1/queues/{queue}/jobs/{id}/steps", "what a job has stored, with values"), get(steps::list)),
+        (route("POST", "/v1/queues/{queue}/jobs/{id}/steps", "store the result of a step").takes("Step"), post(steps::store)),
+        (route("POST", "/v1/queues/{queue}/jobs/{id}/signal", "tell a job what it waits for").takes("Signal"), post(steps::signal)),
 
         (route("GET", "/v1/jobs/{id}", "one job, by its generated id"), get(jobs::show)),
         (route("DELETE", "/v1/jobs/{id}", "forget a job that is not active"), delete(jobs::remove)),
@@ -133,6 +137,10 @@ fn table() -> Vec<(Route, MethodRouter<App>)> {
         (route("POST", "/v1/jobs/{id}/cancel", "call a job off, waiting or running").takes("Cancel"), post(jobs::cancel)),
         (route("POST", "/v1/jobs/{id}/promote", "start a delayed or retrying job now"), post(jobs::promote)),
         (route("POST", "/v1/jobs/{id}/redrive", "give a final job another life"), post(jobs::redrive)),
+        (route("POST", "/v1/jobs/{id}/restart", "give a final job another life without its steps"), post(steps::restart)),
+        (route("GET", "/v1/jobs/{id}/steps", "what a job has stored, with values"), get(steps::list)),
+        (route("POST", "/v1/jobs/{id}/steps", "store the result of a step").takes("Step"), post(steps::store)),
+        (route("POST", "/v1/jobs/{id}/signal", "tell a job what it waits for").takes("Signal"), post(steps::signal)),
     ]
 }
 

@@ -12,6 +12,7 @@
 //! | I10 | `damage` | a flipped bit is found or harmless, never served |
 //! | I11 | `early` | nothing starts before its time |
 //! | I12 | `unique` | a unique key has one job that runs and one that stands by, a throttled one has none for its span |
+//! | I14 | `steps` | a step keeps its value, a signal is delivered once, a suspended job wakes when what it waits for has come |
 //! | I13 | `bulk` | an operation changes what its filter means and nothing else, counts right, and ends |
 
 pub(crate) mod acked;
@@ -24,4 +25,5 @@ pub(crate) mod leases;
 pub(crate) mod order;
 pub(crate) mod phantom;
 pub(crate) mod replay;
+pub(crate) mod steps;
 pub(crate) mod unique;

@@ -18,11 +18,14 @@ use std::{
 use tokio::{
     io::AsyncWriteExt,
     process::{ChildStdin, ChildStdout},
+    sync::mpsc,
     time::timeout,
 };
 
 /// A job's log keeps no more lines than this, so the rest is read and dropped.
 const LOG_LINES_MAX: usize = limits::LOG_LINES_MAX;
+/// Answers that a child has not read; then it is not listened to.
+const ANSWERS_MAX: usize = 16;
 /// How long a child may take to end whose stdout has ended.
 const LAST_BREATH: Duration = Duration::from_secs(1);
 
@@ -90,14 +93,23 @@ impl Child {
     pub(super) async fn take(&mut self, context: &Context) -> Turn {
         self.jobs += 1;
         self.stderr.lock().unwrap_or_else(PoisonError::into_inner).clear();
-        let line = protocol::job_line(context);
+        let steps = match context.all_stored_steps().await {
+            Ok(steps) => steps,
+            Err(why) => return Turn::Ready(retry("steps", &why.to_string())),
+        };
+        let line = protocol::job_line(context, &steps);
         let said = {
             let Child { stdin, lines, group, grace, .. } = self;
-            let mut listen = pin!(listen(lines, context));
+            let (answer, mut answers) = mpsc::channel(ANSWERS_MAX);
+            let mut listen = pin!(listen(lines, answer, context));
             let mut tell = pin!(async {
                 // A child that does not read ends, or breaks the protocol; `listen` sees both.
-                let _ = stdin.write_all(&line).await;
-                let _ = stdin.flush().await;
+                let mut next = Some(line);
+                while let Some(line) = next {
+                    let _ = stdin.write_all(&line).await;
+                    let _ = stdin.flush().await;
+                    next = answers.recv().await;
+                }
             });
             let mut telling = true;
             loop {
@@ -159,7 +171,7 @@ enum Heard {
     End,
 }
 
-async fn listen(lines: &mut Lines<ChildStdout>, context: &Context) -> Heard {
+async fn listen(lines: &mut Lines<ChildStdout>, answer: mpsc::Sender<Vec<u8>>, context: &Context) -> Heard {
     let token = context.job().lease_token;
     let mut logged = 0;
     loop {
@@ -189,6 +201,14 @@ async fn listen(lines: &mut Lines<ChildStdout>, context: &Context) -> Heard {
                 if !said.is_empty() {
                     let _ = context.log(said).await;
                 }
+            }
+            Ok(Said::Of(_, Word::Step { name, result })) => {
+                let line = match context.store_step(&name, result).await {
+                    Ok(value) => protocol::stored_line(token, &name, &value),
+                    Err(why) => protocol::not_stored_line(token, &name, &why.to_string()),
+                };
+                // Whoever writes ends only after this.
+                let _ = answer.send(line).await;
             }
             Ok(Said::Of(_, Word::Ended(verdict))) => return Heard::Ended(verdict),
         }

@@ -3,7 +3,8 @@
 use crate::{Context, Verdict, error};
 use base64::{Engine, prelude::BASE64_STANDARD};
 use bytes::Bytes;
-use model::Outcome;
+use compact_str::CompactString;
+use model::{BadName, JobId, NewJob, Outcome, QueueName, State, StepValue, Until};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use std::{borrow::Cow, collections::BTreeMap};
@@ -27,10 +28,71 @@ struct JobFrame<'a> {
     body_base64: Option<String>,
     tags: Vec<&'a str>,
     meta: BTreeMap<&'a str, &'a str>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    steps: BTreeMap<&'a str, StepFrame<'a>>,
+}
+
+/// What came of a step. `kind` is result, sleep, signal, timeout or child.
+#[derive(Serialize)]
+struct StepFrame<'a> {
+    kind: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    value: Option<Box<RawValue>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    state: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<&'a str>,
+}
+
+impl<'a> From<&'a StepValue> for StepFrame<'a> {
+    fn from(value: &'a StepValue) -> Self {
+        let mut frame = Self { kind: value.kind(), value: None, id: None, state: None, error: None };
+        match value {
+            StepValue::Result(bytes) | StepValue::Signal(bytes) => frame.value = one_line(bytes),
+            StepValue::Slept { .. } | StepValue::TimedOut => {}
+            StepValue::Child { id, end, .. } => {
+                frame.id = Some(id.to_string());
+                if let Some(end) = end {
+                    frame.state = Some(end.state.map_or("removed", State::name));
+                    frame.value = end.result.as_deref().and_then(one_line);
+                    frame.error = end.error.as_ref().map(|error| error.message.as_str());
+                }
+            }
+        }
+        frame
+    }
+}
+
+/// JSON without line ends: it allows a raw one between values only, where a space says the same.
+fn one_line(json: &[u8]) -> Option<Box<RawValue>> {
+    let text = std::str::from_utf8(json).ok()?.replace(['\n', '\r'], " ");
+    RawValue::from_string(text).ok()
+}
+
+/// The line that says that a step is stored, with the result that counts.
+pub(super) fn stored_line(token: u64, name: &str, value: &StepValue) -> Vec<u8> {
+    let step = StepFrame::from(value);
+    line_of(&serde_json::json!({
+        "type": "stored", "lease_token": token, "name": name, "kind": step.kind, "value": step.value,
+    }))
+}
+
+/// The line that says that a step could not be stored.
+pub(super) fn not_stored_line(token: u64, name: &str, why: &str) -> Vec<u8> {
+    line_of(&serde_json::json!({"type": "stored", "lease_token": token, "name": name, "error": why}))
+}
+
+fn line_of(frame: &impl Serialize) -> Vec<u8> {
+    // Text, numbers and checked JSON always serialise.
+    let mut line = serde_json::to_vec(frame).unwrap_or_default();
+    line.push(b'\n');
+    line
 }
 
 /// The line that gives a child its job. JSON bodies stand in it as they are; all others in Base64.
-pub(super) fn job_line(context: &Context) -> Vec<u8> {
+pub(super) fn job_line(context: &Context, steps: &BTreeMap<CompactString, StepValue>) -> Vec<u8> {
     let job = context.job();
     let body = context.body();
     // JSON allows a raw line end between values only, where a space says the same.
@@ -50,11 +112,9 @@ pub(super) fn job_line(context: &Context) -> Vec<u8> {
         body_base64: json.is_none().then(|| BASE64_STANDARD.encode(&body)),
         tags: job.tags.iter().map(|tag| tag.as_str()).collect(),
         meta: job.meta.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect(),
+        steps: steps.iter().map(|(name, value)| (name.as_str(), value.into())).collect(),
     };
-    // Text, numbers and checked JSON always serialise.
-    let mut line = serde_json::to_vec(&frame).unwrap_or_default();
-    line.push(b'\n');
-    line
+    line_of(&frame)
 }
 
 #[derive(Deserialize)]
@@ -71,6 +131,30 @@ struct ChildFrame<'a> {
     error: Option<ErrorFrame>,
     after_ms: Option<u64>,
     reason: Option<String>,
+    name: Option<String>,
+    signal: Option<String>,
+    timeout_ms: Option<u64>,
+    #[serde(borrow)]
+    child: Option<ChildJob<'a>>,
+}
+
+/// The child job of a step.
+#[derive(Deserialize)]
+struct ChildJob<'a> {
+    queue: String,
+    id: Option<String>,
+    #[serde(borrow)]
+    body: Option<&'a RawValue>,
+}
+
+impl ChildJob<'_> {
+    fn job(self) -> Result<NewJob, String> {
+        let bad = |why: BadName| format!("the child job of a step: {why}");
+        let queue = QueueName::new(&self.queue).map_err(bad)?;
+        let body = self.body.map_or_else(|| Bytes::from_static(b"null"), json);
+        let id = self.id.as_deref().map(JobId::parse).transpose().map_err(bad)?;
+        Ok(NewJob { id, ..NewJob::new(queue, body) })
+    }
 }
 
 #[derive(Deserialize, Default)]
@@ -98,6 +182,7 @@ pub(super) enum Said {
 pub(super) enum Word {
     Progress(Bytes),
     Log(Vec<String>),
+    Step { name: String, result: Bytes },
     Ended(Verdict),
 }
 
@@ -109,7 +194,10 @@ pub(super) fn read(line: &[u8]) -> Result<Said, String> {
     })?;
     let told = frame.error.unwrap_or_default();
     let told = error(if told.kind.is_empty() { "error" } else { &told.kind }, &told.message, &told.stack);
-    let json = |value: &RawValue| Bytes::copy_from_slice(value.get().as_bytes());
+    let suspend = |name: Option<String>, until| {
+        let step = name.ok_or("the child wrote a suspension without the name of its step")?;
+        Ok::<_, String>(Outcome::Suspend { step: step.into(), until })
+    };
     let outcome = match &*frame.r#type {
         "hello" => return Ok(Said::Hello { protocol: frame.protocol.unwrap_or(0) }),
         "progress" => {
@@ -117,6 +205,20 @@ pub(super) fn read(line: &[u8]) -> Result<Said, String> {
             return of(frame.lease_token, Word::Progress(value));
         }
         "log" => return of(frame.lease_token, Word::Log(frame.lines.unwrap_or_default())),
+        "step" => {
+            let name = frame.name.ok_or("the child wrote a step without its name")?;
+            let result = frame.result.map_or_else(|| Bytes::from_static(b"null"), json);
+            return of(frame.lease_token, Word::Step { name, result });
+        }
+        "sleep" => suspend(frame.name, Until::Time { after_ms: frame.after_ms.unwrap_or(0) })?,
+        "wait_for_signal" => {
+            let name = frame.signal.ok_or("the child waits for a signal without its name")?.into();
+            suspend(frame.name, Until::Signal { name, timeout_ms: frame.timeout_ms.unwrap_or(0) })?
+        }
+        "wait_for_child" => {
+            let child = frame.child.ok_or("the child waits for a child job without saying which")?;
+            suspend(frame.name, Until::Child { job: Box::new(child.job()?) })?
+        }
         "done" => Outcome::Done { result: frame.result.map(json) },
         "retry" => Outcome::Retry { error: told, after_ms: frame.after_ms },
         "fail" => Outcome::Fail { error: told },
@@ -124,11 +226,15 @@ pub(super) fn read(line: &[u8]) -> Result<Said, String> {
         "cancel" => Outcome::Cancel { reason: frame.reason.unwrap_or_default().into() },
         other => {
             return Err(format!(
-                "the child wrote a frame of type {other:?}; known are hello, progress, log, done, retry, fail, snooze, cancel"
+                "the child wrote a frame of type {other:?}; known are hello, progress, log, step, done, retry, fail, snooze, cancel, sleep, wait_for_signal, wait_for_child"
             ));
         }
     };
     of(frame.lease_token, Word::Ended(outcome.into()))
+}
+
+fn json(value: &RawValue) -> Bytes {
+    Bytes::copy_from_slice(value.get().as_bytes())
 }
 
 fn of(token: Option<u64>, word: Word) -> Result<Said, String> {
@@ -171,6 +277,33 @@ mod tests {
                 r#"{"type":"cancel","lease_token":7,"reason":"gone"}"#,
                 ended(Outcome::Cancel { reason: "gone".into() }),
             ),
+            (
+                r#"{"type":"step","lease_token":7,"name":"charge","result":{"n": 1}}"#,
+                Ok(Said::Of(
+                    7,
+                    Word::Step { name: "charge".into(), result: Bytes::from_static(br#"{"n": 1}"#) },
+                )),
+            ),
+            (
+                r#"{"type":"sleep","lease_token":7,"name":"nap","after_ms":5}"#,
+                ended(Outcome::Suspend { step: "nap".into(), until: Until::Time { after_ms: 5 } }),
+            ),
+            (
+                r#"{"type":"wait_for_signal","lease_token":7,"name":"ok","signal":"go","timeout_ms":9}"#,
+                ended(Outcome::Suspend {
+                    step: "ok".into(),
+                    until: Until::Signal { name: "go".into(), timeout_ms: 9 },
+                }),
+            ),
+            (
+                r#"{"type":"wait_for_child","lease_token":7,"name":"kid","child":{"queue":"q","body":[1]}}"#,
+                ended(Outcome::Suspend {
+                    step: "kid".into(),
+                    until: Until::Child {
+                        job: Box::new(NewJob::new(QueueName::new("q").unwrap(), &b"[1]"[..])),
+                    },
+                }),
+            ),
         ] {
             assert_eq!(read(line.as_bytes()), said, "{line}");
         }
@@ -184,6 +317,8 @@ mod tests {
             ("\u{0}", "not a frame"),
             (r#"{"type":"done"}"#, "without the lease_token"),
             (r#"{"type":"finished","lease_token":7}"#, "known are"),
+            (r#"{"type":"sleep","lease_token":7}"#, "without the name"),
+            (r#"{"type":"wait_for_child","lease_token":7,"name":"k","child":{"queue":" "}}"#, "a queue name"),
         ] {
             let why = read(line.as_bytes()).unwrap_err();
             assert!(why.contains(part), "{line}: {why}");

@@ -16,6 +16,8 @@ mod settle;
 mod shared;
 mod slot;
 
+pub(crate) use slot::{panic_text, retry, settlement};
+
 use crate::{Counters, Handler, JobSource};
 use shared::Shared;
 use std::{sync::Arc, time::Duration};

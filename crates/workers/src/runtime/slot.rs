@@ -80,7 +80,13 @@ impl<S: JobSource, H: Handler> Shared<S, H> {
             self.busy.notify_one();
         }
         let context = Context::new(held.job, deadline, cancelled.clone(), self.reporter.clone());
-        let ended = self.run_to_end(context, &cancelled).await;
+        let taken = context.taken().clone();
+        let mut ended = self.run_to_end(context, &cancelled).await;
+        if let Ended::Returned(verdict) = &mut ended
+            && let Some(outcome) = taken.durable.suspended()
+        {
+            *verdict = outcome.into();
+        }
         // The lease may have been renewed meanwhile.
         let lease_end = lock(&self.slots[index]).take().map_or(held.lease_end, |attempt| attempt.lease_end);
         self.counters.running.subtract(1);
@@ -115,8 +121,10 @@ impl<S: JobSource, H: Handler> Shared<S, H> {
         if matches!(ended, Ended::Panicked(_)) {
             self.counters.panics.add(1);
         }
-        let done =
-            matches!(&ended, Ended::Returned(verdict) if matches!(verdict.outcome, Outcome::Done { .. }));
+        let done = matches!(
+            &ended,
+            Ended::Returned(verdict) if matches!(verdict.outcome, Outcome::Done { .. } | Outcome::Suspend { .. })
+        );
         match (called_off, ended) {
             (Some(Reason::LeaseLost | Reason::Cancelled), _) => Fate::Drop,
             (_, Ended::Returned(verdict)) if done => Fate::Settle(verdict),
@@ -140,12 +148,12 @@ impl<S: JobSource, H: Handler> Shared<S, H> {
     }
 }
 
-fn retry(kind: &str, message: &str) -> Verdict {
+pub(crate) fn retry(kind: &str, message: &str) -> Verdict {
     Outcome::Retry { error: error(kind, message, ""), after_ms: None::<Millis> }.into()
 }
 
 /// What goes to the source. A result that no log would take is an error of the handler, told as such.
-fn settlement(lease: LeaseRef, verdict: Verdict) -> Settlement {
+pub(crate) fn settlement(lease: LeaseRef, verdict: Verdict) -> Settlement {
     let outcome = match verdict.outcome {
         Outcome::Done { result: Some(result) } if result.len() > limits::RESULT_BYTES_MAX => {
             let message = format!(
@@ -168,7 +176,7 @@ fn settlement(lease: LeaseRef, verdict: Verdict) -> Settlement {
     Settlement { lease, outcome, push: verdict.push }
 }
 
-fn panic_text(panic: &(dyn Any + Send)) -> String {
+pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> String {
     if let Some(text) = panic.downcast_ref::<&str>() {
         (*text).to_string()
     } else if let Some(text) = panic.downcast_ref::<String>() {

@@ -6,7 +6,7 @@ use compact_str::CompactString;
 use kit::Timestamp;
 use model::{
     DispatchedJob, JobId, JobRef, LeaseRef, Outcome, Priority, QueueName, Reject, Renewed, Settled,
-    Settlement, State,
+    Settlement, State, Step, StepValue,
 };
 use std::{
     collections::VecDeque,
@@ -31,6 +31,8 @@ pub struct Inner {
     pub failures: Mutex<u32>,
     pub progress: Mutex<Vec<Bytes>>,
     pub lines: Mutex<Vec<CompactString>>,
+    /// By the token of the job; for another attempt of it, push a job with the same token.
+    pub steps: Mutex<Vec<(u64, Step)>>,
     settled: mpsc::UnboundedSender<Settlement>,
     pub batches: Mutex<Vec<usize>>,
     pub revoke: Mutex<Option<Revoked>>,
@@ -61,6 +63,7 @@ impl Pit {
             failures: Mutex::default(),
             progress: Mutex::default(),
             lines: Mutex::default(),
+            steps: Mutex::default(),
             settled,
             batches: Mutex::default(),
             revoke: Mutex::default(),
@@ -201,6 +204,30 @@ impl JobSource for Pit {
     async fn progress(&self, _: LeaseRef, value: Bytes) -> Result<(), SourceError> {
         self.progress.lock().unwrap().push(value);
         Ok(())
+    }
+
+    async fn store_step(
+        &self,
+        lease: LeaseRef,
+        name: CompactString,
+        result: Bytes,
+    ) -> Result<Option<Step>, SourceError> {
+        self.fails()?;
+        let mut steps = self.steps.lock().unwrap();
+        let mut stored = steps.iter().filter(|(token, _)| *token == lease.token).map(|(_, step)| step);
+        if let Some(had) = stored.find(|step| step.name == name) {
+            return Ok(Some(had.clone()));
+        }
+        let step = Step { name, at: Timestamp(0), attempt: 1, value: StepValue::Result(result) };
+        steps.push((lease.token, step));
+        Ok(None)
+    }
+
+    async fn steps(&self, job: JobRef) -> Result<Vec<Step>, SourceError> {
+        self.fails()?;
+        let steps = self.steps.lock().unwrap();
+        let of = |token: &u64| job.id == JobId::parse(&format!("job-{token}")).unwrap();
+        Ok(steps.iter().filter(|(token, _)| of(token)).map(|(_, step)| step.clone()).collect())
     }
 
     async fn log(&self, _: LeaseRef, lines: Vec<CompactString>) -> Result<(), SourceError> {

@@ -11,6 +11,7 @@ mod outcome;
 mod query;
 mod scalar;
 mod settings;
+mod steps;
 
 pub(crate) use bulk::{BulkDto, CancelDto, NothingDto};
 pub(crate) use fetch::{FetchDto, RenewDto, worker};
@@ -19,6 +20,7 @@ pub(crate) use job::{Source, read_jobs};
 pub(crate) use outcome::{LogDto, OutcomesDto, ProgressDto};
 pub(crate) use query::{EventsQuery, ListParams, PageParams, RevokedQuery, query};
 pub(crate) use settings::{SettingsDto, write_settings};
+pub(crate) use steps::{SignalDto, StepDto};
 
 #[cfg(test)]
 mod tests {
@@ -45,6 +47,8 @@ mod tests {
             ("Outcomes", known::<OutcomesDto<'_>>()),
             ("Progress", known::<ProgressDto<'_>>()),
             ("LogLines", known::<LogDto<'_>>()),
+            ("Step", known::<StepDto<'_>>()),
+            ("Signal", known::<SignalDto<'_>>()),
             ("Cancel", known::<CancelDto<'_>>()),
             ("Bulk", known::<BulkDto<'_>>()),
             ("Settings", known::<SettingsDto>()),

@@ -1,8 +1,8 @@
-use super::{bulk::read_state, scalar::queue_name};
+use super::bulk::read_state;
 use crate::http::{json, problem::Problem};
 use compact_str::CompactString;
 use kit::Millis;
-use model::{QueueName, State, limits};
+use model::{EventFilter, EventId, EventKind, JobId, QueueName, State, limits};
 use std::borrow::Cow;
 
 /// Items of one page: the default and the most.
@@ -78,17 +78,43 @@ impl ListParams {
     }
 }
 
-/// Which queue's events are wanted; all without one.
+/// Which events are wanted, and from where.
 #[derive(Debug)]
 pub(crate) struct EventsQuery {
-    pub(crate) queue: Option<QueueName>,
+    pub(crate) filter: EventFilter,
+    /// Behind this.
+    pub(crate) from: Option<EventId>,
 }
 
 impl EventsQuery {
     pub(crate) fn read(text: Option<&str>) -> Result<Self, Problem> {
-        let pairs = query(text, &["queue"])?;
-        Ok(Self { queue: find(&pairs, "queue").map(|name| queue_name("queue", name)).transpose()? })
+        let pairs = query(text, &["queue", "id", "kind", "state", "from"])?;
+        let queue = find(&pairs, "queue").map(CompactString::from);
+        if let Some(pattern) = &queue {
+            // A name with a letter for each star.
+            QueueName::new(&pattern.replace('*', "x")).map_err(|error| Problem::invalid("queue", error))?;
+        }
+        let kind = |name| {
+            EventKind::of(name).ok_or_else(|| {
+                let kinds: Vec<_> = EventKind::all().map(EventKind::name).collect();
+                Problem::invalid("kind", format!("is one of {}", kinds.join(", ")))
+            })
+        };
+        let job = find(&pairs, "id").map(JobId::parse).transpose();
+        let from = find(&pairs, "from").map(str::parse).transpose();
+        let filter = EventFilter {
+            queue,
+            job: job.map_err(|error| Problem::invalid("id", error))?,
+            kinds: words(&pairs, "kind").map(kind).collect::<Result<_, _>>()?,
+            states: words(&pairs, "state").map(read_state).collect::<Result<_, _>>()?,
+        };
+        Ok(Self { filter, from: from.map_err(|error| Problem::invalid("from", error))? })
     }
+}
+
+/// A list with commas between its words.
+fn words<'a>(pairs: &'a [(&'static str, Cow<'_, str>)], name: &str) -> impl Iterator<Item = &'a str> {
+    find(pairs, name).into_iter().flat_map(|text| text.split(',')).filter(|word| !word.is_empty())
 }
 
 /// From where, and for how long, a worker asks for what it lost.

@@ -1,7 +1,13 @@
-//! Server-Sent Events: every change of a job, as it happens.
+//! Server-Sent Events: everything that happens to jobs and queues, as it happens, resumed where a client left off.
 
 use super::Answered;
-use crate::http::{app::App, dto::EventsQuery, extract::QueryText, json::Writer, reply};
+use crate::http::{
+    app::App,
+    dto::EventsQuery,
+    extract::{LastEvent, QueryText},
+    json::Writer,
+    reply,
+};
 use axum::{
     body::Body,
     extract::State,
@@ -9,20 +15,42 @@ use axum::{
 };
 use bytes::Bytes;
 use futures_util::stream::unfold;
-use model::{Effect, QueueName};
-use std::{convert::Infallible, io::Write as _, sync::Arc, time::Duration};
-use tokio::sync::broadcast::{Receiver, error::RecvError};
+use model::{Event, EventFilter, EventId};
+use node::Gone;
+use std::{convert::Infallible, io::Write as _, mem, time::Duration};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, timeout, timeout_at},
+};
 
 /// A comment this often keeps proxies from closing a quiet stream, and notices clients that are gone.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
+/// A client that takes nothing for so long is cut off.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Bytes of events that are sent in one piece, about.
+const PIECE_BYTES: usize = 64 << 10;
+/// Events that were not wanted, after which others get their turn.
+const UNWANTED_MAX: u32 = 256;
 
-/// GET /v1/events. The stream holds no buffer of its own: who reads too slowly misses changes and is told how many batches.
-pub(crate) async fn stream(State(app): State<App>, QueryText(text): QueryText) -> Answered {
-    let queue = EventsQuery::read(text.as_deref())?.queue;
-    let feed = Feed { source: app.node.events(), queue, app, opened: false };
-    let stream = unfold(feed, |mut feed| async move {
-        let chunk = feed.next().await?;
-        Some((Ok::<_, Infallible>(chunk), feed))
+/// GET /v1/events. A reader at its own pace: the server keeps the newest events once for all, and nothing for a slow client.
+pub(crate) async fn stream(
+    State(app): State<App>,
+    QueryText(text): QueryText,
+    LastEvent(last): LastEvent,
+) -> Answered {
+    let EventsQuery { filter, from } = EventsQuery::read(text.as_deref())?;
+    let source = app.node.events(last.or(from));
+    let (sender, pieces) = mpsc::channel(1);
+    let feed = Feed { source, filter, piece: Vec::new(), began: false, unwanted: 0 };
+    tokio::spawn(async move {
+        tokio::select! {
+            () = feed.run(&app, &sender) => {}
+            // The client is gone.
+            () = sender.closed() => {}
+        }
+    });
+    let stream = unfold(pieces, |mut pieces: mpsc::Receiver<Bytes>| async move {
+        Some((Ok::<_, Infallible>(pieces.recv().await?), pieces))
     });
     let mut response = reply::bytes(StatusCode::OK, "text/event-stream", Body::from_stream(stream));
     response.headers_mut().insert("x-accel-buffering", HeaderValue::from_static("no"));
@@ -31,66 +59,133 @@ pub(crate) async fn stream(State(app): State<App>, QueryText(text): QueryText) -
 }
 
 struct Feed {
-    source: Receiver<Arc<[Effect]>>,
-    queue: Option<QueueName>,
-    app: App,
-    opened: bool,
+    source: node::Events,
+    filter: EventFilter,
+    piece: Vec<u8>,
+    /// It was told something, or has caught up: from now on a gap means that it is too slow.
+    began: bool,
+    unwanted: u32,
+}
+
+/// Why a stream ends.
+enum End {
+    Stopping,
+    TooSlow,
 }
 
 impl Feed {
-    /// The next piece of the stream; `None` when the server stops.
-    async fn next(&mut self) -> Option<Bytes> {
-        if !self.opened {
-            // Something to read at once, so that clients see the stream open.
-            self.opened = true;
-            return Some(Bytes::from_static(b": millpond\n\n"));
-        }
+    async fn run(mut self, app: &App, sender: &mpsc::Sender<Bytes>) {
+        // Something to read at once, so that clients see the stream open.
+        self.piece.extend_from_slice(b"retry: 1000\n: millpond\n\n");
+        let mut quiet_until = Instant::now() + KEEP_ALIVE;
         loop {
-            let received = tokio::select! {
-                () = self.app.stopping() => return None,
-                received = tokio::time::timeout(KEEP_ALIVE, self.source.recv()) => received,
+            let piece = mem::take(&mut self.piece);
+            // A client that does not read would hold its place for ever.
+            if !piece.is_empty() && !matches!(timeout(PATIENCE, sender.send(piece.into())).await, Ok(Ok(())))
+            {
+                return;
+            }
+            let gathered = tokio::select! {
+                biased;
+                () = app.stopping() => Ok(Err(End::Stopping)),
+                gathered = timeout_at(quiet_until, self.gather()) => gathered,
             };
-            match received {
-                Err(_) => return Some(Bytes::from_static(b": still here\n\n")),
-                Ok(Err(RecvError::Closed)) => return None,
-                Ok(Err(RecvError::Lagged(missed))) => {
-                    return Some(format!("event: lagged\ndata: {{\"missed\":{missed}}}\n\n").into());
+            match gathered {
+                Ok(Ok(())) => {}
+                Err(_) => self.still_here(),
+                Ok(Err(end)) => {
+                    self.end(&end);
+                    let last = mem::take(&mut self.piece);
+                    let _ = timeout(PATIENCE, sender.send(last.into())).await;
+                    return;
                 }
-                Ok(Ok(effects)) => {
-                    let chunk = self.render(&effects);
-                    if !chunk.is_empty() {
-                        return Some(chunk.into());
-                    }
-                }
+            }
+            if !self.piece.is_empty() {
+                quiet_until = Instant::now() + KEEP_ALIVE;
             }
         }
     }
 
-    fn render(&self, effects: &[Effect]) -> Vec<u8> {
-        let mut chunk = Vec::new();
-        for effect in effects {
-            let Effect::Changed { queue, id, from, to, cause, attempt, at, position } = effect else {
-                continue;
-            };
-            if self.queue.as_ref().is_some_and(|wanted| wanted != queue) {
-                continue;
+    /// Waits for wanted events, and renders those that are there.
+    async fn gather(&mut self) -> Result<(), End> {
+        while self.piece.is_empty() {
+            let next = self.source.next().await.ok_or(End::Stopping)?;
+            self.take(next)?;
+            if self.unwanted >= UNWANTED_MAX {
+                self.unwanted = 0;
+                tokio::task::yield_now().await;
             }
-            let mut data = Writer::with_capacity(224);
-            data.object(|out| {
-                out.field("queue", queue);
-                out.field("id", id);
-                out.field("from", from);
-                out.field("to", to);
-                out.field("cause", cause.name());
-                out.field("attempt", attempt);
-                out.field("at", at);
-                out.field("position", position);
-            });
-            // Writing to a Vec cannot fail.
-            let _ = write!(chunk, "event: job\nid: {position}\ndata: ");
-            chunk.extend_from_slice(&data.finish());
-            chunk.extend_from_slice(b"\n\n");
         }
-        chunk
+        while self.piece.len() < PIECE_BYTES
+            && self.unwanted < UNWANTED_MAX
+            && let Some(next) = self.source.try_next()
+        {
+            self.take(next)?;
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, next: Result<Event, Gone>) -> Result<(), End> {
+        match next {
+            Ok(event) if self.filter.wants(&event) => self.render(&event),
+            Ok(_) => self.unwanted += 1,
+            Err(_) if self.began => return Err(End::TooSlow),
+            Err(Gone { since }) => self.gone(since),
+        }
+        self.began = true;
+        Ok(())
+    }
+
+    /// Also moves the client's place, so that it can come back after a long time without a wanted event.
+    fn still_here(&mut self) {
+        self.began = true;
+        if let Some(position) = self.source.position() {
+            // Writing to a Vec cannot fail.
+            let _ = writeln!(self.piece, "id: {position}");
+        }
+        self.piece.extend_from_slice(b": still here\n\n");
+    }
+
+    fn gone(&mut self, since: EventId) {
+        let _ = write!(
+            self.piece,
+            "event: gone\nid: {since}\ndata: {{\"since\":\"{since}\",\"reason\":\"events up to {since} are no longer remembered, or \
+             happened while nobody listened; look at the jobs themselves\"}}\n\n"
+        );
+    }
+
+    fn end(&mut self, end: &End) {
+        let (code, reason) = match end {
+            End::Stopping => ("stopping", "the server stops; come back with Last-Event-ID"),
+            End::TooSlow => (
+                "too_slow",
+                "this client reads more slowly than events happen; come back with a narrower filter",
+            ),
+        };
+        let _ = write!(self.piece, "event: end\ndata: {{\"code\":\"{code}\",\"reason\":\"{reason}\"}}\n\n");
+    }
+
+    fn render(&mut self, event: &Event) {
+        let mut data = Writer::with_capacity(256);
+        data.object(|out| {
+            out.field("queue", &event.queue);
+            if let Some(job) = &event.job {
+                out.field("id", &job.id);
+                out.field("kind", event.kind.name());
+                out.field("from", job.from);
+                out.field("to", job.to);
+                out.field("cause", job.cause.map(model::Cause::name));
+                out.field("attempt", job.attempt);
+            } else {
+                out.field("kind", event.kind.name());
+            }
+            out.field("at", event.at);
+            out.field("position", event.id.position);
+            out.field("event_id", event.id.to_string().as_str());
+        });
+        let name = if event.job.is_some() { "job" } else { "queue" };
+        let _ = write!(self.piece, "event: {name}\nid: {}\ndata: ", event.id);
+        self.piece.extend_from_slice(&data.finish());
+        self.piece.extend_from_slice(b"\n\n");
     }
 }

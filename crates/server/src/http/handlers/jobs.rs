@@ -2,6 +2,7 @@
 
 use super::{
     Answered, mismatched,
+    steps::write_step,
     work::{write_body, write_words},
 };
 use crate::http::{
@@ -15,21 +16,29 @@ use crate::http::{
 use axum::{extract::State, http::StatusCode};
 use compact_str::CompactString;
 use millpond_core::{Explanation, Limited, Reason};
-use model::{Actor, Command, ErrorInfo, JobRef, JobView, Reject, Reply};
+use model::{Actor, Awaited, Command, ErrorInfo, JobRef, JobView, Reject, Reply};
 
-fn unknown(job: &JobRef) -> Problem {
+pub(super) fn unknown(job: &JobRef) -> Problem {
     Problem::from(Reject::UnknownJob { id: CompactString::from(job.id.to_string()) })
 }
 
 /// GET /v1/queues/{queue}/jobs/{id}
 pub(crate) async fn show(State(app): State<App>, Job(job): Job) -> Answered {
     let view = app.node.job(job.clone()).await?.ok_or_else(|| unknown(&job))?;
+    let asked = job.clone();
+    let steps = match view.steps {
+        0 => Vec::new(),
+        _ => app.node.read(move |shard| shard.job_steps(&asked)).await?.unwrap_or_default(),
+    };
     let bytes =
         view.body.as_ref().map_or(0, bytes::Bytes::len) + view.result.as_ref().map_or(0, bytes::Bytes::len);
     Ok(reply::object(StatusCode::OK, 1_024 + bytes, |out| {
         write_view(out, &view);
         write_body(out, view.body.as_ref(), &view.content_type);
         out.field("result", &view.result);
+        if !steps.is_empty() {
+            out.key("steps").array(&steps, |out, step| write_step(out, step, false));
+        }
     }))
 }
 
@@ -55,10 +64,24 @@ pub(super) fn write_view(out: &mut Writer, job: &JobView) {
     out.field("progress", &job.progress);
     write_error(out, job.error.as_ref());
     out.field("unique_key", &job.unique_key);
+    if job.signals > 0 {
+        out.field("signals", job.signals);
+    }
+    match &job.awaits {
+        Some(Awaited::Signal { name, until }) => out.key("awaits").object(|out| {
+            out.field("signal", name);
+            out.field("until", until);
+        }),
+        Some(Awaited::Child { queue, id }) => out.key("awaits").object(|out| {
+            out.field("child_queue", queue);
+            out.field("child_id", id);
+        }),
+        None => {}
+    }
     write_words(out, &job.tags, &job.meta);
 }
 
-fn write_error(out: &mut Writer, error: Option<&ErrorInfo>) {
+pub(super) fn write_error(out: &mut Writer, error: Option<&ErrorInfo>) {
     let Some(error) = error else { return out.field("error", None::<bool>) };
     out.key("error").object(|out| {
         out.field("kind", &error.kind);
@@ -249,7 +272,7 @@ pub(crate) async fn redrive(State(app): State<App>, Job(job): Job, call: Call, p
     change(&app, call, &job, Command::Redrive { jobs: vec![job.clone()] }).await
 }
 
-async fn change(app: &App, call: Call, job: &JobRef, command: Command) -> Answered {
+pub(super) async fn change(app: &App, call: Call, job: &JobRef, command: Command) -> Answered {
     let answer = app.call(call, command).await?;
     let Reply::Changed(states) = &answer.reply else { return Err(mismatched()) };
     let state = states.first().copied();
@@ -285,7 +308,7 @@ pub(crate) async fn append_log(
     noted(&app, call, &job, Command::Log { lease: dto.lease(job.clone()), lines }).await
 }
 
-fn by_worker(call: Call, worker: Option<&str>) -> Call {
+pub(super) fn by_worker(call: Call, worker: Option<&str>) -> Call {
     match worker {
         Some(name) => call.by(Actor::new(name)),
         None => call,

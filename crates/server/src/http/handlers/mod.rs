@@ -7,6 +7,7 @@ pub(super) mod limits;
 pub(super) mod operations;
 pub(super) mod push;
 pub(super) mod queues;
+pub(super) mod steps;
 pub(super) mod work;
 
 use super::problem::Problem;
