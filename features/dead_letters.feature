@@ -34,3 +34,22 @@ Feature: A job that cannot be done is kept, and can be tried again
     When I run "millpond dead payments"
     Then the command succeeds
     And it prints "pay-1"
+
+  Scenario: What kills jobs is counted by class, whatever numbers the messages have
+    Given the job "pay-1" in "payments" was fetched by a worker
+    When the worker fails it for good with the error "no account 4711"
+    Given the job "pay-2" in "payments" was fetched by a worker
+    When the worker fails it for good with the error "no account 4712"
+    And I run "millpond dead payments classes"
+    Then the command succeeds
+    And it prints "2  test: no account #"
+
+  Scenario: A body is mended before the job is redriven
+    When I push the job "pay-1" to "payments" with the body {"to":"an","amount":10}
+    And a worker fetches from "payments"
+    And the worker fails it for good with the error "no such account"
+    And I run "millpond dead payments patch pay-1 '{\"to\":\"ann\"}'"
+    Then the command succeeds
+    When I redrive the job "pay-1" in "payments"
+    And a worker fetches from "payments"
+    Then it gets the job "pay-1" as attempt 1 with the body {"to":"ann","amount":10}

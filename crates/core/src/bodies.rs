@@ -86,6 +86,7 @@ impl Shard {
                 let Some(slot) = self.slot_of(job.sequence) else { return false };
                 let held = &self.jobs[slot];
                 job.body = held.body.as_deref().map(Bytes::copy_from_slice);
+                job.children = held.ties().and_then(|ties| self.children(ties.waits_for));
                 job.steps = held.step_count();
                 held.state == State::Active && held.token() == job.lease_token
             });

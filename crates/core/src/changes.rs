@@ -17,6 +17,8 @@ pub(crate) struct Dirty {
     queues: Vec<u32>,
     pub(crate) idempotency: Vec<CompactString>,
     pub(crate) bulks: BTreeSet<u64>,
+    /// Joins, and their members by place.
+    joins: BTreeSet<(u64, Option<u32>)>,
     pub(crate) gates: BTreeSet<GateKey>,
     pub(crate) groups: BTreeSet<(u32, CompactString)>,
     pub(crate) limits: BTreeSet<CompactString>,
@@ -53,6 +55,11 @@ impl Dirty {
         }
     }
 
+    pub(crate) fn touch_join(&mut self, id: u64, place: Option<u32>) {
+        if self.joins.insert((id, place)) {
+            self.bytes += RECORD_BYTES;
+        }
+    }
     /// More that the next checkpoint writes.
     pub(crate) fn add_bytes(&mut self, bytes: u64) {
         self.bytes += bytes;
@@ -114,13 +121,15 @@ impl Shard {
             + dirty.queues.len()
             + dirty.idempotency.len()
             + dirty.bulks.len()
+            + dirty.joins.len()
             + dirty.gates.len()
             + dirty.groups.len()
             + dirty.limits.len()
             + dirty.schedules.len()
             + dirty.courses.len()
             + dirty.zones.len()
-            + self.throttles.dirty.len();
+            + self.throttles.dirty.len()
+            + self.classes.dirty.len();
         records + usize::from(dirty.position != self.counters.position)
     }
 
@@ -173,12 +182,25 @@ impl Shard {
             }
             records.push((record::call_key(&key), self.idempotency.get(&key).map(record::call)));
         }
+        for key in std::mem::take(&mut self.classes.dirty) {
+            records.push((record::class_key(key), self.classes.get(key).map(record::class)));
+        }
         for key in std::mem::take(&mut self.throttles.dirty) {
             let value = self.throttles.stored(&key).map(record::throttle);
             records.push((record::throttle_key(key.0, &key.1), value));
         }
         for id in std::mem::take(&mut dirty.bulks) {
             records.push((record::bulk_key(id), self.bulks.get(&id).map(record::bulk)));
+        }
+        for (id, place) in std::mem::take(&mut dirty.joins) {
+            let join = self.joins.all.get(&id);
+            records.push(match place {
+                None => (record::join_key(id), join.map(record::join)),
+                Some(place) => {
+                    let member = join.and_then(|join| join.members.get(place as usize));
+                    (record::member_key(id, place), member.map(record::member))
+                }
+            });
         }
         for key in std::mem::take(&mut dirty.gates) {
             let gate = self.flow.gate_index.get(&key).map(|number| &self.flow.gates[*number].meter);
@@ -259,11 +281,20 @@ impl Shard {
         for (key, call) in self.idempotency.iter() {
             visit(&record::call_key(key), &record::call(call));
         }
+        for (queue, print, class) in self.classes.iter() {
+            visit(&record::class_key((queue, print)), &record::class(class));
+        }
         for (queue, key, throttle) in self.throttles.iter() {
             visit(&record::throttle_key(queue, key), &record::throttle(throttle));
         }
         for (id, bulk) in &self.bulks {
             visit(&record::bulk_key(*id), &record::bulk(bulk));
+        }
+        for (id, join) in &self.joins.all {
+            visit(&record::join_key(*id), &record::join(join));
+            for (place, member) in (0..).zip(&join.members) {
+                visit(&record::member_key(*id, place), &record::member(member));
+            }
         }
         for (_, gate) in self.flow.gates.iter() {
             if let Some(memory) = gate.meter.memory(self.counters.time) {

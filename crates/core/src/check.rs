@@ -117,6 +117,15 @@ impl Shard {
             {
                 return Err(format!("queue {}: its bytes are miscounted", queue.name));
             }
+            let classes: Vec<_> = self.classes.of(index as u32).map(|(_, class)| class.count).collect();
+            let complete = classes.len() < model::limits::ERROR_CLASSES_MAX;
+            let counted: u64 = classes.iter().sum();
+            if counted > queue.totals.dead || complete && counted != queue.totals.dead {
+                return Err(format!(
+                    "queue {}: {counted} deaths by class of {}",
+                    queue.name, queue.totals.dead
+                ));
+            }
             for state in State::ALL {
                 let at = queue.retention_timers[state as usize];
                 if at != Timestamp::ZERO {
@@ -127,6 +136,7 @@ impl Shard {
                 }
             }
         }
+        self.check_joins().map_err(|(join, what)| format!("join {join}: {what}"))?;
         for (id, bulk) in &self.bulks {
             let over = bulk.status.is_over();
             let sound = bulk.id == *id

@@ -1,3 +1,4 @@
+use crate::join::Ties;
 use crate::steps::{Parent, Steps};
 use bytes::Bytes;
 use compact_str::CompactString;
@@ -67,6 +68,8 @@ pub(crate) struct Asked {
     pub(crate) stands_by: Option<Timestamp>,
     pub(crate) tags: Vec<CompactString>,
     pub(crate) meta: Vec<(CompactString, CompactString)>,
+    /// The joins that it belongs to.
+    pub(crate) ties: Option<Box<Ties>>,
     pub(crate) route: Option<Box<Route>>,
     /// Its place among waiting jobs of its priority, where something else than arrival decides; else zero.
     pub(crate) rank: u64,

@@ -29,11 +29,13 @@ mod bulk;
 mod changes;
 mod check;
 mod commands;
+mod dead;
 mod firing;
 mod flow;
 mod history;
 mod idempotency;
 mod job;
+mod join;
 mod lane;
 #[cfg(feature = "plant")]
 pub mod plant;
@@ -54,6 +56,8 @@ mod views;
 
 pub use bulk::{Preview, Previewed, Unread};
 pub use changes::Changes;
+pub use dead::{DeadLetters, ErrorClass};
+pub use join::JoinQuery;
 pub use record::body_key;
 pub use restore::{Restore, RestoreError};
 pub use shard::{Effects, Shard};

@@ -25,6 +25,12 @@ pub enum Bug {
     MissSlot,
     /// A repeated call is done again.
     ForgetIdempotency,
+    /// A join ends with its first member, whatever its policy.
+    JoinTooEarly,
+    /// A join that has ended leaves its losers alone.
+    KeepLosers,
+    /// Now and then a continuation is not told that its join has ended.
+    ForgetContinuation,
     /// A step that is stored is stored again, with another result.
     StoreStepAgain,
     /// A signal that nobody waits for is dropped.
@@ -39,6 +45,8 @@ pub enum Bug {
     ForgetWhoStandsBy,
     /// An operation takes what was pushed after it began.
     BulkTakesLateJobs,
+    /// A class of errors counts its first death only.
+    CountErrorClassOnce,
 }
 
 thread_local! {

@@ -5,10 +5,12 @@
 //! g | gate                             what a gate remembers
 //! h | queue (4 bytes, big endian), group   a group's time and settings
 //! e | sequence, number (8 bytes each)  a durable step of a job
+//! d | queue (4), fingerprint (8)        a class of errors
 //! i | idempotency key                  a remembered call and its reply
 //! j | sequence (8 bytes, big endian)   a job without its body
 //! l | key or pattern                   a limit
 //! m                                    the counters
+//! n | number (8 bytes, big endian)     a join; with a place (4 bytes, big endian) behind it, a member
 //! o | number (8 bytes, big endian)     a bulk operation
 //! q | index (4 bytes, big endian)      a queue
 //! s | = | schedule id                  what a schedule is
@@ -22,10 +24,12 @@
 
 use crate::{
     bulk::{Bulk, Cursor},
+    dead::{Class, Window},
     flow::{Circuit, GateKey, Group, Lineup, Memory, NO_LINE},
     history::History,
     idempotency::Call,
     job::{Asked, Job, Log, Run, Stored},
+    join::{Join, Member, Node, Place, Ties},
     queue::{Queue, Totals},
     schedule::{Course, rules_of},
     shard::Counters,
@@ -39,7 +43,8 @@ use kit::{
     codec::{Malformed, Reader, end_fields, put_bool, put_bytes, put_field, put_option, put_str, put_u64},
 };
 use model::{
-    Actor, BulkStatus, Limit, LogLine, QueueCounts, Route, ScheduleId, ScheduleSpec, Step, When, codec::*,
+    Actor, BulkStatus, Limit, LogLine, NewJoin, QueueCounts, Route, ScheduleId, ScheduleSpec, Step, When,
+    codec::*,
 };
 
 /// Version 2 ends jobs, their two boxes, queues and counters with a list of tagged fields. Version 1 had none.
@@ -192,6 +197,16 @@ pub(crate) fn bulk_key(id: u64) -> Vec<u8> {
     key(b'o', &id.to_be_bytes())
 }
 
+pub(crate) fn join_key(id: u64) -> Vec<u8> {
+    key(b'n', &id.to_be_bytes())
+}
+
+pub(crate) fn member_key(id: u64, place: u32) -> Vec<u8> {
+    let mut key = join_key(id);
+    key.extend_from_slice(&place.to_be_bytes());
+    key
+}
+
 pub(crate) fn schedule_key(id: &ScheduleId) -> Vec<u8> {
     [b"s=", id.as_str().as_bytes()].concat()
 }
@@ -203,6 +218,12 @@ pub(crate) fn course_key(id: &ScheduleId) -> Vec<u8> {
 pub(crate) fn zone_key(hash: u128) -> Vec<u8> {
     [&b"s/"[..], &hash.to_be_bytes()].concat()
 }
+pub(crate) fn class_key((queue, print): (u32, u64)) -> Vec<u8> {
+    let mut key = key(b'd', &queue.to_be_bytes());
+    key.extend_from_slice(&print.to_be_bytes());
+    key
+}
+
 pub(crate) fn throttle_key(queue: u32, name: &str) -> Vec<u8> {
     let mut key = key(b'u', &queue.to_be_bytes());
     key.extend_from_slice(name.as_bytes());
@@ -332,6 +353,7 @@ fn put_asked(out: &mut Vec<u8>, asked: &Asked) {
         unique_until,
         tags,
         meta,
+        ties,
         route,
         rank,
         unique_latest,
@@ -358,6 +380,12 @@ fn put_asked(out: &mut Vec<u8>, asked: &Asked) {
     if *rank != 0 {
         put_field(out, FIELD_RANK, |out| put_u64(out, *rank));
     }
+    if let Some(Ties { member_of, waits_for }) = ties.as_deref() {
+        put_field(out, 15, |out| {
+            put_places(out, member_of);
+            put_u64(out, *waits_for);
+        });
+    }
     if let Some(parent) = parent {
         put_field(out, 20, |out| {
             put_u64(out, parent.sequence);
@@ -373,6 +401,17 @@ fn put_asked(out: &mut Vec<u8>, asked: &Asked) {
     end_fields(out);
 }
 
+fn put_places(out: &mut Vec<u8>, places: &[Place]) {
+    put_u64(out, places.len() as u64);
+    for (join, place) in places {
+        put_u64(out, *join);
+        put_u64(out, u64::from(*place));
+    }
+}
+
+fn read_places(reader: &mut Reader<'_>) -> Result<Vec<Place>, Malformed> {
+    reader.list("joins", |reader| Ok((reader.u64("join")?, reader.u32("place")?)))
+}
 /// Tags of what a job asked for.
 const FIELD_ROUTE: u8 = 1;
 const FIELD_RANK: u8 = 2;
@@ -408,12 +447,17 @@ fn read_asked(reader: &mut Reader<'_>, version: u8) -> Result<Asked, Malformed> 
         stands_by: None,
         tags: reader.list("tags", read_text)?,
         meta: reader.list("meta", |reader| Ok((read_text(reader)?, read_text(reader)?)))?,
+        ties: None,
         route: None,
         rank: 0,
         parent: None,
     };
     fields(reader, version, "option of a job", |tag, field| {
         match tag {
+            15 => {
+                let ties = Ties { member_of: read_places(field)?, waits_for: field.u64("join")? };
+                asked.ties = Some(Box::new(ties));
+            }
             FIELD_ROUTE => asked.route = Some(Box::new(read_route(field)?)),
             FIELD_RANK => asked.rank = field.u64("rank")?,
             20 => {
@@ -635,6 +679,45 @@ pub(crate) fn read_call(bytes: &[u8]) -> Result<Call, Malformed> {
     Ok(call)
 }
 
+pub(crate) fn class(class: &Class) -> Vec<u8> {
+    let mut out = vec![VERSION];
+    let Class { kind, message, count, first_at, last_at, sample, minute, hour } = class;
+    put_text(&mut out, kind);
+    put_text(&mut out, message);
+    put_u64(&mut out, *count);
+    put_timestamp(&mut out, *first_at);
+    put_timestamp(&mut out, *last_at);
+    put_job_id(&mut out, sample);
+    for window in [minute, hour] {
+        put_timestamp(&mut out, window.from);
+        put_u64(&mut out, window.now);
+        put_u64(&mut out, window.before);
+    }
+    end_fields(&mut out);
+    out
+}
+
+pub(crate) fn read_class(bytes: &[u8]) -> Result<Class, Malformed> {
+    let reader = &mut Reader::new(bytes);
+    let version = version(reader)?;
+    let window = |reader: &mut Reader<'_>| {
+        Ok(Window { from: read_timestamp(reader)?, now: reader.u64("count")?, before: reader.u64("count")? })
+    };
+    let class = Class {
+        kind: read_text(reader)?,
+        message: read_text(reader)?,
+        count: reader.u64("count")?,
+        first_at: read_timestamp(reader)?,
+        last_at: read_timestamp(reader)?,
+        sample: read_job_id(reader)?,
+        minute: window(reader)?,
+        hour: window(reader)?,
+    };
+    fields(reader, version, "field of a class of errors", |_, _| Ok(false))?;
+    reader.finish("class of errors")?;
+    Ok(class)
+}
+
 pub(crate) fn throttle(throttle: &Throttle) -> Vec<u8> {
     let mut out = vec![VERSION];
     let Throttle { until, sequence, id, gone } = throttle;
@@ -714,6 +797,118 @@ pub(crate) fn read_bulk(bytes: &[u8]) -> Result<Bulk, Malformed> {
     Ok(bulk)
 }
 
+/// A join without its members, and without what follows from them.
+pub(crate) fn join(join: &Join) -> Vec<u8> {
+    let Join {
+        id,
+        created_at,
+        name,
+        policy,
+        on_failure,
+        rest,
+        ignore,
+        sealed,
+        state,
+        ended_at,
+        then,
+        not_before,
+        member_of,
+        due,
+        told,
+        swept,
+        orphan,
+        dropped,
+        members,
+        counts: _,
+        result_bytes: _,
+    } = join;
+    let mut out = vec![VERSION];
+    put_u64(&mut out, *id);
+    put_timestamp(&mut out, *created_at);
+    put_text(&mut out, name);
+    put_policy(&mut out, *policy);
+    put_on_failure(&mut out, *on_failure);
+    put_rest(&mut out, *rest);
+    put_ignore(&mut out, *ignore);
+    put_bool(&mut out, *sealed);
+    put_join_state(&mut out, *state);
+    put_timestamp(&mut out, *ended_at);
+    put_u64(&mut out, *then);
+    put_timestamp(&mut out, *not_before);
+    put_places(&mut out, member_of);
+    put_timestamp(&mut out, *due);
+    put_bool(&mut out, *told);
+    put_u64(&mut out, u64::from(*swept));
+    put_bool(&mut out, *orphan);
+    put_bool(&mut out, *dropped);
+    put_u64(&mut out, members.len() as u64);
+    end_fields(&mut out);
+    out
+}
+
+/// A join without its members, and how many it has.
+pub(crate) fn read_join(bytes: &[u8]) -> Result<(Join, usize), Malformed> {
+    let reader = &mut Reader::new(bytes);
+    let version = version(reader)?;
+    let mut join = Join::new(reader.u64("id")?, &NewJoin::default(), read_timestamp(reader)?);
+    join.name = read_text(reader)?;
+    join.policy = read_policy(reader)?;
+    join.on_failure = read_on_failure(reader)?;
+    join.rest = read_rest(reader)?;
+    join.ignore = read_ignore(reader)?;
+    join.sealed = reader.bool("sealed")?;
+    join.state = read_join_state(reader)?;
+    join.ended_at = read_timestamp(reader)?;
+    join.then = reader.u64("continuation")?;
+    join.not_before = read_timestamp(reader)?;
+    join.member_of = read_places(reader)?;
+    join.due = read_timestamp(reader)?;
+    join.told = reader.bool("told")?;
+    join.swept = reader.u32("swept")?;
+    join.orphan = reader.bool("orphan")?;
+    join.dropped = reader.bool("dropped")?;
+    let members = reader.u32("members")? as usize;
+    fields(reader, version, "field of a join", |_, _| Ok(false))?;
+    reader.finish("join")?;
+    Ok((join, members))
+}
+
+pub(crate) fn member(member: &Member) -> Vec<u8> {
+    let Member { name, node, state, result, result_bytes, error } = member;
+    let mut out = vec![VERSION];
+    put_text(&mut out, name);
+    let (is_join, number) = match node {
+        Node::Job(number) => (false, number),
+        Node::Join(number) => (true, number),
+    };
+    put_bool(&mut out, is_join);
+    put_u64(&mut out, *number);
+    put_member_state(&mut out, *state);
+    put_option(&mut out, result.as_ref(), put_opaque);
+    put_u64(&mut out, u64::from(*result_bytes));
+    put_option(&mut out, error.as_deref(), put_error_info);
+    end_fields(&mut out);
+    out
+}
+
+pub(crate) fn read_member(bytes: &[u8]) -> Result<Member, Malformed> {
+    let reader = &mut Reader::new(bytes);
+    let version = version(reader)?;
+    let name = read_text(reader)?;
+    let is_join = reader.bool("kind of member")?;
+    let number = reader.u64("member")?;
+    let member = Member {
+        name,
+        node: if is_join { Node::Join(number) } else { Node::Job(number) },
+        state: read_member_state(reader)?,
+        result: reader.option("result", read_opaque)?,
+        result_bytes: reader.u32("size of a result")?,
+        error: reader.option("error", read_error_info)?.map(Box::new),
+    };
+    fields(reader, version, "field of a member", |_, _| Ok(false))?;
+    reader.finish("member")?;
+    Ok(member)
+}
 fn read_newest_bulk(reader: &mut Reader<'_>) -> Result<Bulk, Malformed> {
     let id = reader.u64("id")?;
     let queue = reader.u32("queue")?;

@@ -34,6 +34,7 @@ pub struct Restore {
     id: u16,
     jobs: Vec<Job>,
     queues: Vec<(u32, crate::queue::Queue)>,
+    joins: crate::join::Restored,
     gates: Vec<(GateKey, Memory)>,
     groups: Vec<(u32, Group)>,
     schedules: BTreeMap<ScheduleId, (ScheduleSpec, Option<u128>)>,
@@ -55,6 +56,7 @@ impl Restore {
             id: shard,
             jobs: Vec::new(),
             queues: Vec::new(),
+            joins: Default::default(),
             gates: Vec::new(),
             groups: Vec::new(),
             schedules: BTreeMap::new(),
@@ -112,6 +114,7 @@ impl Restore {
                 self.shard.counters = counters;
                 self.has_meta = true;
             }
+            b'n' => self.joins.read(rest, value).map_err(|malformed| malformed.unwrap_or(unknown("key")))?,
             b'o' => {
                 let bulk = record::read_bulk(value)?;
                 self.shard.bulks.insert(bulk.id, bulk);
@@ -133,6 +136,11 @@ impl Restore {
                 }
                 _ => return Err(unknown("key")),
             },
+            b'd' => {
+                let (queue, print) = rest.split_first_chunk().ok_or(unknown("key"))?;
+                let print = print.try_into().map(u64::from_be_bytes).map_err(|_| unknown("key"))?;
+                self.shard.classes.insert((u32::from_be_bytes(*queue), print), record::read_class(value)?);
+            }
             b'u' => {
                 let (queue, name) = rest.split_first_chunk().ok_or(unknown("key"))?;
                 let name = std::str::from_utf8(name).map_err(|_| unknown("key"))?;
@@ -170,6 +178,7 @@ impl Restore {
             take_steps(&mut job, &mut self.steps)?;
             place(&mut self.shard, job)?;
         }
+        self.shard.place_joins(self.joins).map_err(|(key, reason)| refuse(&key, reason.to_string()))?;
         finish_flow(&mut self.shard, held);
         for (id, (spec, hash)) in self.schedules {
             let course = self.courses.remove(&id);

@@ -1,9 +1,11 @@
 use crate::{
     bulk::Bulk,
     changes::Dirty,
+    dead::Classes,
     flow::Flow,
     idempotency::Idempotency,
     job::{Job, Slab},
+    join::Joins,
     queue::Queue,
     schedule::Schedules,
     split::{SequenceIndex, SplitMap},
@@ -30,6 +32,7 @@ pub struct Shard {
     /// Who holds a unique key.
     pub(crate) unique: SplitMap<(u32, CompactString), Hold>,
     pub(crate) throttles: Throttles,
+    pub(crate) classes: Classes,
     pub(crate) queues: Vec<Queue>,
     pub(crate) queue_index: BTreeMap<QueueName, u32>,
     /// When something happens to a job by itself, with its sequence number.
@@ -38,6 +41,7 @@ pub struct Shard {
     pub(crate) retention: BTreeSet<(Timestamp, u32, State)>,
     pub(crate) idempotency: Idempotency,
     pub(crate) bulks: BTreeMap<u64, Bulk>,
+    pub(crate) joins: Joins,
     pub(crate) flow: Flow,
     pub(crate) schedules: Schedules,
     /// Bytes of the steps and signals of all jobs. Follows from them.
@@ -90,9 +94,13 @@ impl Context<'_> {
     }
 
     pub(crate) fn tell_ready(&mut self, queue: u32) {
+        self.tell_many_ready(queue, 1);
+    }
+
+    pub(crate) fn tell_many_ready(&mut self, queue: u32, count: u32) {
         match self.ready.iter_mut().rev().find(|(other, _)| *other == queue) {
-            Some((_, count)) => *count += 1,
-            None => self.ready.push((queue, 1)),
+            Some((_, ready)) => *ready += count,
+            None => self.ready.push((queue, count)),
         }
     }
 }
@@ -108,12 +116,14 @@ impl Shard {
             by_given_id: SplitMap::new(),
             unique: SplitMap::new(),
             throttles: Throttles::new(),
+            classes: Classes::default(),
             queues: Vec::new(),
             queue_index: BTreeMap::new(),
             timers: BTreeSet::new(),
             retention: BTreeSet::new(),
             idempotency: Idempotency::default(),
             bulks: BTreeMap::new(),
+            joins: Joins::default(),
             flow: Flow::new(),
             schedules: Schedules::default(),
             steps_bytes: 0,
@@ -147,6 +157,9 @@ impl Shard {
             None => self.command(&envelope.command, work, &mut context),
             Some(key) => self.once(key, &envelope.command, work, &mut context),
         };
+        if !self.joins.work.is_empty() {
+            self.advance_joins(limits::TICK_WORK_MAX, &mut context);
+        }
         for queue in std::mem::take(&mut self.flow.stirred) {
             let waits = self.queues[queue as usize].waiting_count() > 0;
             if waits && !context.ready.iter().any(|(other, _)| *other == queue) {
@@ -184,7 +197,13 @@ impl Shard {
             Command::Resume { queue } => self.resume(queue, context),
             Command::Configure { queue, patch } => self.configure(queue, patch, context),
             Command::Bulk(asked) => self.start_bulk(asked, context),
+            Command::PatchBody { job, expected_crc, body } => {
+                self.patch_body(job, *expected_crc, body, context)
+            }
             Command::Tick => self.tick(work, context),
+            Command::Join { graph } => self.join(graph, context),
+            Command::Extend { join, jobs, seal } => self.extend_join(join, jobs, *seal, context),
+            Command::CancelJoin { join, reason } => self.cancel_join(join, reason, context),
             Command::SetLimit { pattern, limit } => self.set_limit(pattern, limit.as_ref()),
             Command::SetGroup { queue, group, weight, paused } => {
                 self.set_group(queue, group, *weight, *paused)
@@ -258,10 +277,14 @@ impl Shard {
     /// When a job or a limit next changes by itself, a schedule fires, or a bulk operation goes on. [`Shard::next_due`] also counts
     /// when something is forgotten.
     pub fn next_move(&self) -> Option<Timestamp> {
+        if !self.joins.work.is_empty() {
+            return Some(self.counters.time);
+        }
         let timer = self.timers.first().map(|(due, _)| *due);
         let gate = self.flow.timers.first().map(|(due, _)| *due);
         let slot = self.schedules.first().map(|(due, _)| *due);
-        [timer, gate, slot, self.bulk_due()].into_iter().flatten().min()
+        let join = self.joins.timers.first().map(|(due, _)| *due);
+        [timer, join, gate, slot, self.bulk_due()].into_iter().flatten().min()
     }
 
     /// Whether a fetch from these queues would hand out a job now.

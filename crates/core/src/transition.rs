@@ -81,6 +81,10 @@ impl Shard {
         }
         self.enter(slot);
         self.after_change(slot, Some(from), change.cause, context);
+        let turned = from.is_final() != change.to.is_final() || from == State::WaitingChildren;
+        if turned && self.jobs[slot].ties().is_some() {
+            self.tied_job_changed(slot, from, context.now);
+        }
         if change.to.is_final() {
             self.trim_finals(slot);
         }
@@ -156,7 +160,7 @@ impl Shard {
             return self.transition(slot, Change { to, due, ..change }, context);
         }
         self.timers.remove(&(job.due, job.sequence));
-        self.weigh(slot, &fresh);
+        self.weigh(slot, fresh.body_len);
         let due = fresh.due;
         self.take_content(slot, fresh);
         let job = &mut self.jobs[slot];
@@ -170,14 +174,14 @@ impl Shard {
     }
 
     /// Corrects the sums of its queue for a job whose body is about to change.
-    fn weigh(&mut self, slot: u32, fresh: &Job) {
+    fn weigh(&mut self, slot: u32, bytes: u32) {
         let job = &self.jobs[slot];
         let queue = &mut self.queues[job.queue as usize];
         if !job.state.is_final() {
-            queue.live_bytes = queue.live_bytes - u64::from(job.body_len) + u64::from(fresh.body_len);
+            queue.live_bytes = queue.live_bytes - u64::from(job.body_len) + u64::from(bytes);
         }
         if job.state == State::Waiting {
-            queue.waiting_bytes = queue.waiting_bytes - u64::from(job.body_len) + u64::from(fresh.body_len);
+            queue.waiting_bytes = queue.waiting_bytes - u64::from(job.body_len) + u64::from(bytes);
             queue.cold_waiting -= u64::from(job.body.is_none());
         }
     }
@@ -206,13 +210,8 @@ impl Shard {
             asked,
             run: _,
         } = fresh;
+        self.take_body(slot, (body, body_len, body_crc));
         let job = &mut self.jobs[slot];
-        if job.body.is_some() {
-            self.dirty.bodies_resident -= u64::from(job.body_len);
-        }
-        self.dirty.bodies_resident += u64::from(body_len);
-        (job.body, job.body_len, job.body_crc) = (body, body_len, body_crc);
-        job.stored.body = false;
         (job.timeout_ms, job.attempts, job.max_crashes) = (timeout_ms, attempts, max_crashes);
         job.priority = priority;
         let rank = job.asked.as_ref().map_or(0, |asked| asked.rank);
@@ -220,6 +219,26 @@ impl Shard {
         if rank != 0 {
             job.asked.get_or_insert_default().rank = rank;
         }
+    }
+
+    fn take_body(&mut self, slot: u32, (body, bytes, crc): (Option<Box<[u8]>>, u32, u32)) {
+        let job = &mut self.jobs[slot];
+        if job.body.is_some() {
+            self.dirty.bodies_resident -= u64::from(job.body_len);
+        }
+        self.dirty.bodies_resident += u64::from(bytes);
+        (job.body, job.body_len, job.body_crc) = (body, bytes, crc);
+        job.stored.body = false;
+    }
+
+    /// Gives a job another body, and nothing else.
+    pub(crate) fn replace_body(&mut self, slot: u32, body: &[u8], cause: Cause, context: &mut Context<'_>) {
+        self.weigh(slot, body.len() as u32);
+        self.take_body(slot, (Some(Box::from(body)), body.len() as u32, crc32c::crc32c(body)));
+        let state = self.jobs[slot].state;
+        self.record(slot, state, cause, None, context);
+        self.touch(slot);
+        self.after_change(slot, Some(state), cause, context);
     }
 
     /// Gives a job another place, in another queue or priority, and leaves its state and its timer as they are. It goes to the end
@@ -412,6 +431,9 @@ impl Shard {
 
     /// Removes every trace of a job.
     pub(crate) fn forget(&mut self, slot: u32) {
+        if self.jobs[slot].ties().is_some() {
+            self.tied_job_gone(slot, self.counters.time);
+        }
         self.leave(slot);
         self.quit_line(slot);
         if !self.jobs[slot].state.is_final() {

@@ -232,6 +232,7 @@ impl Shard {
         };
         let given = fresh.asked.get_or_insert_default();
         (given.id, given.pusher, given.parent) = (asked.id, asked.pusher, asked.parent);
+        given.ties = asked.ties;
         given.unique_latest = latest;
         given.stands_by = asked.stands_by.map(|_| run_at);
         (fresh.state, fresh.due) = fresh.begins(run_at, context.now);

@@ -123,7 +123,18 @@ pub enum Reason {
         timeout_at: Timestamp,
     },
     /// Its children, or the members of its join, have not ended.
-    WaitsForChildren,
+    WaitsForChildren {
+        /// The join.
+        join: JobId,
+        /// Members that have ended.
+        ended: u32,
+        /// All members so far.
+        total: u32,
+        /// The names of the first that have not ended.
+        missing: Vec<CompactString>,
+        /// More members may come.
+        open: bool,
+    },
     /// It stands by until the holder of its unique key ends.
     StandsBy {
         /// Who holds the key.
@@ -185,6 +196,8 @@ pub struct ListQuery {
     pub state: Option<State>,
     /// Only jobs with this tag.
     pub tag: Option<CompactString>,
+    /// Only jobs whose newest error is of this kind.
+    pub error_kind: Option<CompactString>,
     /// At most so many, 1 to 1,000.
     pub limit: usize,
     /// Where the page before ended.
@@ -251,6 +264,16 @@ fn some_time(time: Timestamp) -> Option<Timestamp> {
     (time != Timestamp::ZERO).then_some(time)
 }
 
+fn waits_for_children(join: &JobId, ended: u32, total: u32, missing: &[CompactString], open: bool) -> String {
+    let more = if open { "; more may come until it is sealed" } else { "" };
+    if ended == total {
+        return format!("all {total} members of join {join} have ended{more}");
+    }
+    let others = if (total - ended) as usize > missing.len() { ", …" } else { "" };
+    let (left, names) = (total - ended, missing.join(", "));
+    format!("{left} of {total} members of join {join} have not ended: {names}{others}{more}")
+}
+
 impl Shard {
     fn shown_state(&self, job: &Job) -> State {
         match job.state {
@@ -298,6 +321,7 @@ impl Shard {
             worker: run.filter(|_| job.state == State::Active).map(|run| run.worker.clone()),
             lease_token: job.token(),
             body_bytes: job.body_len,
+            body_crc: job.body_crc,
             body: job.body.as_deref().map(Bytes::copy_from_slice),
             content_type: asked.map(|asked| asked.content_type.clone()).unwrap_or_default(),
             result: run.and_then(|run| run.result.clone()),
@@ -307,6 +331,8 @@ impl Shard {
             meta: asked.map(|asked| asked.meta.clone()).unwrap_or_default(),
             unique_key: asked.and_then(|asked| asked.unique_key.clone()),
             timeout_ms: u64::from(job.timeout_ms),
+            waits_for: job.ties().and_then(|ties| self.public_join_id(ties.waits_for)),
+            joins: job.ties().map_or(Vec::new(), |ties| self.joins_of(ties)),
             steps: job.step_count(),
             signals: steps.map_or(0, |steps| steps.signals.len() as u32),
             awaits: steps.and_then(|steps| steps.awaited(job.due)),
@@ -389,7 +415,7 @@ impl Shard {
             }
             State::Retrying => reasons.push(Reason::RetryAt(job.due)),
             State::WaitingChildren | State::Suspended => {
-                reasons.push(self.awaited(job).unwrap_or(Reason::WaitsForChildren));
+                reasons.extend(self.awaited(job).or_else(|| self.waits_for_children(job)));
             }
             State::Active => {
                 let run = job.run.as_deref();
@@ -571,10 +597,12 @@ impl Shard {
                         job.attempt, job.attempts
                     )
                 }
+                Reason::WaitsForChildren { join, ended, total, missing, open } => {
+                    waits_for_children(join, *ended, *total, missing, *open)
+                }
                 Reason::StandsBy { holder } => {
                     format!("it stands by until job {holder} ends, which holds its unique key")
                 }
-                Reason::WaitsForChildren => "it waits for other jobs to end".to_string(),
                 Reason::WaitsForSignal { name, until } => {
                     format!("it waits for signal `{name}` until {until} (nobody has sent it)")
                 }
@@ -673,7 +701,12 @@ impl Shard {
                     let job = &self.jobs[slot];
                     let held = state == State::Waiting
                         && query.state.is_some_and(|only| only != self.shown_state(job));
-                    if !held && query.tag.as_ref().is_none_or(|tag| job.has_tag(tag)) {
+                    let error = job.run.as_ref().and_then(|run| run.error.as_ref());
+                    let of_kind = |kind: &CompactString| error.is_some_and(|error| error.kind == *kind);
+                    if !held
+                        && query.tag.as_ref().is_none_or(|tag| job.has_tag(tag))
+                        && query.error_kind.as_ref().is_none_or(of_kind)
+                    {
                         page.jobs.push(self.view(job));
                     }
                 }

@@ -7,6 +7,8 @@ mod cancellation;
 mod durable;
 #[path = "steps/events.rs"]
 mod events;
+#[path = "steps/joins.rs"]
+mod joins;
 
 use cucumber::{World as _, given, then, when};
 use rig::{Answer, Client, Ended, Server, StartError, Starter, TempDir, until};

@@ -6,8 +6,8 @@ use crate::{
 };
 use kit::Durability;
 use model::{
-    Actor, Command, DispatchedJob, Envelope, Event, HistoryEntry, JobRef, JobView, LogLine, QueueName,
-    QueueView, Reply, State, Step,
+    Actor, Command, DispatchedJob, Envelope, Event, HistoryEntry, JobId, JobRef, JobView, JoinView, LogLine,
+    QueueName, QueueView, Reply, State, Step,
 };
 use std::time::Duration;
 use tokio::time::timeout;
@@ -109,6 +109,14 @@ impl Backend {
                     Some(Explanation { state: why.state, summary: why.summary, expected_at: why.expected_at })
                 })
                 .await?),
+        }
+    }
+
+    pub(crate) async fn join(&self, id: JobId) -> Result<Option<JoinView>, Error> {
+        match self {
+            Self::Node(handle) => {
+                Ok(handle.read(move |shard| shard.join_view(&id, Default::default())).await?)
+            }
         }
     }
 

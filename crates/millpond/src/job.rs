@@ -1,4 +1,4 @@
-use crate::Error;
+use crate::{Children, Error};
 use bytes::Bytes;
 use kit::Timestamp;
 use model::JobId;
@@ -53,6 +53,11 @@ impl Job {
     /// The tags of the push.
     pub fn tags(&self) -> impl Iterator<Item = &str> {
         self.0.job().tags.iter().map(|tag| tag.as_str())
+    }
+
+    /// The members of the join that it waited for, and what came of them; `None` if it waited for none yet.
+    pub fn children(&self) -> Option<Children<'_>> {
+        self.0.job().children.as_deref().map(Children)
     }
 
     /// The body as it was pushed.

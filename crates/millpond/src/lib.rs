@@ -27,6 +27,7 @@ mod backend;
 mod error;
 mod events;
 mod job;
+mod join;
 mod outcome;
 mod pond;
 mod push;
@@ -40,11 +41,12 @@ mod worker;
 pub use error::Error;
 pub use events::{Batch, Debounce, EventStream, Heard, Listener, Stream, Throttle};
 pub use job::Job;
+pub use join::{Children, Join, Joined, Member};
 pub use kit::{Backoff, Durability, Timestamp};
 pub use model::{
     BulkView, Event, EventFilter, EventId, EventKind, Filter, HistoryEntry, JobEvent, JobId, JobView,
-    LogLine, NewJob, OnConflict, Priority, QueueChange, QueuePatch, QueueView, Reject, State, Step,
-    StepValue,
+    JoinState, JoinView, LogLine, NewJob, OnConflict, Priority, QueueChange, QueuePatch, QueueView, Reject,
+    State, Step, StepValue,
 };
 pub use outcome::{IntoOutcome, Outcome};
 pub use pond::{Explanation, Pond};

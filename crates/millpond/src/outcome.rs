@@ -1,4 +1,4 @@
-use crate::Error;
+use crate::{Error, Join};
 use model::{ErrorInfo, NewJob};
 use serde::Serialize;
 use std::{fmt::Display, time::Duration};
@@ -42,6 +42,17 @@ impl Outcome {
     /// Called off by its own handler.
     pub fn cancel(reason: impl Display) -> Self {
         Self::of(model::Outcome::Cancel { reason: reason.to_string().into() })
+    }
+
+    /// Adds the jobs of the join and gives the worker back; no attempt is used. When the join ends, the job is handed out again with
+    /// [`crate::Job::children`].
+    pub fn wait(join: Join) -> Self {
+        match join.into_graph() {
+            Ok(children) => Self::of(model::Outcome::Wait { children }),
+            Err(why) => {
+                Self::of(model::Outcome::Fail { error: workers::error("encode", &why.to_string(), "") })
+            }
+        }
     }
 
     /// Pushes a further job in the same atomic change: it exists exactly if this outcome is kept. See [`crate::Push::job`].

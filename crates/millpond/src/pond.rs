@@ -149,14 +149,7 @@ impl Inner {
         };
         let answer = self.backend.call(envelope, level).await?;
         let Reply::Pushed(pushed) = answer.reply else { return Err(Error::Mismatch) };
-        let receipt = |pushed: model::Pushed| Receipt {
-            id: pushed.id,
-            state: pushed.state,
-            deduplicated: pushed.deduplicated,
-            forgotten: pushed.forgotten,
-            position: answer.position,
-            durability: answer.durability,
-        };
+        let receipt = |pushed| Receipt::of(pushed, answer.position, answer.durability);
         Ok(pushed.into_iter().map(receipt).collect())
     }
 

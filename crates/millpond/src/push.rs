@@ -25,6 +25,13 @@ pub struct Receipt {
     pub durability: Durability,
 }
 
+impl Receipt {
+    pub(crate) fn of(pushed: model::Pushed, position: u64, durability: Durability) -> Self {
+        let model::Pushed { id, state, deduplicated, forgotten } = pushed;
+        Self { id, state, deduplicated, forgotten, position, durability }
+    }
+}
+
 /// A push being put together; `.await` carries it out.
 #[must_use = "a push does nothing until it is awaited"]
 pub struct Push {

@@ -1,6 +1,6 @@
 use crate::{
-    Actor, BulkControl, Chosen, ErrorInfo, JobId, JobRef, Limit, NewBulk, Priority, QueueName, QueuePatch,
-    Route, ScheduleId, ScheduleSpec, Until,
+    Actor, BulkControl, Chosen, ErrorInfo, Graph, JobId, JobRef, Limit, NamedJob, NewBulk, Priority,
+    QueueName, QueuePatch, Route, ScheduleId, ScheduleSpec, Until,
 };
 use bytes::Bytes;
 use compact_str::CompactString;
@@ -101,6 +101,27 @@ pub enum Command {
     },
     /// Starts a tracked background operation over the jobs that match now.
     Bulk(Box<NewBulk>),
+    /// Adds a graph of jobs and joins, all or none.
+    Join {
+        /// The graph.
+        graph: Graph,
+    },
+    /// Adds members to a join that is open, all or none.
+    Extend {
+        /// Which.
+        join: JobId,
+        /// The members.
+        jobs: Vec<NamedJob>,
+        /// No more will come.
+        seal: bool,
+    },
+    /// Calls a join off, with its continuation and the members that have not ended.
+    CancelJoin {
+        /// Which.
+        join: JobId,
+        /// For the history.
+        reason: CompactString,
+    },
     /// Gives a key, or all keys that begin with a pattern's text, a limit; or takes it away.
     SetLimit {
         /// A key, or the beginning of keys followed by `*`. The most specific one counts: the key itself, then the longest beginning.
@@ -141,6 +162,15 @@ pub enum Command {
     Restart {
         /// Which; all or none.
         jobs: Vec<JobRef>,
+    },
+    /// Gives a job that no worker has another body, unless the body changed meanwhile.
+    PatchBody {
+        /// Which.
+        job: JobRef,
+        /// The CRC32C of the body that the new one was made from.
+        expected_crc: u32,
+        /// The new body, whole.
+        body: Bytes,
     },
     /// Nothing but the passing of time: moves what is due, at most [`crate::limits::TICK_WORK_MAX`] jobs.
     Tick,
@@ -351,6 +381,12 @@ pub enum Outcome {
     Cancel {
         /// Why.
         reason: CompactString,
+    },
+    /// Adds these and waits for them; no attempt is used. The job is handed out again, with their results, when the last join of
+    /// the graph ends. That join names no continuation: it is this job.
+    Wait {
+        /// What to wait for.
+        children: Graph,
     },
     /// Lets go of the job until something comes; no attempt is used. What came is the value of a step.
     Suspend {

@@ -1,4 +1,4 @@
-use crate::{Actor, Awaited, JobId, QueueName};
+use crate::{Actor, Awaited, JobId, JoinView, QueueName};
 use bytes::Bytes;
 use compact_str::CompactString;
 use core::{fmt, str::FromStr};
@@ -195,11 +195,17 @@ pub enum Cause {
     Move = 18,
     /// What its handler needs told it to come later.
     RateLimited = 19,
+    /// Somebody changed its body.
+    Patch = 20,
+    /// It waits for the jobs that it pushed.
+    Wait = 21,
+    /// A join ended, or was called off.
+    Join = 22,
 }
 
 impl Cause {
     /// Every cause, by number.
-    pub const ALL: [Cause; 20] = [
+    pub const ALL: [Cause; 23] = [
         Cause::Push,
         Cause::Fetch,
         Cause::Complete,
@@ -220,6 +226,9 @@ impl Cause {
         Cause::Reprioritise,
         Cause::Move,
         Cause::RateLimited,
+        Cause::Patch,
+        Cause::Wait,
+        Cause::Join,
     ];
 
     /// The name used on every surface.
@@ -243,8 +252,11 @@ impl Cause {
             Cause::Suspend => "suspend",
             Cause::Signal => "signal",
             Cause::ChildEnded => "child_ended",
+            Cause::Wait => "wait",
+            Cause::Join => "join",
             Cause::Reprioritise => "reprioritise",
             Cause::Move => "move",
+            Cause::Patch => "patch",
         }
     }
 }
@@ -325,6 +337,8 @@ pub struct DispatchedJob {
     pub tags: Vec<CompactString>,
     /// Headers, trace context.
     pub meta: Vec<(CompactString, CompactString)>,
+    /// The join it waited for, with the results of the members, if it waited for one.
+    pub children: Option<Box<JoinView>>,
     /// How many steps earlier attempts stored; whoever runs the job asks for them.
     pub steps: u32,
 }
@@ -366,6 +380,8 @@ pub struct JobView {
     pub lease_token: u64,
     /// Bytes of the body.
     pub body_bytes: u32,
+    /// The CRC32C of the body, for [`crate::Command::PatchBody`].
+    pub body_crc: u32,
     /// The body if it is in memory.
     pub body: Option<Bytes>,
     /// MIME type of the body; empty means JSON.
@@ -384,6 +400,10 @@ pub struct JobView {
     pub unique_key: Option<CompactString>,
     /// How long an attempt may take.
     pub timeout_ms: Millis,
+    /// The join that it waits for, or waited for.
+    pub waits_for: Option<JobId>,
+    /// The joins that it is a member of.
+    pub joins: Vec<JobId>,
     /// How many steps it has stored.
     pub steps: u32,
     /// How many signals are kept for it.

@@ -10,6 +10,7 @@ mod effect;
 mod event;
 mod id;
 mod job;
+mod join;
 mod limit;
 pub mod limits;
 mod queue;
@@ -26,6 +27,10 @@ pub use effect::{Effect, QueueChange, Revocation};
 pub use event::{BadEventId, Event, EventFilter, EventId, EventKind, JobEvent};
 pub use id::{Actor, BadName, JobId, JobRef, QueueName};
 pub use job::{Cause, DispatchedJob, ErrorInfo, HistoryEntry, JobView, LogLine, Priority, State};
+pub use join::{
+    Graph, Ignore, JoinState, JoinView, Joined, MemberOf, MemberState, MemberView, NamedJob, NewJoin,
+    OnFailure, Policy, Rest,
+};
 pub use limit::{Breaker, Bulkhead, Limit, LimitUse, Order, Rate, RetryBudget, Route};
 pub use queue::{Capacity, Keep, OnFull, QueueCounts, QueuePatch, QueueSettings, QueueView};
 pub use reject::Reject;

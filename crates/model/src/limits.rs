@@ -49,6 +49,10 @@ pub const LEASE_MS_MAX: Millis = 24 * 3_600_000;
 pub const LEASE_MS_MIN: Millis = 100;
 /// The longest wait of a debounced job that names none, in waits of its first push.
 pub const DEBOUNCE_WAITS: u64 = 10;
+/// Classes of errors remembered per queue; the least recent go first.
+pub const ERROR_CLASSES_MAX: usize = 100;
+/// Bytes of an error's message, and of one line of its stack, that its class looks at.
+pub const ERROR_CLASS_BYTES_MAX: usize = 512;
 /// How many throttled unique keys are remembered.
 pub const THROTTLES_MAX: usize = 1_000_000;
 /// How long an idempotency key is remembered.
@@ -73,6 +77,34 @@ pub const FILTER_LIST_MAX: usize = 32;
 pub const FILTER_BYTES_MAX: usize = 1_024;
 /// Jobs named one by one in a remove, cancel, promote or redrive.
 pub const SELECTION_MAX: usize = BATCH_MAX;
+/// Jobs and joins of one graph.
+pub const GRAPH_NODES_MAX: usize = BATCH_MAX;
+/// Members that all joins of one graph name together.
+pub const GRAPH_EDGES_MAX: usize = 5 * BATCH_MAX;
+/// Bytes of a name in a graph.
+pub const NODE_NAME_BYTES_MAX: usize = 128;
+/// Members of one join, those added later included.
+pub const JOIN_MEMBERS_MAX: usize = 100_000;
+/// Joins that one job, or one join, is a member of.
+pub const JOINS_PER_MEMBER_MAX: usize = 16;
+/// Joins within joins.
+pub const JOIN_DEPTH_MAX: usize = 16;
+/// Joins of one shard, those that have ended and are still kept included.
+pub const JOINS_MAX: usize = 1_000_000;
+/// The largest result of a member that its join keeps; a larger one stays with the job.
+pub const JOIN_RESULT_BYTES_MAX: usize = 16 << 10;
+/// Bytes of results that one join keeps.
+pub const JOIN_RESULTS_BYTES_MAX: usize = 1 << 20;
+/// Bytes of a member's error that its join keeps.
+pub const JOIN_ERROR_BYTES_MAX: usize = 1_024;
+/// Members that are handed to a continuation, nested ones included; the others are read page by page.
+pub const CHILDREN_MAX: usize = 1_000;
+/// Bytes of results that are handed to a continuation.
+pub const CHILDREN_BYTES_MAX: usize = 1 << 20;
+/// A join that is open is sealed after this.
+pub const JOIN_OPEN_MS: Millis = 24 * 3_600_000;
+/// How long a join without a continuation is kept after its end. One with a continuation is kept as long as that job.
+pub const JOIN_KEEP_MS: Millis = 24 * 3_600_000;
 /// Limits a job counts against.
 pub const JOB_LIMITS_MAX: usize = 16;
 /// Units that one job takes of a limit.

@@ -117,6 +117,28 @@ pub enum Reject {
         /// The key.
         key: CompactString,
     },
+    /// No join of that id.
+    #[error("there is no join {id}; it may have been forgotten with its continuation")]
+    UnknownJoin {
+        /// Which.
+        id: CompactString,
+    },
+    /// A graph of joins does not fit together.
+    #[error("{name}: {reason}")]
+    BadGraph {
+        /// The job or the join that does not fit, as the graph calls it.
+        name: CompactString,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// The join takes no more members.
+    #[error("join {id} takes no more members: it is {state}")]
+    JoinClosed {
+        /// Which.
+        id: CompactString,
+        /// `sealed`, or how it ended.
+        state: &'static str,
+    },
     /// A cron expression cannot be read, or never fires.
     #[error("cron: {field} (character {at}): {help}")]
     BadCron {
@@ -167,6 +189,12 @@ pub enum Reject {
         /// Which job.
         id: CompactString,
     },
+    /// The body is not the one that the change was made for.
+    #[error("the body of job {id} was changed meanwhile; read it again and repeat the change")]
+    BodyChanged {
+        /// Which job.
+        id: CompactString,
+    },
 }
 
 impl Reject {
@@ -185,6 +213,9 @@ impl Reject {
             Reject::WrongState { .. } => "wrong_state",
             Reject::UniqueConflict { .. } => "unique_conflict",
             Reject::IdempotencyConflict { .. } => "idempotency_conflict",
+            Reject::UnknownJoin { .. } => "unknown_join",
+            Reject::BadGraph { .. } => "bad_graph",
+            Reject::JoinClosed { .. } => "join_closed",
             Reject::BadCron { .. } => "bad_cron",
             Reject::BadZone { .. } => "bad_zone",
             Reject::UnknownSchedule { .. } => "unknown_schedule",
@@ -194,6 +225,7 @@ impl Reject {
             Reject::UnknownOperation { .. } => "unknown_operation",
             Reject::OperationEnded { .. } => "operation_ended",
             Reject::StaleChoice { .. } => "stale_choice",
+            Reject::BodyChanged { .. } => "body_changed",
         }
     }
 

@@ -1,4 +1,4 @@
-use crate::{BulkView, DispatchedJob, JobId, QueueSettings, Reject, Scheduled, State, Step};
+use crate::{BulkView, DispatchedJob, JobId, Joined, QueueSettings, Reject, Scheduled, State, Step};
 use kit::Timestamp;
 
 /// The answer to a command that was not refused.
@@ -16,6 +16,8 @@ pub enum Reply {
     Changed(Vec<State>),
     /// To a change of settings: all of them now.
     Configured(QueueSettings),
+    /// To a graph of joins.
+    Joined(Joined),
     /// To the start of a bulk operation, or a change of it: as it is now.
     Operation(Box<BulkView>),
     /// To everything that has nothing to say.

@@ -2,22 +2,22 @@
 
 use crate::{
     Actor, BodyTest, Breaker, BulkAction, BulkControl, BulkStatus, BulkView, Bulkhead, Capacity, CatchUp,
-    ChildEnd, Chosen, Command, Compare, DispatchedJob, Envelope, ErrorInfo, Filter, JobId, JobRef, Keep,
-    LeaseRef, Limit, LimitUse, NewBulk, NewJob, OnConflict, OnFull, Order, Outcome, Overlap, Priority,
-    Pushed, QueueName, QueuePatch, QueueSettings, Rate, Reject, Renewed, Reply, RetryBudget, Route,
-    ScheduleChange, ScheduleId, ScheduleSpec, ScheduleState, Scheduled, Settled, Settlement, State, Step,
-    StepValue, Unique, Until, When,
+    ChildEnd, Chosen, Command, Compare, DispatchedJob, Envelope, ErrorInfo, Filter, Graph, Ignore, JobId,
+    JobRef, Joined, Keep, LeaseRef, Limit, LimitUse, MemberState, NamedJob, NewBulk, NewJob, NewJoin,
+    OnConflict, OnFailure, OnFull, Order, Outcome, Overlap, Policy, Priority, Pushed, QueueName, QueuePatch,
+    QueueSettings, Rate, Reject, Renewed, Reply, Rest, RetryBudget, Route, ScheduleChange, ScheduleId,
+    ScheduleSpec, ScheduleState, Scheduled, Settled, Settlement, State, Step, StepValue, Unique, Until, When,
 };
 use bytes::Bytes;
 use compact_str::CompactString;
 use kit::{Backoff, Timestamp, random::Random};
 
 /// How many variants [`Command`] has, so that [`command`] with `0..COMMANDS` meets each.
-pub const COMMANDS: u64 = 28;
+pub const COMMANDS: u64 = 32;
 /// How many variants [`Reply`] has.
-pub const REPLIES: u64 = 11;
+pub const REPLIES: u64 = 12;
 /// How many variants [`Reject`] has.
-pub const REJECTS: u64 = 21;
+pub const REJECTS: u64 = 25;
 
 fn pick<T: Copy>(random: &mut Random, among: &[T]) -> T {
     among[random.below(among.len() as u64) as usize]
@@ -138,14 +138,43 @@ pub fn error_info(random: &mut Random) -> ErrorInfo {
 }
 
 fn outcome(random: &mut Random) -> Outcome {
-    match random.below(7) {
+    match random.below(8) {
         0 => Outcome::Done { result: maybe(random, bytes) },
         1 => Outcome::Retry { error: error_info(random), after_ms: maybe(random, number) },
         2 => Outcome::Fail { error: error_info(random) },
         3 => Outcome::Snooze { after_ms: number(random) },
         5 => Outcome::RateLimited { key: maybe(random, text), after_ms: number(random) },
         4 => Outcome::Cancel { reason: text(random) },
+        6 => Outcome::Wait { children: graph(random) },
         _ => Outcome::Suspend { step: text(random), until: until(random) },
+    }
+}
+
+/// One of eight names, so that some meet.
+fn node_name(random: &mut Random) -> CompactString {
+    pick(random, &["a", "b", "c", "d", "e", "f", "g", ""]).into()
+}
+
+fn named_job(random: &mut Random) -> NamedJob {
+    NamedJob { name: node_name(random), job: new_job(random) }
+}
+
+/// Jobs and joins that seldom fit together.
+pub fn graph(random: &mut Random) -> Graph {
+    Graph { jobs: several(random, named_job), joins: several(random, new_join) }
+}
+
+fn new_join(random: &mut Random) -> NewJoin {
+    let policies = [Policy::All, Policy::AllSettled, Policy::Any, Policy::Race, Policy::KOfN(small(random))];
+    NewJoin {
+        name: node_name(random),
+        members: several(random, node_name),
+        policy: pick(random, &policies),
+        then: maybe(random, node_name),
+        on_failure: pick(random, &OnFailure::ALL),
+        rest: pick(random, &Rest::ALL),
+        ignore: Ignore::of(&several(random, |r| pick(r, &MemberState::ALL))),
+        open: random.chance(1, 4),
     }
 }
 
@@ -407,7 +436,15 @@ pub fn command(random: &mut Random, variant: u64) -> Command {
             operation: number(random),
             control: pick(random, &[BulkControl::Pause, BulkControl::Resume, BulkControl::Cancel]),
         },
-        _ => Command::Choose(Box::new(chosen(random))),
+        27 => Command::Choose(Box::new(chosen(random))),
+        28 => Command::PatchBody { job: job_ref(random), expected_crc: small(random), body: bytes(random) },
+        29 => Command::Join { graph: graph(random) },
+        30 => Command::Extend {
+            join: job_id(random),
+            jobs: several(random, named_job),
+            seal: random.chance(1, 2),
+        },
+        _ => Command::CancelJoin { join: job_id(random), reason: text(random) },
     }
 }
 
@@ -443,6 +480,7 @@ fn dispatched_job(random: &mut Random) -> DispatchedJob {
         created_at: time(random),
         tags: several(random, text),
         meta: several(random, meta),
+        children: None,
         steps: 0,
     }
 }
@@ -471,7 +509,11 @@ pub fn reject(random: &mut Random, variant: u64) -> Reject {
         17 => Reject::ChildExists { id },
         18 => Reject::UnknownOperation { operation: number(random) },
         19 => Reject::OperationEnded { operation: number(random), status: "finished" },
-        _ => Reject::StaleChoice { operation: number(random) },
+        20 => Reject::StaleChoice { operation: number(random) },
+        21 => Reject::BodyChanged { id },
+        22 => Reject::UnknownJoin { id },
+        23 => Reject::BadGraph { name: id, reason: "waits for itself" },
+        _ => Reject::JoinClosed { id, state: "sealed" },
     }
 }
 
@@ -516,6 +558,7 @@ pub fn reply(random: &mut Random, variant: u64) -> Reply {
             next_slot: maybe(random, time),
         }),
         9 => Reply::Step(maybe(random, step)),
-        _ => Reply::Signalled { state: pick(random, &State::ALL), buffered: random.chance(1, 2) },
+        10 => Reply::Signalled { state: pick(random, &State::ALL), buffered: random.chance(1, 2) },
+        _ => Reply::Joined(Joined { jobs: several(random, pushed), joins: several(random, job_id) }),
     }
 }

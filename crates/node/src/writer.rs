@@ -167,6 +167,7 @@ fn leave_out_new_work<T>(sealed: &mut Sealed<T>) {
 fn is_new_work(command: &Command) -> bool {
     match command {
         Command::Push { .. }
+        | Command::Join { .. }
         | Command::Progress { .. }
         | Command::Log { .. }
         | Command::Redrive { .. }
@@ -176,7 +177,10 @@ fn is_new_work(command: &Command) -> bool {
         | Command::PutSchedule { .. }
         | Command::RunSchedule { .. }
         | Command::Signal { .. }
-        | Command::Restart { .. } => true,
+        | Command::Restart { .. }
+        | Command::PatchBody { .. } => true,
+        // Without jobs it seals a join, so that it can end.
+        Command::Extend { jobs, .. } => !jobs.is_empty(),
         Command::Bulk(asked) => match asked.action {
             BulkAction::Redrive
             | BulkAction::Retag { .. }
@@ -185,6 +189,7 @@ fn is_new_work(command: &Command) -> bool {
             BulkAction::Purge | BulkAction::Remove | BulkAction::Cancel | BulkAction::Promote => false,
         },
         Command::Fetch { .. }
+        | Command::CancelJoin { .. }
         | Command::Renew { .. }
         | Command::Settle { .. }
         // What was done must not be done again.

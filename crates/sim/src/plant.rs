@@ -27,7 +27,7 @@ pub enum Planted {
 
 impl Planted {
     /// Every planted bug.
-    pub const ALL: [Planted; 22] = [
+    pub const ALL: [Planted; 26] = [
         Planted::AckBeforeFsync,
         Planted::ApplyBeforeCommit,
         Planted::SkipDirectoryFsync,
@@ -43,6 +43,9 @@ impl Planted {
         Planted::Core(Bug::HashOrder),
         Planted::Core(Bug::FireEarly),
         Planted::Core(Bug::ForgetIdempotency),
+        Planted::Core(Bug::JoinTooEarly),
+        Planted::Core(Bug::KeepLosers),
+        Planted::Core(Bug::ForgetContinuation),
         Planted::Core(Bug::StoreStepAgain),
         Planted::Core(Bug::DropEarlySignal),
         Planted::Core(Bug::KeepTakenSignal),
@@ -50,6 +53,7 @@ impl Planted {
         Planted::Core(Bug::DebounceForEver),
         Planted::Core(Bug::ForgetWhoStandsBy),
         Planted::Core(Bug::BulkTakesLateJobs),
+        Planted::Core(Bug::CountErrorClassOnce),
     ];
 
     /// The part of it that lives in the core.

@@ -17,7 +17,7 @@ use bytes::Bytes;
 use compact_str::CompactString;
 use kit::Timestamp;
 use model::{
-    Command, DispatchedJob, JobId, JobRef, LeaseRef, NewJob, OnConflict, Outcome, Pushed, QueueName,
+    Command, DispatchedJob, Graph, JobId, JobRef, LeaseRef, NewJob, OnConflict, Outcome, Pushed, QueueName,
     QueueSettings, Reject, Reply, Settled, Settlement, State, Unique, Until, codec, limits,
 };
 use std::collections::{BTreeMap, BTreeSet};
@@ -40,6 +40,8 @@ pub(crate) struct Job {
     pub(crate) started: bool,
     /// It has reached a final state.
     pub(crate) ended: bool,
+    /// It waits, or waited, for a join.
+    pub(crate) continues: bool,
     pub(crate) steps: Steps,
     /// When its unique key is free, whatever becomes of it.
     unique_until: Option<Timestamp>,
@@ -94,6 +96,9 @@ pub(crate) struct Shadow {
     /// Debounced jobs that were pushed again by the newest command, with their longest waits.
     pub(crate) debounced: Vec<(Key, Timestamp)>,
     operations: Operations,
+    /// Every join, and the jobs that several of them may wait for.
+    pub(crate) joins: BTreeSet<JobId>,
+    shared: BTreeSet<JobId>,
 }
 
 impl Shadow {
@@ -236,6 +241,11 @@ impl Shadow {
             (Command::Redrive { jobs }, Reply::Changed(_)) => {
                 jobs.iter().try_for_each(|job| self.redrive(job))
             }
+            (Command::Join { graph }, Reply::Joined(joined)) => {
+                self.joins.extend(joined.joins.iter().cloned());
+                self.push_graph(graph, &joined.jobs)
+            }
+            (Command::CancelJoin { .. }, Reply::Done) => Ok(()),
             (Command::Restart { jobs }, Reply::Changed(_)) => jobs.iter().try_for_each(|job| {
                 if let Some(job) = self.job(job) {
                     job.steps = Steps::default();
@@ -332,6 +342,7 @@ impl Shadow {
             lease: None,
             started: false,
             ended: false,
+            continues: false,
             steps: Steps::default(),
             new: new.clone(),
             unique_until: None,
@@ -449,6 +460,12 @@ impl Shadow {
             let Some(job) = self.jobs.get_mut(&key) else {
                 return broken("I2", format!("job {key:?} was handed out and nobody pushed it"));
             };
+            if job.continues {
+                invariants::joins::may_start(given)?;
+            }
+            if let Some(join) = &given.children {
+                invariants::joins::losers_are_gone(join, &self.shared)?;
+            }
             let strict = workload::strict(&given.queue);
             invariants::phantom::is_what_was_pushed(job, given)?;
             if strict {
@@ -536,6 +553,11 @@ impl Shadow {
                 &[State::Waiting]
             }
             Outcome::Cancel { .. } => &[State::Cancelled],
+            Outcome::Wait { .. } => {
+                job.attempt -= 1;
+                job.continues = true;
+                &[State::WaitingChildren]
+            }
             Outcome::Suspend { step, until } => {
                 job.attempt -= 1;
                 let strict = workload::strict(&job.new.queue);
@@ -550,7 +572,30 @@ impl Shadow {
         if !expected.contains(&settled.state) {
             return broken("I5", format!("{settlement:?} led to {}", settled.state));
         }
-        self.push(&settlement.push, &settled.pushed)
+        let Outcome::Wait { children } = &settlement.outcome else {
+            return self.push(&settlement.push, &settled.pushed);
+        };
+        let (jobs, follow_up) = settled.pushed.split_at(children.jobs.len().min(settled.pushed.len()));
+        self.push_graph(children, jobs)?;
+        self.push(&settlement.push, follow_up)
+    }
+
+    /// The jobs of a graph, and what it makes of them.
+    fn push_graph(&mut self, graph: &Graph, pushed: &[Pushed]) -> Check {
+        let jobs: Vec<NewJob> = graph.jobs.iter().map(|named| named.job.clone()).collect();
+        self.push(&jobs, pushed)?;
+        for (named, pushed) in graph.jobs.iter().zip(pushed) {
+            let joins = graph.joins.iter().filter(|join| join.members.contains(&named.name)).count();
+            // A job that was there already may be in other joins, too.
+            if joins > 1 || pushed.deduplicated {
+                self.shared.insert(pushed.id.clone());
+            }
+            let leads = graph.joins.iter().any(|join| join.then.as_ref() == Some(&named.name));
+            if let Some(job) = self.jobs.get_mut(&(named.job.queue.clone(), pushed.id.clone())) {
+                job.continues |= leads;
+            }
+        }
+        Ok(())
     }
 
     /// What follows from a suspension. In a loose queue the job may have become something else behind the shadow's back.

@@ -4,14 +4,16 @@ use bytes::Bytes;
 use compact_str::{CompactString, format_compact};
 use kit::{Backoff, Durability, Timestamp, random::Random};
 use model::{
-    BodyTest, BulkAction, BulkControl, Capacity, Command, Compare, DispatchedJob, ErrorInfo, Filter, JobId,
-    JobRef, Keep, LeaseRef, NewBulk, NewJob, OnConflict, OnFull, Outcome, Priority, QueueName, QueuePatch,
-    Settlement, State, Unique, Until,
+    BodyTest, BulkAction, BulkControl, Capacity, Command, Compare, DispatchedJob, ErrorInfo, Filter, Graph,
+    Ignore, JobId, JobRef, Keep, LeaseRef, NamedJob, NewBulk, NewJob, NewJoin, OnConflict, OnFailure, OnFull,
+    Outcome, Policy, Priority, QueueName, QueuePatch, Rest, Settlement, State, Unique, Until,
 };
 
 const QUEUES: u64 = 6;
 /// Queues below this number are strict: see [`strict`].
 const STRICT: u64 = 3;
+/// What handlers report.
+pub(crate) const ERROR_KIND: &str = "TypeError";
 /// How many jobs and calls clients remember.
 const REMEMBERED: usize = 400;
 
@@ -59,6 +61,7 @@ pub(crate) struct Held {
 pub(crate) struct Workload {
     random: Random,
     jobs: Vec<JobRef>,
+    joins: Vec<JobId>,
     /// Keyed calls, to be repeated.
     keyed: Vec<(CompactString, Command)>,
     /// Leases that workers hold or held; stale ones stay for late answers.
@@ -75,6 +78,7 @@ impl Workload {
         Self {
             random,
             jobs: Vec::new(),
+            joins: Vec::new(),
             keyed: Vec::new(),
             held: Vec::new(),
             waiting: Vec::new(),
@@ -158,6 +162,7 @@ impl Workload {
             87..89 => Command::Promote { jobs: vec![self.job()] },
             89..92 => Command::Redrive { jobs: vec![self.job()] },
             92 => Command::Remove { jobs: vec![self.job()] },
+            93 if self.random.chance(2, 3) => self.join(now),
             93 => Command::Pause { queue: self.queue() },
             94..97 => Command::Resume { queue: self.queue() },
             97 if self.random.chance(1, 2) => self.configure(),
@@ -225,7 +230,9 @@ impl Workload {
     }
 
     fn settlement(&mut self, now: Timestamp) -> Settlement {
-        let error = ErrorInfo { kind: "TypeError".into(), message: "not a number".into(), stack: "".into() };
+        let message = format_compact!("'{}' is not a number at {}", self.made, self.made * 7);
+        let stack = format_compact!("at parse (main.js:{}:3)", self.made);
+        let error = ErrorInfo { kind: ERROR_KIND.into(), message, stack };
         let wait = [0, 50, 1_000, 20_000][self.random.below(4) as usize];
         let outcome = match self.random.below(24) {
             0..11 => Outcome::Done { result: self.random.chance(1, 3).then(|| Bytes::from_static(b"42")) },
@@ -241,6 +248,15 @@ impl Workload {
         }
         let pushes = if self.random.chance(1, 5) { 1 + self.random.below(3) } else { 0 };
         let push = (0..pushes).map(|_| self.new_job(now)).collect();
+        // A job of a strict queue does not wait: its join may end it behind the shadow's back.
+        let loose = lease.job.queue.as_ref().is_some_and(|queue| !strict(queue));
+        if loose && self.random.chance(1, 12) {
+            let mut children = self.graph(now);
+            if let Some(last) = children.joins.last_mut() {
+                last.then = None;
+            }
+            return Settlement { lease, outcome: Outcome::Wait { children }, push };
+        }
         Settlement { lease, outcome, push }
     }
 
@@ -328,6 +344,61 @@ impl Workload {
             job.meta = vec![("traceparent".into(), "00-1".into())];
         }
         job
+    }
+
+    /// A graph in the queues that are not strict: joins end jobs behind the back of who looks at one job alone.
+    fn graph(&mut self, now: Timestamp) -> Graph {
+        let jobs: Vec<NamedJob> = (0..2 + self.random.below(4))
+            .map(|number| {
+                let mut job = self.new_job(now);
+                // Where operations are watched, nothing else ends jobs that run.
+                job.queue = self.loose_queue();
+                if job.queue == swept() {
+                    job.queue = beside();
+                }
+                (job.id, job.unique) = (None, None);
+                NamedJob { name: format_compact!("n{number}"), job }
+            })
+            .collect();
+        let mut free: Vec<CompactString> = jobs.iter().map(|named| named.name.clone()).collect();
+        let mut joins = Vec::new();
+        while free.len() > 1 && joins.len() < 3 {
+            let then = free.pop().filter(|_| self.random.chance(2, 3));
+            let count = 1 + self.random.below(free.len() as u64) as usize;
+            let mut members = free.split_off(free.len() - count);
+            if self.random.chance(1, 8) {
+                members.extend(free.first().cloned());
+            }
+            let policies = [Policy::All, Policy::AllSettled, Policy::Any, Policy::Race, Policy::KOfN(1)];
+            let join = NewJoin {
+                name: format_compact!("j{}", joins.len()),
+                members,
+                policy: policies[self.random.below(5) as usize],
+                then: then.clone(),
+                on_failure: OnFailure::ALL[self.random.below(3) as usize],
+                rest: if self.random.chance(1, 5) { Rest::Run } else { Rest::Cancel },
+                ignore: Ignore::NONE,
+                open: false,
+            };
+            // What comes after waits for the continuation, or for the join itself.
+            free.insert(0, then.unwrap_or_else(|| join.name.clone()));
+            joins.push(join);
+        }
+        Graph { jobs, joins }
+    }
+
+    fn join(&mut self, now: Timestamp) -> Command {
+        let count = self.joins.len() as u64;
+        if count > 0 && self.random.chance(1, 10) {
+            let join = self.joins[self.random.below(count) as usize].clone();
+            return Command::CancelJoin { join, reason: "no longer needed".into() };
+        }
+        Command::Join { graph: self.graph(now) }
+    }
+
+    /// A client heard of a join.
+    pub(crate) fn learn_join(&mut self, id: &JobId) {
+        remember(&mut self.random, &mut self.joins, id.clone());
     }
 
     fn configure(&mut self) -> Command {

@@ -6,7 +6,7 @@ use crate::{
     invariants::{
         acked::{self, Crash},
         bulk::{self, Moment},
-        drain, fail_stop, phantom, replay, unique,
+        dead, drain, fail_stop, joins, phantom, replay, unique,
     },
     pond::{Machine, Pond},
     shadow::Shadow,
@@ -281,6 +281,12 @@ impl World {
                     self.workload.learn_job(&new.queue, &pushed.id);
                 }
             }
+            (Command::Join { graph }, Reply::Joined(joined)) => {
+                for (named, pushed) in graph.jobs.iter().zip(&joined.jobs) {
+                    self.workload.learn_job(&named.job.queue, &pushed.id);
+                }
+                joined.joins.iter().for_each(|id| self.workload.learn_join(id));
+            }
             (Command::Settle { settlements }, Reply::Settled(_)) => {
                 for settlement in settlements {
                     if let Outcome::Suspend { until: Until::Child { job }, .. } = &settlement.outcome
@@ -532,6 +538,7 @@ impl World {
                 )?;
             }
         }
+        dead::counted(&self.genesis.shard)?;
         self.genesis.record = kept.payloads.len() as u64;
         Ok(())
     }
@@ -588,6 +595,7 @@ impl World {
         }
         let Some(pond) = &self.pond else { return broken("I9", "the pond is down") };
         drain::drained(pond.driver.shard())?;
+        joins::all_ended(pond.driver.shard(), &self.genesis.shadow.joins)?;
         bulk::ended(pond.driver.shard())?;
         // A last crash, and the state is still the same.
         self.crash(Crash::Power)?;

@@ -61,11 +61,16 @@ impl Shard {
         error: ErrorInfo,
         context: &mut Context<'_>,
     ) -> State {
-        let totals = &mut self.queues[self.jobs[slot].queue as usize].totals;
-        totals.failed += 1;
-        totals.dead += 1;
-        self.transition(slot, Change::new(State::Dead, cause).error(error), context);
+        self.queues[self.jobs[slot].queue as usize].totals.failed += 1;
+        self.die(slot, cause, error, context);
         State::Dead
+    }
+
+    /// Makes a job dead that no attempt has failed.
+    pub(crate) fn die(&mut self, slot: u32, cause: Cause, error: ErrorInfo, context: &mut Context<'_>) {
+        self.queues[self.jobs[slot].queue as usize].totals.dead += 1;
+        self.count_death(slot, &error, context.now);
+        self.transition(slot, Change::new(State::Dead, cause).error(error), context);
     }
 }
 

@@ -44,7 +44,7 @@ impl Shard {
             let Some(&queue) = self.queue_index.get(name) else { continue };
             while jobs.len() < max as usize && !self.queues[queue as usize].paused {
                 let Some(slot) = self.next_in_line(queue) else { break };
-                if self.expire_late(slot, context) {
+                if self.expire_late(slot, context) || self.fence(slot, context) {
                     ended += 1;
                     if ended == limits::TICK_WORK_MAX {
                         break 'queues;
@@ -111,6 +111,7 @@ impl Shard {
             created_at: job.created_at,
             tags: asked.map_or(Vec::new(), |asked| asked.tags.clone()),
             meta: asked.map_or(Vec::new(), |asked| asked.meta.clone()),
+            children: job.ties().and_then(|ties| self.children(ties.waits_for)),
             steps: job.step_count(),
         }
     }

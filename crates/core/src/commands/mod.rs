@@ -2,12 +2,16 @@
 
 mod bulk;
 mod cancel;
+mod cancel_join;
 mod choose;
 mod configure;
 mod control_bulk;
+mod extend;
 mod fail;
 mod fetch;
+mod join;
 mod log;
+mod patch_body;
 mod pause;
 mod pause_schedule;
 mod progress;
@@ -27,3 +31,4 @@ mod settle;
 mod signal;
 mod step;
 mod tick;
+mod wait;

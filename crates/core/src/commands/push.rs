@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// What the first pass over a batch found out, so that the second can change things without a refusal.
 #[derive(Default)]
-struct Plan {
+pub(super) struct Plan {
     /// What the batch adds, by queue.
     added: BTreeMap<QueueName, Added>,
     ids: BTreeSet<(QueueName, JobId)>,
@@ -60,7 +60,7 @@ impl Shard {
     }
 
     /// Refuses what may not be pushed; changes nothing.
-    fn check_push(&self, jobs: &[NewJob], plan: &mut Plan, now: Timestamp) -> Result<(), Reject> {
+    pub(super) fn check_push(&self, jobs: &[NewJob], plan: &mut Plan, now: Timestamp) -> Result<(), Reject> {
         if jobs.len() > limits::BATCH_MAX {
             return Err(Reject::TooMany { what: "jobs in one push", limit: limits::BATCH_MAX as u64 });
         }
@@ -206,7 +206,7 @@ impl Shard {
                 _ => self.ensure_queue(&job.queue),
             };
             last = Some((&job.queue, queue));
-            pushed.push(self.push_one(queue, job, context));
+            pushed.push(self.push_one(queue, job, false, context));
         }
         pushed
     }
@@ -254,7 +254,14 @@ impl Shard {
         }
     }
 
-    fn push_one(&mut self, queue: u32, new: &NewJob, context: &mut Context<'_>) -> Pushed {
+    /// Adds one checked job, or finds the one that stands for it. A job that is `held` waits for its join first.
+    pub(super) fn push_one(
+        &mut self,
+        queue: u32,
+        new: &NewJob,
+        held: bool,
+        context: &mut Context<'_>,
+    ) -> Pushed {
         if let Some(id) = &new.id
             && let Some(slot) = self.find(&JobRef { queue: Some(new.queue.clone()), id: id.clone() })
         {
@@ -279,6 +286,9 @@ impl Shard {
         let mut job = self.build(queue, new, self.counters.sequence, context);
         if let Some(unique) = &new.unique {
             self.claim(&mut job, unique, new, context.now);
+        }
+        if held {
+            (job.state, job.due) = (State::WaitingChildren, job.expires_at().unwrap_or(Timestamp::ZERO));
         }
         let (sequence, id, state) = (job.sequence, job.id(self.id), job.state);
         let slot = self.admit(job, context);
@@ -317,6 +327,7 @@ impl Shard {
             route: new.route.clone(),
             rank: 0,
             parent: None,
+            ties: None,
         };
         let mut job = Job {
             sequence,
@@ -421,7 +432,7 @@ fn check_route(route: &Route) -> Result<(), Reject> {
     Ok(())
 }
 /// Refuses an id that only a schedule may give: a slot would take the job for its own.
-fn check_id(job: &NewJob) -> Result<(), Reject> {
+pub(super) fn check_id(job: &NewJob) -> Result<(), Reject> {
     match job.id.as_ref().and_then(ScheduleId::of_job) {
         Some(_) => Err(Reject::Invalid {
             field: "id",

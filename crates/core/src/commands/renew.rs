@@ -21,8 +21,9 @@ impl Shard {
         &mut self,
         lease: &LeaseRef,
         lease_ms: Millis,
-        context: &Context<'_>,
+        context: &mut Context<'_>,
     ) -> Result<Renewed, Reject> {
+        self.fence_lease(lease, context);
         let slot = self.leased(lease)?;
         let settings = &self.queues[self.jobs[slot].queue as usize].settings;
         let span = if lease_ms == 0 { settings.lease_ms } else { lease_ms };

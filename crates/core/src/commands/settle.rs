@@ -18,21 +18,32 @@ impl Shard {
         if settlements.len() > limits::BATCH_MAX {
             return Err(Reject::TooMany { what: "outcomes in one call", limit: limits::BATCH_MAX as u64 });
         }
-        let pushes: usize = settlements.iter().map(|settlement| settlement.push.len()).sum();
+        let pushes: usize = settlements.iter().map(pushes).sum();
         if pushes > limits::BATCH_MAX {
             return Err(Reject::TooMany {
                 what: "follow-up jobs in one call",
                 limit: limits::BATCH_MAX as u64,
             });
         }
-        Ok(Reply::Settled(
-            settlements.iter().map(|settlement| self.settle_one(settlement, context)).collect(),
-        ))
+        let mut budget = limits::TICK_WORK_MAX;
+        let mut settled = Vec::with_capacity(settlements.len());
+        for settlement in settlements {
+            settled.push(self.settle_one(settlement, context));
+            // What one outcome ends must not be reported by the next.
+            if !self.joins.work.is_empty() {
+                budget = self.advance_joins(budget, context);
+            }
+        }
+        Ok(Reply::Settled(settled))
     }
 
     fn settle_one(&mut self, settlement: &Settlement, context: &mut Context<'_>) -> Result<Settled, Reject> {
+        self.fence_lease(&settlement.lease, context);
         let slot = self.leased(&settlement.lease)?;
         check_outcome(&settlement.outcome)?;
+        if let Outcome::Wait { children } = &settlement.outcome {
+            return self.wait_for_children(slot, children, &settlement.push, context);
+        }
         self.check_rate_limited(slot, &settlement.outcome)?;
         let ends = matches!(
             settlement.outcome,
@@ -62,6 +73,7 @@ impl Shard {
                 self.transition(slot, Change::new(State::Cancelled, Cause::Cancel).error(error), context);
                 State::Cancelled
             }
+            Outcome::Wait { .. } => State::WaitingChildren,
             Outcome::Suspend { step, until } => self.suspend(slot, step, until, context),
         };
         Ok(Settled { state, pushed: self.push_checked(&settlement.push, context) })
@@ -138,6 +150,21 @@ impl Shard {
     }
 }
 
+/// How many jobs it adds.
+fn pushes(settlement: &Settlement) -> usize {
+    let children = match &settlement.outcome {
+        Outcome::Wait { children } => children.jobs.len(),
+        Outcome::Done { .. }
+        | Outcome::Retry { .. }
+        | Outcome::Fail { .. }
+        | Outcome::Snooze { .. }
+        | Outcome::RateLimited { .. }
+        | Outcome::Cancel { .. }
+        | Outcome::Suspend { .. } => 0,
+    };
+    children + settlement.push.len()
+}
+
 /// Refuses an outcome that is too large to keep.
 fn check_outcome(outcome: &Outcome) -> Result<(), Reject> {
     match outcome {
@@ -158,6 +185,7 @@ fn check_outcome(outcome: &Outcome) -> Result<(), Reject> {
         | Outcome::Snooze { .. }
         | Outcome::RateLimited { .. }
         | Outcome::Cancel { .. }
+        | Outcome::Wait { .. }
         | Outcome::Suspend { .. } => Ok(()),
     }
 }

@@ -50,6 +50,13 @@ impl Shard {
             work += 1;
         }
         while work < limits::TICK_WORK_MAX
+            && let Some(&(due, join)) = self.joins.timers.first()
+            && due <= context.now
+        {
+            self.fire_join(join, context.now);
+            work += 1;
+        }
+        while work < limits::TICK_WORK_MAX
             && let Some(&(due, queue, state)) = self.retention.first()
             && due <= context.now
         {
@@ -72,7 +79,9 @@ impl Shard {
     fn fire(&mut self, slot: u32, context: &mut Context<'_>) {
         let job = &self.jobs[slot];
         match job.state {
-            State::Waiting | State::Delayed | State::Retrying if job.has_expired(context.now) => {
+            State::Waiting | State::Delayed | State::Retrying | State::WaitingChildren
+                if job.has_expired(context.now) =>
+            {
                 self.transition(slot, Change::new(State::Expired, Cause::Expire), context);
             }
             State::Delayed | State::Retrying => {

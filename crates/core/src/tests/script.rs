@@ -11,16 +11,17 @@
 //! refused. After every line the shard is checked, and a twin that is restored from its checkpoint before every line must
 //! answer the same and hash the same.
 
-use crate::{Effects, ListQuery, Reason, Restore, Shard};
+use crate::{Effects, JoinQuery, ListQuery, Reason, Restore, Shard};
 use bytes::Bytes;
 use compact_str::CompactString;
 use kit::{Backoff, Timestamp};
 use model::{
     Actor, BodyTest, Breaker, BulkAction, BulkControl, BulkStatus, BulkView, Bulkhead, Capacity, CatchUp,
-    Chosen, Command, Compare, DispatchedJob, Effect, Envelope, ErrorInfo, Event, Filter, FiringResult, JobId,
-    JobRef, Keep, LeaseRef, Limit, LimitUse, NewBulk, NewJob, OnConflict, OnFull, Order, Outcome, Overlap,
-    Priority, Pushed, QueueName, QueuePatch, Rate, Reject, Reply, RetryBudget, Route, ScheduleId,
-    ScheduleSpec, Settlement, State, StepValue, Unique, Until, When,
+    Chosen, Command, Compare, DispatchedJob, Effect, Envelope, ErrorInfo, Event, Filter, FiringResult, Graph,
+    Ignore, JobId, JobRef, JoinView, Keep, LeaseRef, Limit, LimitUse, MemberOf, MemberState, NamedJob,
+    NewBulk, NewJob, NewJoin, OnConflict, OnFailure, OnFull, Order, Outcome, Overlap, Policy, Priority,
+    Pushed, QueueName, QueuePatch, Rate, Reject, Reply, Rest, RetryBudget, Route, ScheduleId, ScheduleSpec,
+    Settlement, State, StepValue, Unique, Until, When,
 };
 use std::collections::BTreeMap;
 
@@ -158,8 +159,10 @@ fn name(text: &str) -> QueueName {
     QueueName::new(text).unwrap()
 }
 
-fn error(kind: &str) -> ErrorInfo {
-    ErrorInfo { kind: kind.into(), message: kind.into(), ..ErrorInfo::default() }
+/// `kind:message`, or one word for both.
+fn error(text: &str) -> ErrorInfo {
+    let (kind, message) = text.split_once(':').unwrap_or((text, text));
+    ErrorInfo { kind: kind.into(), message: message.into(), ..ErrorInfo::default() }
 }
 
 fn backoff(text: &str) -> Backoff {
@@ -265,8 +268,8 @@ impl Script {
                 leases: vec![self.lease(&words)],
                 lease_ms: words.span("lease").unwrap_or(0),
             },
-            "done" | "retry" | "fail" | "snooze" | "giveup" | "limited" | "sleep" | "wait-signal"
-            | "wait-child" => self.settle(verb, rest),
+            "done" | "retry" | "fail" | "snooze" | "giveup" | "limited" | "sleep" | "wait"
+            | "wait-signal" | "wait-child" => self.settle(verb, rest),
             "cancel" => Command::Cancel { job: self.job(words.plain[0]), reason: "wrong".into() },
             "progress" => Command::Progress {
                 lease: self.lease(&words),
@@ -278,6 +281,11 @@ impl Script {
             },
             "promote" => Command::Promote { jobs: jobs() },
             "redrive" => Command::Redrive { jobs: jobs() },
+            "patch" => Command::PatchBody {
+                job: self.job(words.plain[0]),
+                expected_crc: crc32c::crc32c(words.plain[1].as_bytes()),
+                body: Bytes::copy_from_slice(words.plain[2].as_bytes()),
+            },
             "remove" => Command::Remove { jobs: jobs() },
             "pause" => Command::Pause { queue: name(words.plain[0]) },
             "resume" => Command::Resume { queue: name(words.plain[0]) },
@@ -310,6 +318,13 @@ impl Script {
                 jobs: texts(&words, "jobs").iter().map(|job| job.parse().unwrap()).collect(),
             })),
             "tick" => Command::Tick,
+            "join" => Command::Join { graph: self.graph(rest) },
+            "extend" => Command::Extend {
+                join: self.join(words.plain[0]),
+                jobs: self.named_jobs(rest.trim().split_once(' ').map_or("", |(_, jobs)| jobs)),
+                seal: words.get("seal").is_some(),
+            },
+            "calloff" => Command::CancelJoin { join: self.join(words.plain[0]), reason: "wrong".into() },
             "schedule" => {
                 let spec = schedule_spec(&words);
                 self.homes.insert(words.plain[0].to_string(), spec.job.queue.clone());
@@ -348,6 +363,10 @@ impl Script {
             }
             "retry" => Outcome::Retry { error: error(kind), after_ms },
             "fail" => Outcome::Fail { error: error(kind) },
+            "wait" => {
+                let children = rest.trim().splitn(3, ' ').nth(2).unwrap_or_default();
+                Outcome::Wait { children: self.graph(children) }
+            }
             "limited" => Outcome::RateLimited {
                 key: words.get("limit").map(Into::into),
                 after_ms: after_ms.unwrap_or(0),
@@ -379,6 +398,56 @@ impl Script {
             jobs.extend(std::iter::repeat_n(job, times));
         }
         jobs
+    }
+
+    /// Jobs as in a push, each called by its `name` or its id; then, behind bars, joins: name, policy, members.
+    fn graph(&mut self, text: &str) -> Graph {
+        let mut parts = text.split('|');
+        let jobs = self.named_jobs(parts.next().unwrap_or_default());
+        let joins = parts.map(|part| new_join(&Words::of(part))).collect();
+        Graph { jobs, joins }
+    }
+
+    fn named_jobs(&mut self, text: &str) -> Vec<NamedJob> {
+        let words = text.split(';').map(str::trim).filter(|part| !part.is_empty()).map(Words::of);
+        let words: Vec<_> = words.filter(|words| !words.plain.is_empty()).collect();
+        let mut jobs = Vec::new();
+        for words in words {
+            let name = words.get("name").or(words.get("id")).expect("a job of a graph has a name");
+            let job = new_job(&words);
+            if let Some(id) = words.get("id") {
+                self.homes.insert(id.to_string(), job.queue.clone());
+            }
+            let times = words.plain.get(1).map_or(1, |times| times[1..].parse().unwrap());
+            for copy in 0..times {
+                let name = if times > 1 { format!("{name}{copy}") } else { name.to_string() };
+                jobs.push(NamedJob { name: name.into(), job: job.clone() });
+            }
+        }
+        jobs
+    }
+
+    /// A join by its number, `#4`.
+    fn join(&self, text: &str) -> JobId {
+        let number = text.strip_prefix('#').unwrap().parse().unwrap();
+        let known = self.shard.public_join_id(number);
+        known.unwrap_or(JobId::generated(Timestamp(EPOCH), 3, number))
+    }
+
+    fn members(&self, join: &JoinView) -> String {
+        let members = join.members.iter().map(|member| {
+            let result = member
+                .result
+                .as_ref()
+                .map_or(String::new(), |result| format!(":{}", String::from_utf8_lossy(result)));
+            let nested = match &member.what {
+                MemberOf::Join(join) if !join.members.is_empty() => format!("({})", self.members(join)),
+                MemberOf::Join(_) | MemberOf::Job(..) | MemberOf::Gone => String::new(),
+            };
+            format!("{}={}{result}{nested}", member.name, member.state)
+        });
+        let more = join.next.map(|_| "...".to_string());
+        members.chain(more).collect::<Vec<_>>().join(" ")
     }
 
     fn id(&self, id: &JobId) -> String {
@@ -413,6 +482,10 @@ impl Script {
             })),
             Reply::Changed(states) => join(states.iter().map(|state| state.to_string())),
             Reply::Configured(_) => "configured".into(),
+            Reply::Joined(joined) => {
+                let joins = joined.joins.iter().map(|id| self.id(id)).collect::<Vec<_>>().join(" ");
+                format!("{} | {joins}", self.pushed(&joined.jobs))
+            }
             Reply::Operation(view) => bulk(view),
             Reply::Done => "ok".into(),
             Reply::Scheduled(scheduled) => {
@@ -439,12 +512,16 @@ impl Script {
     }
 
     fn dispatched(&self, job: &DispatchedJob) -> String {
+        let children = job
+            .children
+            .as_ref()
+            .map_or(String::new(), |join| format!(" [{} {}]", join.state, self.members(join)));
         let steps = match job.steps {
             0 => String::new(),
             1 => ", 1 step".to_string(),
             many => format!(", {many} steps"),
         };
-        format!("{} {}/{} t{}{steps}", self.id(&job.id), job.attempt, job.attempts, job.lease_token)
+        format!("{} {}/{} t{}{children}{steps}", self.id(&job.id), job.attempt, job.attempts, job.lease_token)
     }
 
     /// The verbs that only look.
@@ -520,6 +597,17 @@ impl Script {
                 let lines = self.shard.log_lines(&self.job(first))?;
                 join(lines.iter().map(|line| format!("{}: {}", line.attempt, line.text)))
             }
+            "classes" => {
+                let letters = self.shard.dead_letters(&name(first))?;
+                let classes = join(letters.classes.iter().map(|class| {
+                    let (first, last) = (since(class.first_at), since(class.last_at));
+                    let sample = self.id(&class.sample);
+                    let rate = class.per_minute;
+                    format!("{} {} ({first} to {last}, {sample}, {rate}/min)", class.message, class.count)
+                }));
+                let oldest = letters.oldest_at.map_or("never".into(), since);
+                format!("{} dead since {oldest}: {classes}", letters.dead)
+            }
             "why" => {
                 let explanation = self.shard.explain(&self.job(first))?;
                 let at = explanation.expected_at.map_or("never".into(), since);
@@ -555,6 +643,17 @@ impl Script {
                 format!("{} gates, {} lines", self.shard.flow.gates.len(), self.shard.flow.lines.len())
             }
             "bulks" => join(self.shard.bulks().iter().map(bulk)),
+            "joined" => {
+                let query = JoinQuery {
+                    state: words.get("state").map(|state| state.parse().unwrap()),
+                    limit: words.number("limit").unwrap_or(100) as usize,
+                    cursor: words.number("from").unwrap_or(0) as u32,
+                };
+                self.shard
+                    .join_view(&self.join(first), query)
+                    .map_or("gone".into(), |join| format!("{} {}", join.state, self.members(&join)))
+            }
+            "summary" => self.shard.explain(&self.job(first))?.summary,
             "slots" => {
                 let slots = self
                     .shard
@@ -598,7 +697,7 @@ impl Script {
             },
             "tags" => self.shard.job(&self.job(first))?.tags.join(" "),
             "tagged" => {
-                let query = ListQuery { state: None, tag: None, limit: 100, cursor: None };
+                let query = ListQuery { limit: 100, ..ListQuery::default() };
                 let jobs = self.shard.list(&name(first), &query).unwrap().jobs;
                 let tagged = jobs.iter().filter(|job| job.tags.iter().any(|tag| tag == words.plain[1]));
                 let mut ids: Vec<_> = tagged.map(|job| self.id(&job.id)).collect();
@@ -626,6 +725,7 @@ impl Script {
         let query = ListQuery {
             state: words.get("state").map(|state| state.parse().unwrap()),
             tag: words.get("tag").map(Into::into),
+            error_kind: words.get("kind").map(Into::into),
             limit: words.number("limit").unwrap_or(100) as usize,
             cursor: if words.plain.contains(&"more") { self.cursor } else { None },
         };
@@ -665,6 +765,7 @@ fn refusal(reject: &Reject) -> String {
     match reject {
         Reject::Invalid { field, .. } => format!("! invalid {field}"),
         Reject::TooMany { limit, .. } => format!("! too_many {limit}"),
+        Reject::BadGraph { name, reason } => format!("! bad_graph {name}: {reason}"),
         Reject::StepsFull { limit, .. } => format!("! steps_full {limit}"),
         Reject::SignalsFull { limit, .. } => format!("! signals_full {limit}"),
         Reject::WrongState { state, .. } => format!("! wrong_state {state}"),
@@ -766,6 +867,34 @@ fn new_job(words: &Words<'_>) -> NewJob {
     }
 }
 
+fn new_join(words: &Words<'_>) -> NewJoin {
+    let policy = match words.plain[1] {
+        "all" => Policy::All,
+        "settled" => Policy::AllSettled,
+        "any" => Policy::Any,
+        "race" => Policy::Race,
+        needed => Policy::KOfN(needed.strip_suffix("_of_n").unwrap().parse().unwrap()),
+    };
+    let ignore: Vec<MemberState> = words
+        .get("ignore")
+        .map(|states| states.split(',').map(|state| state.parse().unwrap()).collect())
+        .unwrap_or_default();
+    NewJoin {
+        name: words.plain[0].into(),
+        members: words.plain[2..].iter().map(|member| (*member).into()).collect(),
+        policy,
+        then: words.get("then").map(Into::into),
+        on_failure: match words.get("fail").unwrap_or("fail") {
+            "fail" => OnFailure::Fail,
+            "cancel" => OnFailure::Cancel,
+            "run" => OnFailure::Run,
+            other => panic!("no rule {other}"),
+        },
+        rest: if words.get("rest") == Some("run") { Rest::Run } else { Rest::Cancel },
+        ignore: Ignore::of(&ignore),
+        open: words.get("open").is_some(),
+    }
+}
 /// `group=`, `order=`, `limit=a,b@3` (a key and what it costs), `deadline=` (since the beginning).
 fn route(words: &Words<'_>) -> Option<Route> {
     let uses = words.get("limit").map(|uses| {

@@ -5,10 +5,11 @@ use super::{
         is_plain, put_bulk_control, put_chosen, put_plain_bulk, read_bulk_control, read_chosen,
         read_plain_bulk,
     },
-    checked, put_error_info, put_job_ref, put_limit, put_list, put_new_bulk, put_new_job, put_queue_name,
-    put_queue_patch, put_schedule_id, put_schedule_spec, put_until, read_compact, read_error_info,
-    read_job_ref, read_limit, read_new_bulk, read_new_job, read_queue_name, read_queue_patch,
-    read_schedule_id, read_schedule_spec, read_until,
+    checked, put_error_info, put_graph, put_job_id, put_job_ref, put_limit, put_list, put_named_job,
+    put_new_bulk, put_new_job, put_queue_name, put_queue_patch, put_schedule_id, put_schedule_spec,
+    put_until, read_compact, read_error_info, read_graph, read_job_id, read_job_ref, read_limit,
+    read_named_job, read_new_bulk, read_new_job, read_queue_name, read_queue_patch, read_schedule_id,
+    read_schedule_spec, read_until,
 };
 use crate::{Command, LeaseRef, Outcome, Settlement};
 use bytes::Bytes;
@@ -81,6 +82,21 @@ pub fn encode_command(command: &Command, out: &mut Vec<u8>) {
             put_plain_bulk(out, order);
         }
         Command::Tick => out.push(14),
+        Command::Join { graph } => {
+            out.push(25);
+            put_graph(out, graph);
+        }
+        Command::Extend { join, jobs, seal } => {
+            out.push(26);
+            put_job_id(out, join);
+            put_list(out, jobs, put_named_job);
+            put_bool(out, *seal);
+        }
+        Command::CancelJoin { join, reason } => {
+            out.push(27);
+            put_job_id(out, join);
+            put_str(out, reason);
+        }
         Command::SetLimit { pattern, limit } => {
             out.push(15);
             put_str(out, pattern);
@@ -130,6 +146,12 @@ pub fn encode_command(command: &Command, out: &mut Vec<u8>) {
             out.push(32);
             put_list(out, jobs, put_job_ref);
         }
+        Command::PatchBody { job, expected_crc, body } => {
+            out.push(35);
+            put_job_ref(out, job);
+            put_u64(out, (*expected_crc).into());
+            put_bytes(out, body);
+        }
         Command::Bulk(order) => {
             out.push(40);
             put_new_bulk(out, order);
@@ -172,6 +194,13 @@ pub fn read_command(reader: &mut Reader<'_>) -> Result<Command, Malformed> {
             12 => Command::Configure { queue: read_queue_name(r)?, patch: read_queue_patch(r)? },
             13 => Command::Bulk(Box::new(read_plain_bulk(r)?)),
             14 => Command::Tick,
+            25 => Command::Join { graph: read_graph(r)? },
+            26 => Command::Extend {
+                join: read_job_id(r)?,
+                jobs: r.list("jobs", read_named_job)?,
+                seal: r.bool("seal")?,
+            },
+            27 => Command::CancelJoin { join: read_job_id(r)?, reason: read_compact(r, "reason")? },
             15 => Command::SetLimit {
                 pattern: read_compact(r, "limit pattern")?,
                 limit: r.option("limit", read_limit)?,
@@ -198,6 +227,11 @@ pub fn read_command(reader: &mut Reader<'_>) -> Result<Command, Malformed> {
                 body: read_body(r, "signal body")?,
             },
             32 => Command::Restart { jobs: r.list("jobs", read_job_ref)? },
+            35 => Command::PatchBody {
+                job: read_job_ref(r)?,
+                expected_crc: r.u32("checksum")?,
+                body: read_body(r, "body")?,
+            },
             40 => {
                 let order = read_new_bulk(r)?;
                 if is_plain(&order) {
@@ -239,8 +273,8 @@ pub fn read_settlement(reader: &mut Reader<'_>) -> Result<Settlement, Malformed>
     })
 }
 
-/// 0 done (result), 1 retry (error, wait), 2 fail (error), 3 snooze (wait), 4 cancel (reason), 5 rate limited (key, wait).
-/// 0 done (result), 1 retry (error, wait), 2 fail (error), 3 snooze (wait), 4 cancel (reason), 7 suspend (step, until).
+/// 0 done (result), 1 retry (error, wait), 2 fail (error), 3 snooze (wait), 4 cancel (reason), 5 rate limited (key, wait),
+/// 6 wait (children), 7 suspend (step, until).
 pub fn put_outcome(out: &mut Vec<u8>, outcome: &Outcome) {
     match outcome {
         Outcome::Done { result } => {
@@ -263,6 +297,10 @@ pub fn put_outcome(out: &mut Vec<u8>, outcome: &Outcome) {
         Outcome::Cancel { reason } => {
             out.push(4);
             put_str(out, reason);
+        }
+        Outcome::Wait { children } => {
+            out.push(6);
+            put_graph(out, children);
         }
         Outcome::RateLimited { key, after_ms } => {
             out.push(5);
@@ -288,6 +326,7 @@ pub fn read_outcome(reader: &mut Reader<'_>) -> Result<Outcome, Malformed> {
             2 => Outcome::Fail { error: read_error_info(r)? },
             3 => Outcome::Snooze { after_ms: r.u64("wait")? },
             4 => Outcome::Cancel { reason: read_compact(r, "reason")? },
+            6 => Outcome::Wait { children: read_graph(r)? },
             5 => Outcome::RateLimited {
                 key: r.option("limit key", |r| read_compact(r, "limit key"))?,
                 after_ms: r.u64("wait")?,

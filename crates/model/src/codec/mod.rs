@@ -25,6 +25,9 @@
 //!  12   configure  queue, patch
 //!  13   bulk       queue, action, filter
 //!  14   tick       nothing
+//!  25   join       graph
+//!  26   extend     join, jobs, seal
+//!  27   cancel_join  join, reason
 //!  15   set limit  pattern, limit or nothing
 //!  16   set group  queue, group, weight or nothing, paused or nothing
 //!  20   put schedule     id, schedule
@@ -70,6 +73,7 @@
 
 mod bulk;
 mod command;
+mod join;
 mod limit;
 mod new_job;
 mod queue;
@@ -87,6 +91,11 @@ pub use bulk::{
 pub use command::{
     encode_command, put_lease_ref, put_outcome, put_settlement, read_command, read_lease_ref, read_outcome,
     read_settlement,
+};
+pub use join::{
+    put_graph, put_ignore, put_join_state, put_joined, put_member_state, put_named_job, put_new_join,
+    put_on_failure, put_policy, put_rest, read_graph, read_ignore, read_join_state, read_joined,
+    read_member_state, read_named_job, read_new_join, read_on_failure, read_policy, read_rest,
 };
 pub use limit::{
     put_breaker, put_bulkhead, put_limit, put_order, put_rate, put_retry_budget, read_breaker, read_bulkhead,

@@ -65,6 +65,31 @@ pub const REJECT_WORDS: &[&str] = &[
     "only a delayed or retrying job can be promoted",
     "only a final job can be redriven",
     "cancel a running job before removing it",
+    "has a name of 1 to 128 bytes",
+    "two nodes of the graph have this name",
+    "no node of the graph has this name",
+    "waits for itself",
+    "is the continuation of two joins",
+    "is a join; a continuation is a job",
+    "exists already; a continuation is a new job",
+    "waits for other jobs itself, so it cannot be waited for from here",
+    "needs more members than it has",
+    "needs at least one member to complete",
+    "has no members and is not open",
+    "is what the job waits for: it names no other continuation",
+    "has no join to wait for",
+    "has the id or the unique key of another job of the graph",
+    "cannot stand by for its unique key: it is a continuation",
+    "is in too many joins",
+    "is nested too deep",
+    "members of a join",
+    "nodes of a graph",
+    "members named by one graph",
+    "joins",
+    "sealed",
+    "completed",
+    "failed",
+    "cancelled",
     "step",
     "signal",
     "steps",
@@ -84,6 +109,7 @@ pub const REJECT_WORDS: &[&str] = &[
     "remove",
     "body.path",
     "body.value",
+    "the body of a job can be changed while no worker has it",
 ];
 
 fn put_word(out: &mut Vec<u8>, word: &str) {
@@ -157,6 +183,20 @@ pub fn put_reject(out: &mut Vec<u8>, reject: &Reject) {
             out.push(11);
             put_str(out, key);
         }
+        Reject::UnknownJoin { id } => {
+            out.push(20);
+            put_str(out, id);
+        }
+        Reject::BadGraph { name, reason } => {
+            out.push(21);
+            put_str(out, name);
+            put_word(out, reason);
+        }
+        Reject::JoinClosed { id, state } => {
+            out.push(22);
+            put_str(out, id);
+            put_word(out, state);
+        }
         Reject::BadCron { field, at, help } => {
             out.push(16);
             put_str(out, field);
@@ -186,6 +226,10 @@ pub fn put_reject(out: &mut Vec<u8>, reject: &Reject) {
         }
         Reject::ChildExists { id } => {
             out.push(26);
+            put_str(out, id);
+        }
+        Reject::BodyChanged { id } => {
+            out.push(28);
             put_str(out, id);
         }
         Reject::UnknownOperation { operation } => {
@@ -229,6 +273,9 @@ pub fn read_reject(reader: &mut Reader<'_>) -> Result<Reject, Malformed> {
                 holder: read_compact(r, "job id")?,
             },
             11 => Reject::IdempotencyConflict { key: read_compact(r, "idempotency key")? },
+            20 => Reject::UnknownJoin { id: read_compact(r, "join id")? },
+            21 => Reject::BadGraph { name: read_compact(r, "name")?, reason: read_word(r)? },
+            22 => Reject::JoinClosed { id: read_compact(r, "join id")?, state: read_word(r)? },
             16 => Reject::BadCron {
                 field: read_compact(r, "cron field")?,
                 at: r.u32("place")?,
@@ -247,6 +294,7 @@ pub fn read_reject(reader: &mut Reader<'_>) -> Result<Reject, Malformed> {
                 unit: read_word(r)?,
             },
             26 => Reject::ChildExists { id: read_compact(r, "job id")? },
+            28 => Reject::BodyChanged { id: read_compact(r, "job id")? },
             31 => Reject::UnknownOperation { operation: r.u64("operation")? },
             32 => Reject::OperationEnded { operation: r.u64("operation")?, status: read_word(r)? },
             33 => Reject::StaleChoice { operation: r.u64("operation")? },

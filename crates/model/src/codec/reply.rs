@@ -1,17 +1,17 @@
 //! Replies, as they are remembered for idempotency keys.
 
 use super::{
-    bulk::read_plain_bulk_view, checked, put_bulk_view, put_job_id, put_list, put_priority, put_queue_name,
-    put_queue_settings, put_reject, put_scheduled, put_state, put_step, put_timestamp, read_bulk_view,
-    read_compact, read_job_id, read_priority, read_queue_name, read_queue_settings, read_reject,
-    read_scheduled, read_state, read_step, read_timestamp,
+    bulk::read_plain_bulk_view, checked, put_bulk_view, put_job_id, put_joined, put_list, put_priority,
+    put_queue_name, put_queue_settings, put_reject, put_scheduled, put_state, put_step, put_timestamp,
+    read_bulk_view, read_compact, read_job_id, read_joined, read_priority, read_queue_name,
+    read_queue_settings, read_reject, read_scheduled, read_state, read_step, read_timestamp,
 };
 use crate::{DispatchedJob, Pushed, Reject, Renewed, Reply, Settled};
 use bytes::Bytes;
 use kit::codec::{Malformed, Reader, put_bool, put_bytes, put_option, put_str, put_u64};
 
-/// Appends a reply: 0 pushed, 1 fetched, 2 renewed, 3 settled, 4 changed, 5 configured, 7 done, 10 scheduled, 16 step,
-/// 17 signalled, 21 operation. 6 was the shorter form of 21; it is read and not written.
+/// Appends a reply: 0 pushed, 1 fetched, 2 renewed, 3 settled, 4 changed, 5 configured, 7 done, 10 scheduled,
+/// 13 joined, 16 step, 17 signalled, 21 operation. 6 was the shorter form of 21; it is read and not written.
 pub fn encode_reply(reply: &Reply, out: &mut Vec<u8>) {
     match reply {
         Reply::Pushed(jobs) => {
@@ -45,6 +45,10 @@ pub fn encode_reply(reply: &Reply, out: &mut Vec<u8>) {
             put_bulk_view(out, bulk);
         }
         Reply::Done => out.push(7),
+        Reply::Joined(joined) => {
+            out.push(13);
+            put_joined(out, joined);
+        }
         Reply::Scheduled(scheduled) => {
             out.push(10);
             put_scheduled(out, scheduled);
@@ -75,6 +79,7 @@ pub fn decode_reply(reader: &mut Reader<'_>) -> Result<Reply, Malformed> {
             5 => Reply::Configured(read_queue_settings(r)?),
             6 => Reply::Operation(Box::new(read_plain_bulk_view(r)?)),
             7 => Reply::Done,
+            13 => Reply::Joined(read_joined(r)?),
             10 => Reply::Scheduled(read_scheduled(r)?),
             16 => Reply::Step(r.option("step", read_step)?),
             17 => Reply::Signalled { state: read_state(r)?, buffered: r.bool("buffered")? },
@@ -130,7 +135,7 @@ fn read_settled(reader: &mut Reader<'_>) -> Result<Settled, Malformed> {
     Ok(Settled { state: read_state(reader)?, pushed: reader.list("pushed jobs", read_pushed)? })
 }
 
-/// All fields, in the order of the struct, but the number of steps: it stands in the job.
+/// All fields, in the order of the struct, but the number of steps and the children: they stand in the job and in its join.
 pub fn put_dispatched_job(out: &mut Vec<u8>, job: &DispatchedJob) {
     put_u64(out, job.sequence);
     put_job_id(out, &job.id);
@@ -170,6 +175,7 @@ pub fn read_dispatched_job(reader: &mut Reader<'_>) -> Result<DispatchedJob, Mal
         created_at: read_timestamp(reader)?,
         tags: reader.list("tags", |r| read_compact(r, "tag"))?,
         meta: reader.list("meta", |r| Ok((read_compact(r, "meta name")?, read_compact(r, "meta value")?)))?,
+        children: None,
         steps: 0,
     })
 }

@@ -194,6 +194,9 @@ fn name(command: &Command) -> &'static str {
         Command::Configure { .. } => "configure",
         Command::Bulk(order) if bulk::is_plain(order) => "bulk",
         Command::Tick => "tick",
+        Command::Join { .. } => "join",
+        Command::Extend { .. } => "extend",
+        Command::CancelJoin { .. } => "cancel_join",
         Command::SetLimit { .. } => "set_limit",
         Command::SetGroup { .. } => "set_group",
         Command::PutSchedule { .. } => "put_schedule",
@@ -207,6 +210,7 @@ fn name(command: &Command) -> &'static str {
         Command::Bulk(_) => "bulk_wide",
         Command::ControlBulk { .. } => "control_bulk",
         Command::Choose(_) => "choose",
+        Command::PatchBody { .. } => "patch_body",
     }
 }
 

@@ -336,7 +336,7 @@ impl Handle {
 
     /// The jobs of a queue in a state, at most 1,000; without bodies that are on disk.
     pub async fn jobs(&self, queue: QueueName, state: State) -> Result<Vec<JobView>, CallError> {
-        let query = ListQuery { state: Some(state), tag: None, limit: 1_000, cursor: None };
+        let query = ListQuery { state: Some(state), limit: 1_000, ..ListQuery::default() };
         self.read(move |shard| shard.list(&queue, &query).map(|page| page.jobs).unwrap_or_default()).await
     }
 

@@ -21,6 +21,29 @@ enum Verb {
     Redrive,
     /// Forget them
     Remove,
+    /// What kills jobs, by class of error
+    Classes,
+    /// Change the body of one by a JSON merge patch: patch ID JSON
+    Patch,
+}
+
+/// What a queue's jobs died of.
+#[derive(Debug, serde::Deserialize)]
+struct ClassesAnswer {
+    dead: u64,
+    classes: Vec<ErrorClass>,
+    others: u64,
+}
+
+#[derive(Debug, serde::Deserialize)]
+struct ErrorClass {
+    kind: String,
+    message: String,
+    count: u64,
+    last_at: String,
+    sample: String,
+    per_minute: u64,
+    per_hour: u64,
 }
 
 /// Dead jobs of a queue: look at them, redrive them, remove them
@@ -29,11 +52,13 @@ enum Verb {
   millpond dead mail
   millpond dead mail redrive photo-17 photo-18
   millpond dead mail redrive --error-kind timeout
-  millpond dead mail remove --all")]
+  millpond dead mail remove --all
+  millpond dead mail classes
+  millpond dead mail patch photo-17 '{\"to\":\"ann@example.org\"}'")]
 pub(crate) struct Dead {
     /// The queue
     queue: String,
-    /// list, redrive or remove
+    /// list, redrive, remove, classes or patch
     #[arg(value_enum, default_value_t)]
     verb: Verb,
     /// These jobs
@@ -59,22 +84,25 @@ impl Dead {
             Verb::List => self.list(context).await,
             Verb::Redrive => self.change(context, "redrive", "redriven").await,
             Verb::Remove => self.change(context, "remove", "removed").await,
+            Verb::Classes => self.classes(context).await,
+            Verb::Patch => self.patch(context).await,
         }
     }
 
     async fn list(&self, context: &Context) -> Result<(), Failure> {
         let queue = segment(&self.queue);
-        let tag = self.tag.as_ref().map_or_else(String::new, |tag| format!("&tag={}", segment(tag)));
-        let path = format!("/v1/queues/{queue}/jobs?state=dead&limit={}{tag}", self.limit);
+        let mut path = format!("/v1/queues/{queue}/jobs?state=dead&limit={}", self.limit);
+        for (name, value) in [("tag", &self.tag), ("error_kind", &self.error_kind)] {
+            if let Some(value) = value {
+                path.push_str(&format!("&{name}={}", segment(value)));
+            }
+        }
         let bytes = context.client.call(Method::GET, &path, bytes::Bytes::new(), Extras::default()).await?;
         if context.json {
             print::line(String::from_utf8_lossy(&bytes).trim_end());
             return Ok(());
         }
-        let mut page: JobsPage = context.client.parse(&bytes)?;
-        if let Some(kind) = &self.error_kind {
-            page.jobs.retain(|job| job.error.as_ref().is_some_and(|error| error.kind == *kind));
-        }
+        let page: JobsPage = context.client.parse(&bytes)?;
         if page.jobs.is_empty() {
             print::line("No dead jobs.");
             return Ok(());
@@ -87,6 +115,48 @@ impl Dead {
         print::note(&context.style.dim(&format!(
             "look at one: millpond job ID {name} · another life: millpond dead {name} redrive [ID.. | --all]"
         )));
+        Ok(())
+    }
+
+    async fn classes(&self, context: &Context) -> Result<(), Failure> {
+        let path = format!("/v1/queues/{}/dead/classes", segment(&self.queue));
+        let bytes = context.client.call(Method::GET, &path, bytes::Bytes::new(), Extras::default()).await?;
+        if context.json {
+            print::line(String::from_utf8_lossy(&bytes).trim_end());
+            return Ok(());
+        }
+        let answer: ClassesAnswer = context.client.parse(&bytes)?;
+        print::line(&format!("{} dead now", answer.dead));
+        for class in &answer.classes {
+            let ErrorClass { kind, message, count, last_at, sample, per_minute, per_hour } = class;
+            print::line(&format!(
+                "{count:>8}  {}: {}",
+                context.style.warn(&print::clean(kind)),
+                print::clean(message)
+            ));
+            print::line(&context.style.dim(&format!(
+                "          {per_minute}/min, {per_hour}/h, last {}, for example {}",
+                print::clean(last_at),
+                print::clean(sample)
+            )));
+        }
+        if answer.others > 0 {
+            print::line(&format!("{:>8}  of other classes, no longer remembered", answer.others));
+        }
+        Ok(())
+    }
+
+    async fn patch(&self, context: &Context) -> Result<(), Failure> {
+        let [id, patch] = &self.ids[..] else {
+            return Err(Failure::Usage("patch which, and how? Name one ID and a JSON merge patch".into()));
+        };
+        let path = format!("/v1/queues/{}/jobs/{}", segment(&self.queue), segment(id));
+        let bytes = context.client.call(Method::PATCH, &path, patch.clone(), Extras::default()).await?;
+        if context.json {
+            print::line(String::from_utf8_lossy(&bytes).trim_end());
+            return Ok(());
+        }
+        print::line(&format!("{}: patched", print::clean(id)));
         Ok(())
     }
 

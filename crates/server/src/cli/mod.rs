@@ -13,6 +13,7 @@ mod fetch;
 mod import;
 mod job;
 mod jobs;
+mod join;
 mod key;
 mod options;
 mod print;
@@ -77,6 +78,7 @@ enum Command {
     Queues(queues::Queues),
     Jobs(jobs::Jobs),
     Job(job::JobCommand),
+    Join(join::JoinCommand),
     Signal(signal::Signal),
     Dead(dead::Dead),
     Pause(queues::Pause),
@@ -138,6 +140,7 @@ fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
             Command::Queues(command) => command.run(context).await,
             Command::Jobs(command) => command.run(context).await,
             Command::Job(command) => command.run(context).await,
+            Command::Join(command) => command.run(context).await,
             Command::Signal(command) => command.run(context).await,
             Command::Dead(command) => command.run(context).await,
             Command::Pause(command) => command.run(context).await,

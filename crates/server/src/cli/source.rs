@@ -293,6 +293,7 @@ fn dispatched(job: FetchedJob) -> Result<DispatchedJob, SourceError> {
         created_at: job.created_at.map_or(kit::Timestamp::ZERO, |time| time.0),
         tags: job.tags.iter().map(text).collect(),
         meta: job.meta.iter().map(|(key, value)| (text(key), text(value))).collect(),
+        children: None,
         steps: job.steps,
     })
 }

@@ -214,6 +214,52 @@ pub(crate) struct Job {
     pub(crate) steps: Vec<Step>,
 }
 
+/// A join with its members.
+#[derive(Debug, Deserialize)]
+pub(crate) struct JoinAnswer {
+    #[serde(default)]
+    pub(crate) name: String,
+    pub(crate) state: String,
+    #[serde(default)]
+    pub(crate) policy: String,
+    #[serde(default)]
+    pub(crate) k: Option<u32>,
+    #[serde(default)]
+    pub(crate) sealed: bool,
+    #[serde(default)]
+    pub(crate) total: u64,
+    #[serde(default)]
+    pub(crate) counts: BTreeMap<String, u64>,
+    #[serde(default)]
+    pub(crate) then: Option<JobName>,
+    #[serde(default)]
+    pub(crate) members: Vec<MemberAnswer>,
+    #[serde(default)]
+    pub(crate) cursor: Option<Value>,
+}
+
+/// A job by queue and id.
+#[derive(Debug, Deserialize)]
+pub(crate) struct JobName {
+    pub(crate) queue: String,
+    pub(crate) id: String,
+}
+
+/// A member of a join.
+#[derive(Debug, Deserialize)]
+pub(crate) struct MemberAnswer {
+    pub(crate) name: String,
+    pub(crate) state: String,
+    #[serde(default)]
+    pub(crate) queue: Option<String>,
+    #[serde(default)]
+    pub(crate) id: Option<String>,
+    #[serde(default)]
+    pub(crate) join: Option<JoinAnswer>,
+    #[serde(default)]
+    pub(crate) error: Option<ErrorText>,
+}
+
 /// A page of jobs.
 #[derive(Debug, Deserialize)]
 pub(crate) struct JobsPage {

@@ -3,7 +3,9 @@
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use kit::{Backoff, Millis};
-use model::{ErrorInfo, LeaseRef, NewJob, OnConflict, Outcome, QueueName, Settlement, Until};
+use model::{
+    ErrorInfo, Graph, LeaseRef, NewJob, NewJoin, OnConflict, Outcome, Policy, QueueName, Settlement, Until,
+};
 use serde::Serialize;
 use serde_json::{Value, json, value::RawValue, value::to_raw_value};
 use std::collections::BTreeMap;
@@ -48,6 +50,8 @@ pub(crate) struct OutcomeCall<'a> {
     after_ms: Option<Millis>,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    children: Option<GraphCall<'a>>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     push: Vec<JobCall<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -87,6 +91,7 @@ impl<'a> From<&'a Settlement> for OutcomeCall<'a> {
             error: None,
             after_ms: None,
             reason: None,
+            children: None,
             push: settlement.push.iter().map(JobCall::from).collect(),
             limit: None,
             step: None,
@@ -106,6 +111,9 @@ impl<'a> From<&'a Settlement> for OutcomeCall<'a> {
                 call.limit = key.as_deref();
             }
             Outcome::Cancel { reason } => (call.outcome, call.reason) = ("cancel", Some(reason.as_str())),
+            Outcome::Wait { children } => {
+                (call.outcome, call.children) = ("wait", Some(GraphCall::from(children)));
+            }
             Outcome::Suspend { step, until } => {
                 call.step = Some(step);
                 match until {
@@ -121,6 +129,60 @@ impl<'a> From<&'a Settlement> for OutcomeCall<'a> {
             }
         }
         call
+    }
+}
+
+/// Children to be waited for: the last join is what the job waits for.
+#[derive(Debug, Serialize)]
+pub(crate) struct GraphCall<'a> {
+    jobs: BTreeMap<&'a str, JobCall<'a>>,
+    joins: BTreeMap<&'a str, JoinCall<'a>>,
+    join: Option<JoinCall<'a>>,
+}
+
+#[derive(Debug, Serialize)]
+struct JoinCall<'a> {
+    members: Vec<&'a str>,
+    policy: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    k: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    then: Option<&'a str>,
+    on_failure: &'static str,
+    rest: &'static str,
+    ignore: Vec<&'static str>,
+    open: bool,
+}
+
+impl<'a> From<&'a Graph> for GraphCall<'a> {
+    fn from(graph: &'a Graph) -> Self {
+        let (last, others) = match graph.joins.split_last() {
+            Some((last, others)) => (Some(last), others),
+            None => (None, &[][..]),
+        };
+        Self {
+            jobs: graph.jobs.iter().map(|named| (named.name.as_str(), JobCall::from(&named.job))).collect(),
+            joins: others.iter().map(|join| (join.name.as_str(), JoinCall::from(join))).collect(),
+            join: last.map(JoinCall::from),
+        }
+    }
+}
+
+impl<'a> From<&'a NewJoin> for JoinCall<'a> {
+    fn from(join: &'a NewJoin) -> Self {
+        Self {
+            members: join.members.iter().map(|name| name.as_str()).collect(),
+            policy: join.policy.name(),
+            k: match join.policy {
+                Policy::KOfN(needed) => Some(needed),
+                Policy::All | Policy::AllSettled | Policy::Any | Policy::Race => None,
+            },
+            then: join.then.as_deref(),
+            on_failure: join.on_failure.name(),
+            rest: join.rest.name(),
+            ignore: join.ignore.states().map(|state| state.name()).collect(),
+            open: join.open,
+        }
     }
 }
 

@@ -48,6 +48,8 @@ kinds! {
         "Take a name of the IANA database, such as Europe/Berlin, or UTC."
     TOO_MANY "too_many" 422 "More items than one call may carry"
         "Split the call."
+    BAD_GRAPH "bad_graph" 422 "The jobs and joins do not fit together"
+        "The detail names the job or the join and what is wrong with it. Nothing was added."
     TOO_DURABLE "too_durable" 422 "The durability asked for is not kept here"
         "Ask for a weaker level, or run the pond on a log that keeps this one."
     UNAUTHORIZED "unauthorized" 401 "A token is needed"
@@ -66,6 +68,8 @@ kinds! {
         "GET /v1/limits lists them; PUT /v1/limits/{key} sets one. A key without a limit is not limited."
     UNKNOWN_OPERATION "unknown_operation" 404 "There is no such operation"
         "GET /v1/operations lists those that are remembered."
+    UNKNOWN_JOIN "unknown_join" 404 "There is no such join"
+        "A join is kept as long as its continuation, or for a day after its end."
     METHOD_NOT_ALLOWED "method_not_allowed" 405 "The path does not take this method"
         "The `Allow` header lists what it takes."
     TIMEOUT "timeout" 408 "The request did not arrive in time"
@@ -78,8 +82,12 @@ kinds! {
         "The detail says which state would. GET …/history shows how it came to be where it is."
     UNIQUE_CONFLICT "unique_conflict" 409 "The unique key is held by another job"
         "Wait for that job to end, or push with another `on_conflict`: `return`, `replace`, `keep_last_if_active`."
+    BODY_CHANGED "body_changed" 409 "The body was changed meanwhile"
+        "Read the job again and repeat the change."
     IDEMPOTENCY_CONFLICT "idempotency_conflict" 409 "The idempotency key was used for another call"
         "Use a new key for new content; a key is remembered for 24 hours."
+    JOIN_CLOSED "join_closed" 409 "The join takes no more members"
+        "Push the job by itself, or make a new join that is open."
     CHILD_EXISTS "child_exists" 409 "The child of a step exists already"
         "A child is a new job, so that exactly one parent waits for it. Leave out its id and its unique key."
     OPERATION_ENDED "operation_ended" 409 "The operation has ended"
@@ -232,6 +240,9 @@ impl From<&Reject> for Problem {
             Reject::WrongState { .. } => &WRONG_STATE,
             Reject::UniqueConflict { .. } => &UNIQUE_CONFLICT,
             Reject::IdempotencyConflict { .. } => &IDEMPOTENCY_CONFLICT,
+            Reject::UnknownJoin { .. } => &UNKNOWN_JOIN,
+            Reject::BadGraph { .. } => &BAD_GRAPH,
+            Reject::JoinClosed { .. } => &JOIN_CLOSED,
             Reject::BadCron { .. } => &BAD_CRON,
             Reject::BadZone { .. } => &BAD_ZONE,
             Reject::UnknownSchedule { .. } => &UNKNOWN_SCHEDULE,
@@ -241,6 +252,7 @@ impl From<&Reject> for Problem {
             Reject::UnknownOperation { .. } => &UNKNOWN_OPERATION,
             Reject::OperationEnded { .. } => &OPERATION_ENDED,
             Reject::StaleChoice { .. } => &STALE_CHOICE,
+            Reject::BodyChanged { .. } => &BODY_CHANGED,
         };
         let mut problem = Problem::new(kind, reject.to_string());
         problem.retry_after_ms = reject.retry_after_ms();
@@ -254,16 +266,20 @@ impl From<&Reject> for Problem {
             | Reject::PondFull { limit }
             | Reject::StepsFull { limit, .. }
             | Reject::SignalsFull { limit, .. } => problem.with("limit", *limit),
+            Reject::BadGraph { name, .. } => problem.with("name", name.as_str()),
+            Reject::JoinClosed { state, .. } => problem.with("state", *state),
             Reject::BadCron { field, at, .. } => {
                 problem.with("field", field.as_str()).with("at", u64::from(*at))
             }
             Reject::BadZone { .. }
             | Reject::UnknownSchedule { .. }
+            | Reject::UnknownJoin { .. }
             | Reject::UnknownQueue { .. }
             | Reject::UnknownJob { .. }
             | Reject::StaleLease { .. }
             | Reject::Cancelled { .. }
             | Reject::IdempotencyConflict { .. }
+            | Reject::BodyChanged { .. }
             | Reject::ChildExists { .. } => problem,
             Reject::UnknownOperation { .. } | Reject::OperationEnded { .. } | Reject::StaleChoice { .. } => {
                 problem

@@ -4,7 +4,7 @@ use super::{
     app::App,
     extract::Peer,
     gate,
-    handlers::{about, events, jobs, limits, operations, push, queues, steps, work},
+    handlers::{about, dead, events, jobs, joins, limits, operations, push, queues, steps, work},
     problem::{self, Problem},
 };
 use axum::{
@@ -90,6 +90,11 @@ fn table() -> Vec<(Route, MethodRouter<App>)> {
 
         (route("GET", "/v1/workers/{worker}/revoked", "leases that were taken from a worker, waiting for some if need be").query(&["after", "wait_ms"]).long(), get(work::revoked)),
 
+        (route("POST", "/v1/joins", "push jobs that wait for jobs, all or none").takes("Joins").answers(201), post(joins::push)),
+        (route("GET", "/v1/joins/{id}", "a join: policy, members, results, who is missing").query(&["state", "limit", "cursor"]), get(joins::show)),
+        (route("POST", "/v1/joins/{id}/members", "add members to an open join, or seal it").takes("Members").answers(201), post(joins::extend)),
+        (route("POST", "/v1/joins/{id}/cancel", "call a join off, with its members and its continuation").takes("Cancel"), post(joins::cancel)),
+
         (route("GET", "/v1/operations", "bulk operations"), get(operations::list)),
         (route("GET", "/v1/operations/{id}", "one bulk operation"), get(operations::show)),
 
@@ -101,10 +106,11 @@ fn table() -> Vec<(Route, MethodRouter<App>)> {
         (route("GET", "/v1/queues", "all queues").query(PAGE), get(queues::list)),
         (route("GET", QUEUE, "one queue: counts, totals, rates, settings"), get(queues::show)),
         (route("PATCH", QUEUE, "change settings; makes the queue").takes("Settings"), patch(queues::configure)),
-        (route("GET", "/v1/queues/{queue}/jobs", "jobs of a queue").query(&["state", "tag", "limit", "cursor"]), get(queues::jobs)),
+        (route("GET", "/v1/queues/{queue}/jobs", "jobs of a queue").query(&["state", "tag", "error_kind", "limit", "cursor"]), get(queues::jobs)),
         (route("POST", "/v1/queues/{queue}/jobs", "push one job or several, all or none").takes("Push").answers(201), post(push::to_queue)),
         (route("PATCH", "/v1/queues/{queue}/groups/{group}", "change a group's weight, hold its jobs, let them go").takes("Group"), patch(queues::set_group)),
         (route("GET", "/v1/queues/{queue}/upcoming", "the jobs that start next, in order; then those that are held, and by what").query(&["limit"]), get(queues::upcoming)),
+        (route("GET", "/v1/queues/{queue}/dead/classes", "what kills its jobs, by class of error"), get(dead::classes)),
         (route("POST", "/v1/queues/{queue}/pause", "hand out no more jobs"), post(queues::pause)),
         (route("POST", "/v1/queues/{queue}/resume", "undo a pause"), post(queues::resume)),
         (route("POST", "/v1/queues/{queue}/purge", "forget jobs that have not started").takes("Bulk").answers(202), post(operations::purge)),
@@ -113,6 +119,7 @@ fn table() -> Vec<(Route, MethodRouter<App>)> {
         (route("POST", "/v1/queues/{queue}/cancel", "cancel live jobs").takes("Bulk").answers(202), post(operations::cancel)),
 
         (route("GET", "/v1/queues/{queue}/jobs/{id}", "one job, with body and result"), get(jobs::show)),
+        (route("PATCH", "/v1/queues/{queue}/jobs/{id}", "change the body by a JSON merge patch").takes("MergePatch"), patch(dead::patch)),
         (route("DELETE", "/v1/queues/{queue}/jobs/{id}", "forget a job that is not active"), delete(jobs::remove)),
         (route("GET", "/v1/queues/{queue}/jobs/{id}/history", "every change of a job"), get(jobs::history)),
         (route("GET", "/v1/queues/{queue}/jobs/{id}/explain", "why a job is where it is"), get(jobs::explain)),
@@ -128,6 +135,7 @@ fn table() -> Vec<(Route, MethodRouter<App>)> {
         (route("POST", "/v1/queues/{queue}/jobs/{id}/signal", "tell a job what it waits for").takes("Signal"), post(steps::signal)),
 
         (route("GET", "/v1/jobs/{id}", "one job, by its generated id"), get(jobs::show)),
+        (route("PATCH", "/v1/jobs/{id}", "change the body by a JSON merge patch").takes("MergePatch"), patch(dead::patch)),
         (route("DELETE", "/v1/jobs/{id}", "forget a job that is not active"), delete(jobs::remove)),
         (route("GET", "/v1/jobs/{id}/history", "every change of a job"), get(jobs::history)),
         (route("GET", "/v1/jobs/{id}/explain", "why a job is where it is"), get(jobs::explain)),

@@ -36,7 +36,7 @@ pub(crate) struct Operations {
 }
 
 fn listed(shard: &Shard, queue: &QueueName) -> Vec<JobView> {
-    let mut query = ListQuery { state: None, tag: None, limit: 1_000, cursor: None };
+    let mut query = ListQuery { limit: 1_000, ..ListQuery::default() };
     let mut jobs = Vec::new();
     while let Ok(page) = shard.list(queue, &query) {
         jobs.extend(page.jobs);

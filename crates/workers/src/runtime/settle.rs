@@ -107,7 +107,9 @@ impl<S: JobSource, H: Handler> Shared<S, H> {
             Outcome::Done { .. } => &self.counters.done,
             Outcome::Retry { .. } => &self.counters.retried,
             Outcome::Fail { .. } => &self.counters.failed,
-            Outcome::Snooze { .. } | Outcome::RateLimited { .. } => &self.counters.snoozed,
+            Outcome::Snooze { .. } | Outcome::Wait { .. } | Outcome::RateLimited { .. } => {
+                &self.counters.snoozed
+            }
             Outcome::Cancel { .. } => &self.counters.cancelled,
             Outcome::Suspend { .. } => &self.counters.suspended,
         };
@@ -134,13 +136,17 @@ fn replacement(mut posted: Posted, reject: &Reject) -> Option<Posted> {
         | Reject::BodyTooLarge { .. }
         | Reject::UnknownQueue { .. }
         | Reject::UniqueConflict { .. }
+        | Reject::UnknownJoin { .. }
+        | Reject::BadGraph { .. }
+        | Reject::JoinClosed { .. }
         | Reject::IdempotencyConflict { .. }
         | Reject::BadCron { .. }
         | Reject::BadZone { .. }
         | Reject::UnknownSchedule { .. }
         | Reject::StepsFull { .. }
         | Reject::SignalsFull { .. }
-        | Reject::ChildExists { .. } => Outcome::Fail { error: why },
+        | Reject::ChildExists { .. }
+        | Reject::BodyChanged { .. } => Outcome::Fail { error: why },
         Reject::UnknownOperation { .. } | Reject::OperationEnded { .. } | Reject::StaleChoice { .. } => {
             Outcome::Fail { error: why }
         }

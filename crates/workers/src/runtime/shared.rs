@@ -290,6 +290,10 @@ pub(super) fn weight(settlement: &Settlement) -> usize {
     let said = match &settlement.outcome {
         Outcome::Done { result } => result.as_ref().map_or(0, |result| result.len()),
         Outcome::Retry { error, .. } | Outcome::Fail { error } => error.message.len() + error.stack.len(),
+        Outcome::Wait { children } => {
+            children.jobs.iter().map(|named| 512 + named.job.body.len()).sum::<usize>()
+                + children.joins.iter().map(|join| 128 + 32 * join.members.len()).sum::<usize>()
+        }
         Outcome::Suspend { until: Until::Child { job }, .. } => job.body.len(),
         Outcome::Snooze { .. }
         | Outcome::RateLimited { .. }

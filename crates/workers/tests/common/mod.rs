@@ -125,6 +125,7 @@ pub fn job(token: u64, body: &str) -> DispatchedJob {
         created_at: Timestamp(1_000_000),
         tags: Vec::new(),
         meta: vec![("k".into(), "v".into())],
+        children: None,
         steps: 0,
     }
 }

@@ -164,7 +164,7 @@ fn read_lines(source: Source<'_>, queue: Option<&QueueName>) -> Result<Vec<NewJo
 }
 
 impl JobDto<'_> {
-    fn into_job(self, source: Source<'_>, queue: Option<&QueueName>) -> Result<NewJob, Problem> {
+    pub(super) fn into_job(self, source: Source<'_>, queue: Option<&QueueName>) -> Result<NewJob, Problem> {
         let (body, content_type) = self.read_body(source)?;
         Ok(NewJob {
             queue: self.read_queue(queue)?,

@@ -7,6 +7,7 @@ mod bulk;
 mod fetch;
 mod flow;
 mod job;
+mod join;
 mod outcome;
 mod query;
 mod scalar;
@@ -17,8 +18,9 @@ pub(crate) use bulk::{BulkDto, CancelDto, NothingDto};
 pub(crate) use fetch::{FetchDto, RenewDto, worker};
 pub(crate) use flow::{GroupDto, LimitDto, write_limit};
 pub(crate) use job::{Source, read_jobs};
+pub(crate) use join::{ExtendDto, GraphDto};
 pub(crate) use outcome::{LogDto, OutcomesDto, ProgressDto};
-pub(crate) use query::{EventsQuery, ListParams, PageParams, RevokedQuery, query};
+pub(crate) use query::{EventsQuery, JoinParams, ListParams, PageParams, RevokedQuery, query};
 pub(crate) use settings::{SettingsDto, write_settings};
 pub(crate) use steps::{SignalDto, StepDto};
 
@@ -50,6 +52,9 @@ mod tests {
             ("Step", known::<StepDto<'_>>()),
             ("Signal", known::<SignalDto<'_>>()),
             ("Cancel", known::<CancelDto<'_>>()),
+            ("Joins", known::<GraphDto<'_>>()),
+            ("Join", known::<join::JoinDto<'_>>()),
+            ("Members", known::<ExtendDto<'_>>()),
             ("Bulk", known::<BulkDto<'_>>()),
             ("Settings", known::<SettingsDto>()),
             ("Limit", known::<LimitDto>()),

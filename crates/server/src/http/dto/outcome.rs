@@ -1,6 +1,7 @@
 use super::{
     fetch::{check_batch, worker},
     job::{JobDto, Source, convert},
+    join::GraphDto,
     scalar::{Text, Token, job_ref, some_raw},
 };
 use crate::http::problem::Problem;
@@ -37,6 +38,8 @@ struct OutcomeDto<'a> {
     after_ms: Option<Millis>,
     #[serde(borrow)]
     reason: Option<Text<'a>>,
+    #[serde(borrow)]
+    children: Option<GraphDto<'a>>,
     #[serde(borrow, default)]
     push: Vec<JobDto<'a>>,
     #[serde(borrow)]
@@ -62,6 +65,7 @@ enum OutcomeKind {
     Snooze,
     RateLimited,
     Cancel,
+    Wait,
     Sleep,
     WaitForSignal,
     WaitForChild,
@@ -127,6 +131,12 @@ impl OutcomeDto<'_> {
             OutcomeKind::Cancel => {
                 Outcome::Cancel { reason: self.reason.as_deref().map_or(error.message, CompactString::from) }
             }
+            OutcomeKind::Wait => {
+                let children = self.children.ok_or_else(|| Problem::invalid("children", "are missing"))?;
+                let children =
+                    children.into_graph(source, true).map_err(|problem| problem.inside("children"))?;
+                Outcome::Wait { children }
+            }
             OutcomeKind::Sleep => Outcome::Suspend {
                 step: needed("step", self.step)?,
                 until: Until::Time { after_ms: self.after_ms.unwrap_or(0) },
@@ -153,9 +163,9 @@ impl OutcomeDto<'_> {
     /// A field that an outcome has no use for is a misunderstanding, and is said so.
     fn check_fields(&self) -> Result<(), Problem> {
         use OutcomeKind::{
-            Cancel, Done, Fail, RateLimited, Retry, Sleep, Snooze, WaitForChild, WaitForSignal,
+            Cancel, Done, Fail, RateLimited, Retry, Sleep, Snooze, Wait, WaitForChild, WaitForSignal,
         };
-        let fields: [(&str, bool, &[OutcomeKind], &str); 9] = [
+        let fields: [(&str, bool, &[OutcomeKind], &str); 10] = [
             ("result", self.result.is_some_and(|value| value.get() != "null"), &[Done], "done"),
             ("error", self.error.is_some(), &[Retry, Fail, Cancel], "retry, fail and cancel"),
             (
@@ -166,6 +176,7 @@ impl OutcomeDto<'_> {
             ),
             ("limit", self.limit.is_some(), &[RateLimited], "rate_limited"),
             ("reason", self.reason.is_some(), &[Cancel], "cancel"),
+            ("children", self.children.is_some(), &[Wait], "wait"),
             (
                 "step",
                 self.step.is_some(),

@@ -2,6 +2,7 @@ use super::bulk::read_state;
 use crate::http::{json, problem::Problem};
 use compact_str::CompactString;
 use kit::Millis;
+use millpond_core::JoinQuery;
 use model::{EventFilter, EventId, EventKind, JobId, QueueName, State, limits};
 use std::borrow::Cow;
 
@@ -60,12 +61,13 @@ impl PageParams {
 pub(crate) struct ListParams {
     pub(crate) state: Option<State>,
     pub(crate) tag: Option<CompactString>,
+    pub(crate) error_kind: Option<CompactString>,
     pub(crate) page: PageParams,
 }
 
 impl ListParams {
     pub(crate) fn read(text: Option<&str>) -> Result<Self, Problem> {
-        let pairs = query(text, &["state", "tag", "limit", "cursor"])?;
+        let pairs = query(text, &["state", "tag", "error_kind", "limit", "cursor"])?;
         let tag = find(&pairs, "tag").map(CompactString::from);
         if tag.as_ref().is_some_and(|tag| tag.len() > limits::TAG_BYTES_MAX) {
             return Err(Problem::invalid("tag", "has at most 128 bytes"));
@@ -73,8 +75,25 @@ impl ListParams {
         Ok(Self {
             state: find(&pairs, "state").map(read_state).transpose()?,
             tag,
+            error_kind: find(&pairs, "error_kind").map(CompactString::from),
             page: PageParams::from_pairs(&pairs)?,
         })
+    }
+}
+
+/// Which members of a join are shown.
+#[derive(Debug)]
+pub(crate) struct JoinParams(pub(crate) JoinQuery);
+
+impl JoinParams {
+    pub(crate) fn read(text: Option<&str>) -> Result<Self, Problem> {
+        let pairs = query(text, &["state", "limit", "cursor"])?;
+        let state = find(&pairs, "state").map(str::parse).transpose();
+        let state = state.map_err(|bad: model::BadName| Problem::invalid("state", bad.reason))?;
+        let limit = PageParams::from_pairs(&pairs)?.limit;
+        let cursor = find(&pairs, "cursor").unwrap_or("0").parse();
+        let cursor = cursor.map_err(|_| Problem::invalid("cursor", "is the one of the page before"))?;
+        Ok(Self(JoinQuery { state, limit, cursor }))
     }
 }
 

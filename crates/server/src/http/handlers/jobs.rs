@@ -64,6 +64,10 @@ pub(super) fn write_view(out: &mut Writer, job: &JobView) {
     out.field("progress", &job.progress);
     write_error(out, job.error.as_ref());
     out.field("unique_key", &job.unique_key);
+    out.optional("waits_for", job.waits_for.as_ref());
+    if !job.joins.is_empty() {
+        out.key("joins").array(&job.joins, |out, join| out.value(join));
+    }
     if job.signals > 0 {
         out.field("signals", job.signals);
     }
@@ -212,11 +216,18 @@ fn write_reason(out: &mut Writer, reason: &Reason) {
             out.field("lease_until", lease_until);
             out.field("timeout_at", timeout_at);
         }
+        Reason::WaitsForChildren { join, ended, total, missing, open } => {
+            out.field("kind", "waits_for_children");
+            out.field("join", join);
+            out.field("ended", ended);
+            out.field("total", total);
+            out.key("missing").array(missing, |out, name| out.value(name));
+            out.field("open", *open);
+        }
         Reason::StandsBy { holder } => {
             out.field("kind", "stands_by");
             out.field("holder", holder);
         }
-        Reason::WaitsForChildren => out.field("kind", "waits_for_children"),
         Reason::WaitsForSignal { name, until } => {
             out.field("kind", "waits_for_signal");
             out.field("signal", name);

@@ -1,8 +1,10 @@
 //! The handlers, grouped by what they are about.
 
 pub(super) mod about;
+pub(super) mod dead;
 pub(super) mod events;
 pub(super) mod jobs;
+pub(super) mod joins;
 pub(super) mod limits;
 pub(super) mod operations;
 pub(super) mod push;

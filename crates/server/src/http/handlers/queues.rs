@@ -137,11 +137,15 @@ pub(crate) async fn jobs(
     Queue(queue): Queue,
     QueryText(text): QueryText,
 ) -> Answered {
-    let ListParams { state, tag, page } = ListParams::read(text.as_deref())?;
+    let ListParams { state, tag, error_kind, page } = ListParams::read(text.as_deref())?;
     let state_name = state.map_or("", JobState::name);
-    let scope = format!("jobs/{queue}/{state_name}/{}", tag.as_deref().unwrap_or_default());
+    let scope = format!(
+        "jobs/{queue}/{state_name}/{}/{}",
+        tag.as_deref().unwrap_or_default(),
+        error_kind.as_deref().unwrap_or_default()
+    );
     let at = page.cursor.as_deref().map(|text| read_job_cursor(&scope, text)).transpose()?;
-    let asked = ListQuery { state, tag, limit: page.limit, cursor: at };
+    let asked = ListQuery { state, tag, error_kind, limit: page.limit, cursor: at };
     let listed = app.node.read(move |shard| shard.list(&queue, &asked)).await??;
     let next = listed.next.map(|place| cursor::encode(&scope, &place.to_be_bytes()));
     Ok(reply::object(StatusCode::OK, 64 + 640 * listed.jobs.len(), |out| {

@@ -1,6 +1,11 @@
 //! What workers call: fetch, outcomes, renew.
 
-use super::{Answered, mismatched, push::write_pushed};
+use super::{
+    Answered,
+    joins::{self, write_join},
+    mismatched,
+    push::write_pushed,
+};
 use crate::http::{
     app::App,
     dto::{FetchDto, OutcomesDto, RenewDto, RevokedQuery, Source},
@@ -34,7 +39,10 @@ pub(crate) async fn fetch(State(app): State<App>, call: Call, payload: Payload) 
         jobs = app.node.fetch_as(fetch, wait, call.level) => jobs?,
         () = app.stopping() => Vec::new(),
     };
-    let bodies: usize = jobs.iter().map(|job| job.body.as_ref().map_or(0, Bytes::len)).sum();
+    let bodies: usize = jobs
+        .iter()
+        .map(|job| job.body.as_ref().map_or(0, Bytes::len) + job.children.as_deref().map_or(0, joins::weight))
+        .sum();
     let response = reply::object(StatusCode::OK, 32 + bodies + 384 * jobs.len(), |out| {
         out.key("jobs").array(&jobs, write_dispatched);
     });
@@ -55,6 +63,9 @@ fn write_dispatched(out: &mut Writer, job: &DispatchedJob) {
         out.field("priority", job.priority.0);
         out.field("created_at", job.created_at);
         write_words(out, &job.tags, &job.meta);
+        if let Some(join) = &job.children {
+            out.key("children").object(|out| write_join(out, join));
+        }
         if job.steps > 0 {
             out.field("steps", job.steps);
         }
