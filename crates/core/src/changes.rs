@@ -203,6 +203,10 @@ impl Shard {
             });
         }
         for key in std::mem::take(&mut dirty.gates) {
+            #[cfg(feature = "plant")]
+            if crate::plant::is(crate::plant::Bug::ForgetGates) {
+                continue;
+            }
             let gate = self.flow.gate_index.get(&key).map(|number| &self.flow.gates[*number].meter);
             let value = gate.and_then(|meter| meter.memory(self.counters.time));
             let value = value.map(|memory| record::memory(&memory));

@@ -45,6 +45,14 @@ pub enum Bug {
     ForgetWhoStandsBy,
     /// An operation takes what was pushed after it began.
     BulkTakesLateJobs,
+    /// A lost lease keeps its slots.
+    LeakSlot,
+    /// A retry lets go of its ordering key.
+    ReleaseOrderOnRetry,
+    /// A checkpoint leaves out what gates remember.
+    ForgetGates,
+    /// A group's turns are not counted.
+    StopGroupTime,
     /// A class of errors counts its first death only.
     CountErrorClassOnce,
 }

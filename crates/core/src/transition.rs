@@ -92,6 +92,11 @@ impl Shard {
 
     /// Moves a job between lines where the change makes it unlike those it stood with.
     fn reclass(&mut self, slot: u32, from: State, to: State, cause: Cause) {
+        #[cfg(feature = "plant")]
+        if to == State::Retrying && crate::plant::is(crate::plant::Bug::ReleaseOrderOnRetry) {
+            self.jobs[slot].run_mut().holds_order = false;
+            self.change_line(slot);
+        }
         let job = &mut self.jobs[slot];
         if to.is_final() {
             if let Some(run) = job.run.as_deref_mut().filter(|run| run.holds_order || run.budgeted) {

@@ -27,7 +27,7 @@ pub enum Planted {
 
 impl Planted {
     /// Every planted bug.
-    pub const ALL: [Planted; 26] = [
+    pub const ALL: [Planted; 30] = [
         Planted::AckBeforeFsync,
         Planted::ApplyBeforeCommit,
         Planted::SkipDirectoryFsync,
@@ -53,6 +53,10 @@ impl Planted {
         Planted::Core(Bug::DebounceForEver),
         Planted::Core(Bug::ForgetWhoStandsBy),
         Planted::Core(Bug::BulkTakesLateJobs),
+        Planted::Core(Bug::LeakSlot),
+        Planted::Core(Bug::ReleaseOrderOnRetry),
+        Planted::Core(Bug::ForgetGates),
+        Planted::Core(Bug::StopGroupTime),
         Planted::Core(Bug::CountErrorClassOnce),
     ];
 

@@ -38,6 +38,8 @@ pub(crate) struct Job {
     pub(crate) max_crashes: u32,
     pub(crate) lease: Option<Lease>,
     pub(crate) started: bool,
+    /// It has begun in this life: its ordering key is its own until it ends.
+    began: bool,
     /// It has reached a final state.
     pub(crate) ended: bool,
     /// It waits, or waited, for a join.
@@ -96,6 +98,7 @@ pub(crate) struct Shadow {
     /// Debounced jobs that were pushed again by the newest command, with their longest waits.
     pub(crate) debounced: Vec<(Key, Timestamp)>,
     operations: Operations,
+    flow: invariants::flow::Flow,
     /// Every join, and the jobs that several of them may wait for.
     pub(crate) joins: BTreeSet<JobId>,
     shared: BTreeSet<JobId>,
@@ -272,6 +275,14 @@ impl Shadow {
                 self.queue(queue).settings = settings.clone();
                 Ok(())
             }
+            (Command::SetLimit { pattern, limit }, Reply::Done) => {
+                self.flow.set_limit(pattern, *limit);
+                Ok(())
+            }
+            (Command::SetGroup { group, paused, .. }, Reply::Done) => {
+                self.flow.set_group(group, *paused);
+                Ok(())
+            }
             (Command::Bulk(_), Reply::Operation(view)) => {
                 self.operations.begin(view.id, entry.position);
                 Ok(())
@@ -341,6 +352,7 @@ impl Shadow {
             max_crashes: new.max_crashes.unwrap_or(settings.max_crashes),
             lease: None,
             started: false,
+            began: false,
             ended: false,
             continues: false,
             steps: Steps::default(),
@@ -457,9 +469,10 @@ impl Shadow {
             let key = (given.queue.clone(), given.id.clone());
             let paused = self.queue(&given.queue).paused;
             self.wake(&key);
-            let Some(job) = self.jobs.get_mut(&key) else {
+            if !self.jobs.contains_key(&key) {
                 return broken("I2", format!("job {key:?} was handed out and nobody pushed it"));
-            };
+            }
+            let Some(job) = self.jobs.get(&key) else { continue };
             if job.continues {
                 invariants::joins::may_start(given)?;
             }
@@ -467,6 +480,10 @@ impl Shadow {
                 invariants::joins::losers_are_gone(join, &self.shared)?;
             }
             let strict = workload::strict(&given.queue);
+            if given.queue == workload::routed() {
+                self.flow.may_start(&key, &self.jobs, self.now)?;
+            }
+            let Some(job) = self.jobs.get_mut(&key) else { continue };
             invariants::phantom::is_what_was_pushed(job, given)?;
             if strict {
                 if paused {
@@ -486,6 +503,7 @@ impl Shadow {
             self.token = given.lease_token;
             job.attempt = given.attempt;
             job.started = true;
+            job.began = true;
             job.ended = false;
             let lease =
                 Lease { token: given.lease_token, until: given.lease_until, timeout_at: given.timeout_at };
@@ -684,13 +702,28 @@ impl Shadow {
             }
             (job.attempt, job.crashes, job.expires_at, job.lease) = (0, 0, None, None);
             job.stands_by = None;
-            (job.ended, job.not_before) = (false, Timestamp::ZERO);
+            (job.began, job.ended, job.not_before) = (false, false, Timestamp::ZERO);
         }
         Ok(())
     }
 }
 
 impl Job {
+    /// Whether it holds its ordering key.
+    pub(crate) fn holds(&self) -> bool {
+        self.began && !self.ended
+    }
+
+    pub(crate) fn ordering_key(&self) -> Option<&CompactString> {
+        self.new.route.as_ref().and_then(|route| route.ordering_key.as_ref())
+    }
+
+    /// What it takes of a limit while it runs.
+    pub(crate) fn cost_of(&self, key: &CompactString) -> u64 {
+        let limits = self.new.route.iter().flat_map(|route| &route.limits);
+        limits.filter(|used| used.key == *key).map(|used| u64::from(used.cost)).sum()
+    }
+
     /// It ran out of time before it was started.
     pub(crate) fn expired(&self, now: Timestamp) -> bool {
         !self.started && self.expires_at.is_some_and(|at| at <= now)

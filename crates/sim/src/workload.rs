@@ -4,12 +4,13 @@ use bytes::Bytes;
 use compact_str::{CompactString, format_compact};
 use kit::{Backoff, Durability, Timestamp, random::Random};
 use model::{
-    BodyTest, BulkAction, BulkControl, Capacity, Command, Compare, DispatchedJob, ErrorInfo, Filter, Graph,
-    Ignore, JobId, JobRef, Keep, LeaseRef, NamedJob, NewBulk, NewJob, NewJoin, OnConflict, OnFailure, OnFull,
-    Outcome, Policy, Priority, QueueName, QueuePatch, Rest, Settlement, State, Unique, Until,
+    BodyTest, Breaker, BulkAction, BulkControl, Bulkhead, Capacity, Command, Compare, DispatchedJob,
+    ErrorInfo, Filter, Graph, Ignore, JobId, JobRef, Keep, LeaseRef, Limit, LimitUse, NamedJob, NewBulk,
+    NewJob, NewJoin, OnConflict, OnFailure, OnFull, Order, Outcome, Policy, Priority, QueueName, QueuePatch,
+    Rate, Rest, RetryBudget, Route, Settlement, State, Unique, Until,
 };
 
-const QUEUES: u64 = 6;
+const QUEUES: u64 = 7;
 /// Queues below this number are strict: see [`strict`].
 const STRICT: u64 = 3;
 /// What handlers report.
@@ -42,13 +43,23 @@ pub(crate) fn beside() -> QueueName {
     queue(4)
 }
 
+/// The queue whose jobs have routes: groups, ordering keys, limits. No operations sweep it.
+pub(crate) fn routed() -> QueueName {
+    queue(6)
+}
+
+/// Limit keys and patterns that the routed queue uses.
+pub(crate) const LIMITS: [&str; 4] = ["api", "user:1", "user:2", "user:*"];
+/// Groups of the routed queue.
+pub(crate) const GROUPS: [&str; 3] = ["a", "b", "c"];
+
 /// The number of a job, as its body says.
 pub(crate) fn number_of(body: &[u8]) -> Option<u64> {
     std::str::from_utf8(body).ok()?.strip_prefix("{\"n\":")?.split(',').next()?.parse().ok()
 }
 
 fn tame(queue: &QueueName) -> bool {
-    strict(queue) || *queue == swept()
+    strict(queue) || *queue == swept() || *queue == routed()
 }
 
 /// A job in a worker's hands, as far as the worker knows.
@@ -162,6 +173,7 @@ impl Workload {
             87..89 => Command::Promote { jobs: vec![self.job()] },
             89..92 => Command::Redrive { jobs: vec![self.job()] },
             92 => Command::Remove { jobs: vec![self.job()] },
+            93 if self.random.chance(1, 3) => self.set_flow(),
             93 if self.random.chance(2, 3) => self.join(now),
             93 => Command::Pause { queue: self.queue() },
             94..97 => Command::Resume { queue: self.queue() },
@@ -181,7 +193,7 @@ impl Workload {
     }
 
     fn loose_queue(&mut self) -> QueueName {
-        queue(STRICT + self.random.below(QUEUES - STRICT))
+        queue(STRICT + self.random.below(QUEUES - STRICT - 1))
     }
 
     fn job(&mut self) -> JobRef {
@@ -219,6 +231,10 @@ impl Workload {
     }
 
     fn fetch(&mut self) -> Command {
+        if self.random.chance(1, 6) {
+            let max = 1 + self.random.below(6) as u32;
+            return Command::Fetch { queues: vec![routed()], max, lease_ms: self.lease_ms() };
+        }
         let mut queues: Vec<QueueName> = (0..1 + self.random.below(4)).map(|_| self.queue()).collect();
         queues.dedup();
         Command::Fetch { queues, max: 1 + self.random.below(6) as u32, lease_ms: self.lease_ms() }
@@ -243,6 +259,12 @@ impl Workload {
             _ => Outcome::Cancel { reason: "changed its mind".into() },
         };
         let lease = self.lease();
+        let outcome = if lease.job.queue == Some(routed()) && self.random.chance(1, 8) {
+            let key = self.random.chance(1, 2).then(|| "api".into());
+            Outcome::RateLimited { key, after_ms: 1 + self.random.below(5_000) }
+        } else {
+            outcome
+        };
         if matches!(outcome, Outcome::Suspend { until: Until::Signal { .. }, .. }) {
             remember(&mut self.random, &mut self.waiting, lease.job.clone());
         }
@@ -336,7 +358,9 @@ impl Workload {
                 _ => Backoff::Exponential { base: 10, cap: 500 },
             });
         }
-        if random.chance(1, 6) {
+        if job.queue == routed() {
+            job.route = route(random);
+        } else if random.chance(1, 6) {
             unique(random, &mut job);
         }
         if random.chance(1, 6) {
@@ -419,6 +443,40 @@ impl Workload {
         Command::Configure { queue, patch }
     }
 
+    /// A limit comes, changes or goes; a group of the routed queue is weighed or paused; its queue gets other rules.
+    fn set_flow(&mut self) -> Command {
+        let random = &mut self.random;
+        match random.below(6) {
+            0..3 => Command::SetLimit {
+                pattern: LIMITS[random.below(4) as usize].into(),
+                limit: random.chance(4, 5).then(|| limit(random)),
+            },
+            3 => Command::SetGroup {
+                queue: routed(),
+                group: GROUPS[random.below(3) as usize].into(),
+                weight: random.chance(1, 2).then(|| 1 + random.below(4) as u32),
+                paused: random.chance(1, 2).then(|| random.chance(1, 4)),
+            },
+            _ => {
+                let orders = [Order::Priority, Order::Deadline, Order::Aging { step_ms: 100 }];
+                let patch = QueuePatch {
+                    limit: random.chance(1, 2).then(|| limit(random)),
+                    order: random.chance(1, 2).then(|| orders[random.below(3) as usize]),
+                    bulkhead: random.chance(1, 3).then(|| Bulkhead {
+                        pool: if random.chance(1, 2) { "api".into() } else { "".into() },
+                        reserved: random.below(2) as u32,
+                        max: 1 + random.below(3) as u32,
+                    }),
+                    retry_budget: random
+                        .chance(1, 3)
+                        .then(|| RetryBudget { percent: 10 * random.below(3) as u32, per_minute: 0 }),
+                    ..QueuePatch::default()
+                };
+                Command::Configure { queue: routed(), patch }
+            }
+        }
+    }
+
     fn bulk(&mut self, now: Timestamp) -> Command {
         self.bulks += 1;
         let queue = if self.random.chance(2, 3) { swept() } else { self.loose_queue() };
@@ -453,6 +511,64 @@ impl Workload {
         };
         let rate = if random.chance(1, 5) { 1 + random.below(200) as u32 } else { 0 };
         Command::Bulk(Box::new(NewBulk { rate, ..NewBulk::new(queue, action, filter) }))
+    }
+}
+
+/// What lifts every limit, so that all jobs can end.
+pub(crate) fn lift() -> Vec<Command> {
+    let limits = LIMITS.map(|key| Command::SetLimit { pattern: key.into(), limit: None });
+    let groups = GROUPS.map(|group| Command::SetGroup {
+        queue: routed(),
+        group: group.into(),
+        weight: None,
+        paused: Some(false),
+    });
+    let patch = QueuePatch {
+        limit: Some(Limit::default()),
+        bulkhead: Some(Bulkhead::default()),
+        retry_budget: Some(RetryBudget::default()),
+        ..QueuePatch::default()
+    };
+    let queue = Command::Configure { queue: routed(), patch };
+    limits.into_iter().chain(groups).chain([queue]).collect()
+}
+
+/// Few keys, so that jobs meet.
+fn route(random: &mut Random) -> Option<Box<Route>> {
+    let mut route = Route::default();
+    if random.chance(1, 2) {
+        route.group = Some(GROUPS[random.below(3) as usize].into());
+    }
+    if random.chance(1, 4) {
+        route.ordering_key = Some(["cart-1", "cart-2"][random.below(2) as usize].into());
+    }
+    for key in ["api", "user:1", "user:2"] {
+        if random.chance(1, 3) {
+            let cost = if random.chance(1, 5) { 1 + random.below(4) as u32 } else { 1 };
+            route.limits.push(LimitUse { key: key.into(), cost });
+        }
+    }
+    (route != Route::default()).then(|| Box::new(route))
+}
+
+fn limit(random: &mut Random) -> Limit {
+    let rate = Rate {
+        units: 1 + random.below(5) as u32,
+        per_ms: 200 + random.below(2_000),
+        burst: random.below(4) as u32,
+    };
+    let breaker = Breaker {
+        failed_percent: 50,
+        window_ms: 5_000,
+        calls: 4,
+        open_ms: 2_000,
+        probes: 1 + random.below(2) as u32,
+        ..Breaker::default()
+    };
+    Limit {
+        concurrency: random.below(4) as u32,
+        rate: if random.chance(1, 3) { rate } else { Rate::default() },
+        breaker: if random.chance(1, 4) { breaker } else { Breaker::default() },
     }
 }
 

@@ -6,7 +6,7 @@ use crate::{
     invariants::{
         acked::{self, Crash},
         bulk::{self, Moment},
-        dead, drain, fail_stop, joins, phantom, replay, unique,
+        dead, drain, fail_stop, flow, joins, phantom, replay, unique,
     },
     pond::{Machine, Pond},
     shadow::Shadow,
@@ -571,6 +571,10 @@ impl World {
             self.advance(true)?;
             self.call(Command::Resume { queue }, None, Durability::Disk)?;
         }
+        for command in workload::lift() {
+            self.advance(true)?;
+            self.call(command, None, Durability::Disk)?;
+        }
         self.advance(true)?;
         let paused: Vec<u64> = self.pond.as_ref().map_or(Vec::new(), |pond| {
             let bulks = pond.driver.shard().bulks();
@@ -636,10 +640,14 @@ impl Genesis {
         let sweeps =
             matches!(entry.envelope.command, Command::Tick | Command::Fetch { .. } | Command::Choose(_));
         let before = if sweeps { Moment::of(&self.shard) } else { None };
+        let foretold = flow::foretold(&self.shard, &entry.envelope, entry.time);
         entry.reply = self.shard.apply(entry.position, entry.time, &entry.envelope, &mut self.effects);
         self.effects.list.clear();
         phantom::was_asked_for(&entry, calls)?;
         replay::same_answer(&entry, calls)?;
+        if let Ok(reply) = &entry.reply {
+            flow::came_true(foretold, reply)?;
+        }
         if let Some(before) = before {
             self.shadow.sweep(&before, &Moment::after(&self.shard), self.shard.time())?;
         }

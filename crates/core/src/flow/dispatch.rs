@@ -475,6 +475,13 @@ impl Shard {
 
     /// A job became active, or is no longer: its limits hold more or fewer slots.
     pub(crate) fn charge(&mut self, slot: u32, starts: bool) {
+        #[cfg(feature = "plant")]
+        if !starts
+            && crate::plant::is(crate::plant::Bug::LeakSlot)
+            && self.jobs[slot].due <= self.counters.time
+        {
+            return;
+        }
         let job = &self.jobs[slot];
         let (queue, line) = (job.queue, job.line);
         let limits = if line == NO_LINE { 0 } else { self.flow.lines[line].limits.len() };
@@ -514,7 +521,13 @@ impl Shard {
         let passed = lineup.advance(lineup.groups[group].tag);
         self.dirty.groups.extend(passed.into_iter().map(|name| (queue, name)));
         let clock = lineup.clock;
-        lineup.groups[group].start(clock);
+        #[cfg(feature = "plant")]
+        let stopped = crate::plant::is(crate::plant::Bug::StopGroupTime);
+        #[cfg(not(feature = "plant"))]
+        let stopped = false;
+        if !stopped {
+            lineup.groups[group].start(clock);
+        }
         self.dirty.groups.insert((queue, lineup.groups[group].name.clone()));
         self.dirty.touch_queue(&mut self.queues, queue);
     }

@@ -109,6 +109,17 @@ pub const REJECT_WORDS: &[&str] = &[
     "remove",
     "body.path",
     "body.value",
+    "limit",
+    "limits",
+    "group",
+    "ordering_key",
+    "key",
+    "weight",
+    "breaker",
+    "order",
+    "bulkhead",
+    "retry_budget",
+    "groups of one queue with a weight or a pause",
     "the body of a job can be changed while no worker has it",
 ];
 

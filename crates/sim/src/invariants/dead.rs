@@ -1,4 +1,4 @@
-//! I13: every death is counted in one class of errors, and errors that differ in numbers alone are of one class.
+//! I15: every death is counted in one class of errors, and errors that differ in numbers alone are of one class.
 
 use crate::{
     history::{Check, broken},
@@ -13,13 +13,13 @@ pub(crate) fn counted(shard: &Shard) -> Check {
         let counted: u64 = letters.classes.iter().map(|class| class.count).sum();
         if counted != queue.dead_total {
             return broken(
-                "I13",
+                "I15",
                 format!("{} deaths in {} and {counted} by class", queue.dead_total, queue.name),
             );
         }
         let of_kind = letters.classes.iter().filter(|class| class.kind == workload::ERROR_KIND).count();
         if of_kind > 1 {
-            return broken("I13", format!("one error of {} makes {of_kind} classes", queue.name));
+            return broken("I15", format!("one error of {} makes {of_kind} classes", queue.name));
         }
     }
     Ok(())

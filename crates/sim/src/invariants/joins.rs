@@ -1,4 +1,4 @@
-//! I15: a continuation starts once, when the policy of its join is met and not before; who has lost does not go on; every join ends.
+//! I17: a continuation starts once, when the policy of its join is met and not before; who has lost does not go on; every join ends.
 //!
 //! The shadow knows from the graphs which job continues which join, and judges the members that are handed over by rules of its own.
 
@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 pub(crate) fn may_start(given: &DispatchedJob) -> Check {
     match &given.children {
         Some(join) => judge(join),
-        None => broken("I15", format!("continuation {} was handed out without its join", given.id)),
+        None => broken("I17", format!("continuation {} was handed out without its join", given.id)),
     }
 }
 
@@ -36,7 +36,7 @@ fn judge(join: &JoinView) -> Check {
         (JoinState::Failed, Policy::KOfN(needed)) => completed < needed,
         (JoinState::Failed, Policy::AllSettled) => false,
     };
-    if fits { Ok(()) } else { broken("I15", format!("a continuation was handed out too early: {join:?}")) }
+    if fits { Ok(()) } else { broken("I17", format!("a continuation was handed out too early: {join:?}")) }
 }
 
 /// The members that a join that has ended must have cancelled and has not. `shared` are jobs that several joins wait for.
@@ -49,7 +49,7 @@ pub(crate) fn losers_are_gone(join: &JoinView, shared: &BTreeSet<JobId>) -> Chec
     match left.filter(|member| !spared(member)).count() {
         0 => Ok(()),
         _ if join.rest == Rest::Run => Ok(()),
-        left => broken("I15", format!("{left} losers of a join go on: {join:?}")),
+        left => broken("I17", format!("{left} losers of a join go on: {join:?}")),
     }
 }
 
@@ -60,6 +60,6 @@ pub(crate) fn all_ended(shard: &Shard, joins: &BTreeSet<JobId>) -> Check {
     };
     match joins.iter().find(open) {
         None => Ok(()),
-        Some(id) => broken("I15", format!("join {id} has not ended")),
+        Some(id) => broken("I17", format!("join {id} has not ended")),
     }
 }

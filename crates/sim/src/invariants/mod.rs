@@ -11,11 +11,12 @@
 //! | I9 | `drain` | once healed, everything reaches its end |
 //! | I10 | `damage` | a flipped bit is found or harmless, never served |
 //! | I11 | `early` | nothing starts before its time |
-//! | I13 | `dead` | every death is counted in one class of errors |
 //! | I12 | `unique` | a unique key has one job that runs and one that stands by, a throttled one has none for its span |
-//! | I14 | `steps` | a step keeps its value, a signal is delivered once, a suspended job wakes when what it waits for has come |
 //! | I13 | `bulk` | an operation changes what its filter means and nothing else, counts right, and ends |
-//! | I15 | `joins` | a continuation starts once and when its join says, losers do not go on, every join ends |
+//! | I14 | `steps` | a step keeps its value, a signal is delivered once, a suspended job wakes when what it waits for has come |
+//! | I15 | `dead` | every death is counted in one class of errors |
+//! | I16 | `flow` | limits hold, an ordering key has one job under way, a paused group rests, what is said to be next is |
+//! | I17 | `joins` | a continuation starts once and when its join says, losers do not go on, every join ends |
 
 pub(crate) mod acked;
 pub(crate) mod bulk;
@@ -24,6 +25,7 @@ pub(crate) mod dead;
 pub(crate) mod drain;
 pub(crate) mod early;
 pub(crate) mod fail_stop;
+pub(crate) mod flow;
 pub(crate) mod joins;
 pub(crate) mod leases;
 pub(crate) mod order;

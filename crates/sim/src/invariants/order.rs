@@ -17,6 +17,8 @@ pub(crate) fn continues(last: u64, record: &Record, appended: Option<&Vec<u8>>) 
 
 /// More urgent jobs of a queue come before less urgent ones.
 pub(crate) fn by_priority(jobs: &[DispatchedJob]) -> Check {
+    // Groups and limits come before priorities.
+    let jobs: Vec<_> = jobs.iter().filter(|job| job.queue != crate::workload::routed()).collect();
     let wrong =
         jobs.windows(2).find(|pair| pair[0].queue == pair[1].queue && pair[0].priority > pair[1].priority);
     match wrong {
