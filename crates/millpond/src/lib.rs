@@ -43,6 +43,7 @@ pub use events::{Batch, Debounce, EventStream, Heard, Listener, Stream, Throttle
 pub use job::Job;
 pub use join::{Children, Join, Joined, Member};
 pub use kit::{Backoff, Durability, Timestamp};
+pub use model::{Breaker, Bulkhead, Limit, Order, Rate, RetryBudget};
 pub use model::{
     BulkView, Event, EventFilter, EventId, EventKind, Filter, HistoryEntry, JobEvent, JobId, JobView,
     JoinState, JoinView, LogLine, NewJob, OnConflict, Priority, QueueChange, QueuePatch, QueueView, Reject,
