@@ -44,6 +44,7 @@ pub use events::{Batch, Debounce, EventStream, Heard, Listener, Stream, Throttle
 pub use job::Job;
 pub use join::{Children, Join, Joined, Member};
 pub use kit::{Backoff, Durability, Timestamp};
+pub use model::{Breaker, Bulkhead, Limit, Order, Rate, RetryBudget};
 pub use model::{
     BulkView, CatchUp, Event, EventFilter, EventId, EventKind, Filter, Firing, FiringResult, HistoryEntry,
     JobEvent, JobId, JobView, JoinState, JoinView, LogLine, NewJob, OnConflict, Overlap, Priority,

@@ -8,6 +8,7 @@ mod config;
 mod dead;
 mod demo;
 mod events;
+mod explain;
 mod failure;
 mod fetch;
 mod import;
@@ -15,6 +16,7 @@ mod job;
 mod jobs;
 mod join;
 mod key;
+mod limit;
 mod options;
 mod print;
 mod push;
@@ -81,7 +83,10 @@ enum Command {
     Job(job::JobCommand),
     Join(join::JoinCommand),
     Signal(signal::Signal),
+    Explain(explain::Explain),
     Dead(dead::Dead),
+    Limit(limit::LimitCommand),
+    Group(limit::GroupCommand),
     Pause(queues::Pause),
     Resume(queues::Resume),
     Purge(queues::Purge),
@@ -145,7 +150,10 @@ fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
             Command::Job(command) => command.run(context).await,
             Command::Join(command) => command.run(context).await,
             Command::Signal(command) => command.run(context).await,
+            Command::Explain(command) => command.run(context).await,
             Command::Dead(command) => command.run(context).await,
+            Command::Limit(command) => command.run(context).await,
+            Command::Group(command) => command.run(context).await,
             Command::Pause(command) => command.run(context).await,
             Command::Resume(command) => command.run(context).await,
             Command::Purge(command) => command.run(context).await,
