@@ -1,8 +1,8 @@
 use crate::{Error, Queue, Receipt, Signal, backend::Backend, events::Order, testing::Bench};
 use kit::{Durability, Timestamp};
 use model::{
-    Actor, Command, Envelope, HistoryEntry, JobId, JobRef, JobView, Limit, LogLine, NewJob, QueueName, Reply,
-    State, Step,
+    Actor, BulkControl, BulkView, Command, Envelope, HistoryEntry, JobId, JobRef, JobView, Limit, LogLine,
+    NewJob, QueueName, Reply, State, Step,
 };
 use serde::Serialize;
 use std::{marker::PhantomData, path::PathBuf, sync::Arc, time::Duration};
@@ -149,6 +149,21 @@ impl Pond {
         self.inner.cancel(any(id), reason).await
     }
 
+    /// The bulk operations under way, and the newest of those that have ended.
+    pub async fn operations(&self) -> Result<Vec<BulkView>, Error> {
+        self.inner.backend.operations().await
+    }
+
+    /// How far a bulk operation is; `None` if there is none of that number, or it is forgotten.
+    pub async fn operation(&self, id: u64) -> Result<Option<BulkView>, Error> {
+        Ok(self.operations().await?.into_iter().find(|operation| operation.id == id))
+    }
+
+    /// Pauses, resumes or cancels a bulk operation. What it has changed stays changed.
+    pub async fn control_operation(&self, id: u64, control: BulkControl) -> Result<BulkView, Error> {
+        self.inner.operation(Command::ControlBulk { operation: id, control }).await
+    }
+
     /// Stops taking calls, finishes those under way, writes a checkpoint and frees the directory. Stop workers before.
     pub async fn close(&self) -> Result<(), Error> {
         self.inner.backend.close(CLOSE).await
@@ -162,6 +177,13 @@ fn any(id: &JobId) -> JobRef {
 impl Inner {
     pub(crate) async fn command(&self, command: Command) -> Result<Reply, Error> {
         self.backend.command(&self.actor, command, self.level).await
+    }
+
+    pub(crate) async fn operation(&self, command: Command) -> Result<BulkView, Error> {
+        match self.command(command).await? {
+            Reply::Operation(view) => Ok(*view),
+            _ => Err(Error::Mismatch),
+        }
     }
 
     pub(crate) async fn push(

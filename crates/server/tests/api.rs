@@ -84,6 +84,54 @@ async fn a_worker_hears_what_it_lost_as_often_as_it_asks() {
 }
 
 #[tokio::test]
+async fn a_bulk_operation_is_tried_paused_resumed_and_cancelled() {
+    let server = start(&[]).await;
+    let jobs: Vec<_> =
+        (0..30).map(|n| json!({"queue":"q","body":{"n":n},"tags":["t"],"priority":n})).collect();
+    call(&server, "POST /v1/push", &json!({"jobs":jobs}).to_string()).await;
+    let path = "POST /v1/queues/q/operations";
+    let order = json!({"action":"retag","add":["seen"],"tags_any":["t","u"],"priority_max":19,"rate":1,
+        "body":[{"path":"/n","compare":">=","value":10}]});
+    let mut dry = order.clone();
+    dry["dry_run"] = json!(true);
+    let dry = call(&server, path, &dry.to_string()).await;
+    let found = &dry.json()["dry_run"];
+    assert_eq!(
+        (dry.status, &found["matched"], &found["complete"]),
+        (200, &json!(10), &json!(true)),
+        "{found}"
+    );
+    assert_eq!(found["sample"].as_array().unwrap().len(), 10);
+
+    let started = call(&server, path, &order.to_string()).await;
+    let operation = started.json()["operation"].clone();
+    assert_eq!(
+        (started.status, &operation["status"], &operation["rate"]),
+        (202, &json!("running"), &json!(1))
+    );
+    let id = operation["id"].clone();
+    for (verb, status) in [("pause", "paused"), ("resume", "running"), ("cancel", "cancelled")] {
+        let now = call(&server, &format!("POST /v1/operations/{id}/{verb}"), "").await;
+        assert_eq!((now.status, &now.json()["operation"]["status"]), (200, &json!(status)));
+    }
+    assert_eq!(
+        call(&server, &format!("POST /v1/operations/{id}/resume"), "").await.json()["code"],
+        "operation_ended"
+    );
+    for (bad, code) in [
+        (json!({"action":"erase"}), "invalid"),
+        (json!({"action":"move"}), "invalid"),
+        (json!({"action":"move","to":"q"}), "invalid"),
+        (json!({"action":"retag"}), "invalid"),
+        (json!({"action":"purge","state":"active"}), "invalid"),
+        (json!({"action":"purge","body":[{"path":"n","value":1}]}), "invalid"),
+    ] {
+        assert_eq!(call(&server, path, &bad.to_string()).await.json()["code"], code, "{bad}");
+    }
+    server.stop().await.unwrap();
+}
+
+#[tokio::test]
 async fn a_listing_is_paged_and_a_bulk_operation_is_tracked() {
     let server = start(&[]).await;
     let jobs: Vec<_> = (0..25).map(|n| json!({"queue":"q","body":n,"tags":["t"]})).collect();

@@ -279,8 +279,8 @@ impl Workload {
         }
         let pushes = if self.random.chance(1, 5) { 1 + self.random.below(3) } else { 0 };
         let push = (0..pushes).map(|_| self.new_job(now)).collect();
-        // A job of a strict queue does not wait: its join may end it behind the shadow's back.
-        let loose = lease.job.queue.as_ref().is_some_and(|queue| !strict(queue));
+        // A job of a strict queue, or of one that is watched, does not wait: its join may end it behind the shadow's back.
+        let loose = lease.job.queue.as_ref().is_some_and(|queue| !strict(queue) && *queue != swept());
         if loose && self.random.chance(1, 12) {
             let mut children = self.graph(now);
             if let Some(last) = children.joins.last_mut() {

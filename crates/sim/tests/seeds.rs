@@ -1,5 +1,6 @@
 //! Seeds that once failed, and what every run must keep. A failing seed of `sim run` gets a line in [`REGRESSIONS`].
 
+use millpond_core::plant::Bug;
 use sim::{Plan, Planted, simulate};
 
 /// Seed, calls, and what it found.
@@ -47,5 +48,15 @@ fn every_planted_bug_is_caught() {
     for planted in Planted::ALL {
         let plan = Plan { planted: Some(planted), ..Plan::new(1_000) };
         assert!((0..20).any(|seed| simulate(seed, plan).is_err()), "{planted:?} was missed by 20 seeds");
+    }
+}
+
+/// Others may stumble over these bugs as well; the rule that was written for them must do so by itself.
+#[test]
+fn bugs_of_joins_are_found_by_the_rule_of_joins() {
+    for bug in [Bug::JoinTooEarly, Bug::KeepLosers] {
+        let plan = Plan { planted: Some(Planted::Core(bug)), ..Plan::new(1_000) };
+        let found = |seed| simulate(seed, plan).is_err_and(|failure| failure.to_string().contains("I15"));
+        assert!((0..40).any(found), "{bug:?} was missed by 40 seeds");
     }
 }

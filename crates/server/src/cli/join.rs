@@ -83,7 +83,7 @@ async fn show(context: &Context, id: &str) -> Result<(), Failure> {
     }
     let join: JoinAnswer = context.client.parse(&bytes)?;
     let mut lines = Vec::new();
-    tree(context.style, &join, "", &mut lines);
+    tree(context.style, &join, ("", ""), &mut lines);
     if let Some(then) = &join.then {
         lines.push(format!("└─► {} in {}", print::clean(&then.id), print::clean(&then.queue)));
     }
@@ -91,13 +91,13 @@ async fn show(context: &Context, id: &str) -> Result<(), Failure> {
     Ok(())
 }
 
-/// A join's own line, and one for each member below it.
-fn tree(style: Style, join: &JoinAnswer, indent: &str, lines: &mut Vec<String>) {
+/// A join's own line, which begins with `first`, and one for each member below it, which begins with `indent`.
+fn tree(style: Style, join: &JoinAnswer, (first, indent): (&str, &str), lines: &mut Vec<String>) {
     let ended = join.total - join.counts.get("pending").copied().unwrap_or(0);
     let needed = join.k.map_or(String::new(), |k| format!(" (k = {k})"));
     let open = if join.sealed { "" } else { ", open for more" };
     lines.push(format!(
-        "{indent}{} {} {}{needed}: {}, {ended} of {} ended{open}",
+        "{first}{} {} {}{needed}: {}, {ended} of {} ended{open}",
         style.dim("join"),
         print::clean(&join.name),
         print::clean(&join.policy),
@@ -115,7 +115,9 @@ fn tree(style: Style, join: &JoinAnswer, indent: &str, lines: &mut Vec<String>) 
 fn branch(style: Style, member: &MemberAnswer, indent: &str, lines: &mut Vec<String>) {
     let (name, state) = (print::clean(&member.name), print::clean(&member.state));
     match &member.join {
-        Some(join) => tree(style, join, &format!("{indent}├─ "), lines),
+        Some(join) => {
+            tree(style, join, (&format!("{indent}├─ "), &format!("{indent}│  ")), lines);
+        }
         None => {
             let what = match (&member.queue, &member.id) {
                 (Some(queue), Some(id)) => format!("  {} in {}", print::clean(id), print::clean(queue)),

@@ -4,6 +4,7 @@
 //! go to standard output, everything about the way there to standard error.
 
 mod bench;
+mod bulk;
 mod config;
 mod dead;
 mod demo;
@@ -17,6 +18,7 @@ mod jobs;
 mod join;
 mod key;
 mod limit;
+mod operations;
 mod options;
 mod print;
 mod push;
@@ -93,6 +95,8 @@ enum Command {
     Schedules(schedule::Schedules),
     Schedule(schedule::ScheduleCommand),
     Events(events::Events),
+    Bulk(bulk::Bulk),
+    Operations(operations::Operations),
     Stats(stats::StatsCommand),
     Top(top::Top),
     Bench(bench::Bench),
@@ -160,6 +164,8 @@ fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
             Command::Schedules(command) => command.run(context).await,
             Command::Schedule(command) => command.run(context).await,
             Command::Events(command) => command.run(context).await,
+            Command::Bulk(command) => command.run(context).await,
+            Command::Operations(command) => command.run(context).await,
             Command::Stats(command) => command.run(context).await,
             Command::Top(command) => command.run(context).await,
             Command::Bench(command) => command.run(context).await,

@@ -97,8 +97,10 @@ fn table() -> Vec<(Route, MethodRouter<App>)> {
 
         (route("GET", "/v1/operations", "bulk operations"), get(operations::list)),
         (route("GET", "/v1/operations/{id}", "one bulk operation"), get(operations::show)),
+        (route("POST", "/v1/operations/{id}/pause", "let a bulk operation stand still"), post(operations::pause)),
+        (route("POST", "/v1/operations/{id}/resume", "let it go on"), post(operations::resume)),
+        (route("POST", "/v1/operations/{id}/cancel", "end it; what it changed stays changed"), post(operations::stop)),
 
-<<<<<<< HEAD
         (route("GET", "/v1/schedules", "all schedules").query(PAGE), get(schedules::list)),
         (route("POST", "/v1/schedules/preview", "the slots that a schedule would have").takes("Preview"), post(schedules::preview)),
         (route("GET", "/v1/schedules/{id}", "one schedule: when it fires next, and what became of its slots"), get(schedules::show)),
@@ -108,12 +110,10 @@ fn table() -> Vec<(Route, MethodRouter<App>)> {
         (route("POST", "/v1/schedules/{id}/resume", "go on with the next slot"), post(schedules::resume)),
         (route("POST", "/v1/schedules/{id}/run", "push its job now").answers(201), post(schedules::run)),
         (route("GET", "/v1/schedules/{id}/next", "its next slots").query(&["n"]), get(schedules::next)),
-=======
         (route("GET", "/v1/limits", "all limits"), get(limits::list)),
         (route("GET", LIMIT, "one limit"), get(limits::show)),
         (route("PUT", LIMIT, "set a limit; it counts at once").takes("Limit"), put(limits::set)),
         (route("DELETE", LIMIT, "remove a limit; what it held may start"), delete(limits::remove)),
->>>>>>> flow-next
 
         (route("GET", "/v1/queues", "all queues").query(PAGE), get(queues::list)),
         (route("GET", QUEUE, "one queue: counts, totals, rates, settings"), get(queues::show)),
@@ -129,6 +129,7 @@ fn table() -> Vec<(Route, MethodRouter<App>)> {
         (route("POST", "/v1/queues/{queue}/redrive", "give dead jobs another life").takes("Bulk").answers(202), post(operations::redrive)),
         (route("POST", "/v1/queues/{queue}/remove", "forget final jobs").takes("Bulk").answers(202), post(operations::remove)),
         (route("POST", "/v1/queues/{queue}/cancel", "cancel live jobs").takes("Bulk").answers(202), post(operations::cancel)),
+        (route("POST", "/v1/queues/{queue}/operations", "start a bulk operation: purge, redrive, remove, cancel, promote, retag, reprioritise or move").takes("Bulk").answers(202), post(operations::begin)),
 
         (route("GET", "/v1/queues/{queue}/jobs/{id}", "one job, with body and result"), get(jobs::show)),
         (route("PATCH", "/v1/queues/{queue}/jobs/{id}", "change the body by a JSON merge patch").takes("MergePatch"), patch(dead::patch)),
