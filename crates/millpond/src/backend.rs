@@ -6,8 +6,8 @@ use crate::{
 };
 use kit::{Durability, Timestamp};
 use model::{
-    Actor, Command, DispatchedJob, Envelope, Event, HistoryEntry, JobId, JobRef, JobView, JoinView, LogLine,
-    QueueName, QueueView, Reply, ScheduleId, ScheduleView, State, Step,
+    Actor, BulkView, Command, DispatchedJob, Envelope, Event, HistoryEntry, JobId, JobRef, JobView, JoinView,
+    LogLine, QueueName, QueueView, Reply, ScheduleId, ScheduleView, State, Step,
 };
 use std::time::Duration;
 use tokio::time::timeout;
@@ -150,6 +150,12 @@ impl Backend {
     pub(crate) async fn queue(&self, name: QueueName) -> Result<Option<QueueView>, Error> {
         match self {
             Self::Node(handle) => Ok(handle.read(move |shard| shard.queue(&name)).await?),
+        }
+    }
+
+    pub(crate) async fn operations(&self) -> Result<Vec<BulkView>, Error> {
+        match self {
+            Self::Node(handle) => Ok(handle.read(|shard| shard.bulks()).await?),
         }
     }
 

@@ -45,11 +45,12 @@ pub use job::Job;
 pub use join::{Children, Join, Joined, Member};
 pub use kit::{Backoff, Durability, Timestamp};
 pub use model::{
-    BulkView, CatchUp, Event, EventFilter, EventId, EventKind, Filter, Firing, FiringResult, HistoryEntry,
-    JobEvent, JobId, JobView, JoinState, JoinView, LogLine, NewJob, OnConflict, Overlap, Priority,
-    QueueChange, QueuePatch, QueueView, Reject, ScheduleChange, ScheduleId, ScheduleState, ScheduleView,
-    Scheduled, State, Step, StepValue,
+    BodyTest, BulkAction, BulkControl, BulkStatus, BulkView, CatchUp, Compare, Event, EventFilter, EventId,
+    EventKind, Filter, Firing, FiringResult, HistoryEntry, JobEvent, JobId, JobView, JoinState, JoinView,
+    LogLine, NewJob, OnConflict, Overlap, Priority, QueueChange, QueuePatch, QueueView, Reject,
+    ScheduleChange, ScheduleId, ScheduleState, ScheduleView, Scheduled, State, Step, StepValue,
 };
+pub use model::{Breaker, Bulkhead, Limit, Order, Rate, RetryBudget};
 pub use outcome::{IntoOutcome, Outcome};
 pub use pond::{Explanation, Pond};
 pub use push::{Push, Receipt};

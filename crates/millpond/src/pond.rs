@@ -1,8 +1,8 @@
 use crate::{Error, Queue, Receipt, Signal, backend::Backend, events::Order, testing::Bench};
 use kit::{Durability, Timestamp};
 use model::{
-    Actor, Command, Envelope, HistoryEntry, JobId, JobRef, JobView, LogLine, NewJob, QueueName, Reply, State,
-    Step,
+    Actor, BulkControl, BulkView, Command, Envelope, HistoryEntry, JobId, JobRef, JobView, Limit, LogLine,
+    NewJob, QueueName, Reply, State, Step,
 };
 use serde::Serialize;
 use std::{marker::PhantomData, path::PathBuf, sync::Arc, time::Duration};
@@ -81,6 +81,34 @@ impl Pond {
         self.inner.push(jobs, None, self.inner.level).await
     }
 
+    /// Sets the limit of a key, or of all keys that begin so if it ends in `*`; the most specific one counts. It counts at once,
+    /// for jobs of any queue that name the key; see [`crate::Push::limit`].
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), millpond::Error> {
+    /// use millpond::{Limit, Pond, Rate, State};
+    ///
+    /// let pond = Pond::in_memory().await?;
+    /// let rate = Rate { units: 10, per_ms: 1_000, burst: 20 };
+    /// pond.set_limit("user:*", Limit { concurrency: 5, rate, ..Limit::default() }).await?;
+    /// let mail = pond.queue::<u32>("mail")?;
+    /// let receipt = mail.push(&1).limit("user:7").limit_cost("api", 2).group("tenant-7").await?;
+    /// assert_eq!(receipt.state, State::Waiting);
+    /// pond.remove_limit("user:*").await?;
+    /// # pond.close().await
+    /// # }
+    /// ```
+    pub async fn set_limit(&self, key: &str, limit: Limit) -> Result<(), Error> {
+        let command = Command::SetLimit { pattern: key.into(), limit: Some(limit) };
+        self.inner.command(command).await.map(drop)
+    }
+
+    /// Removes what [`Pond::set_limit`] set under the same key; what it held may start.
+    pub async fn remove_limit(&self, key: &str) -> Result<(), Error> {
+        self.inner.command(Command::SetLimit { pattern: key.into(), limit: None }).await.map(drop)
+    }
+
     /// A job by its generated id; a given id needs its queue: [`Queue::job`].
     pub async fn job(&self, id: &JobId) -> Result<Option<JobView>, Error> {
         self.inner.backend.job(any(id)).await
@@ -121,6 +149,21 @@ impl Pond {
         self.inner.cancel(any(id), reason).await
     }
 
+    /// The bulk operations under way, and the newest of those that have ended.
+    pub async fn operations(&self) -> Result<Vec<BulkView>, Error> {
+        self.inner.backend.operations().await
+    }
+
+    /// How far a bulk operation is; `None` if there is none of that number, or it is forgotten.
+    pub async fn operation(&self, id: u64) -> Result<Option<BulkView>, Error> {
+        Ok(self.operations().await?.into_iter().find(|operation| operation.id == id))
+    }
+
+    /// Pauses, resumes or cancels a bulk operation. What it has changed stays changed.
+    pub async fn control_operation(&self, id: u64, control: BulkControl) -> Result<BulkView, Error> {
+        self.inner.operation(Command::ControlBulk { operation: id, control }).await
+    }
+
     /// Stops taking calls, finishes those under way, writes a checkpoint and frees the directory. Stop workers before.
     pub async fn close(&self) -> Result<(), Error> {
         self.inner.backend.close(CLOSE).await
@@ -134,6 +177,13 @@ fn any(id: &JobId) -> JobRef {
 impl Inner {
     pub(crate) async fn command(&self, command: Command) -> Result<Reply, Error> {
         self.backend.command(&self.actor, command, self.level).await
+    }
+
+    pub(crate) async fn operation(&self, command: Command) -> Result<BulkView, Error> {
+        match self.command(command).await? {
+            Reply::Operation(view) => Ok(*view),
+            _ => Err(Error::Mismatch),
+        }
     }
 
     pub(crate) async fn push(

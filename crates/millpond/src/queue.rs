@@ -67,6 +67,17 @@ impl<T> Queue<T> {
         self.pond.inner.command(Command::Resume { queue: self.name.clone() }).await.map(drop)
     }
 
+    /// Changes a group's share (`weight`, 1 to 1,000; at first 1), holds its jobs or lets them go. `None` leaves a part as it is.
+    pub async fn set_group(
+        &self,
+        group: &str,
+        weight: Option<u32>,
+        paused: Option<bool>,
+    ) -> Result<(), Error> {
+        let command = Command::SetGroup { queue: self.name.clone(), group: group.into(), weight, paused };
+        self.pond.inner.command(command).await.map(drop)
+    }
+
     /// Counts by state, settings, totals; `None` if nothing was ever pushed.
     pub async fn stats(&self) -> Result<Option<QueueView>, Error> {
         self.pond.inner.backend.queue(self.name.clone()).await
@@ -90,12 +101,32 @@ impl<T> Queue<T> {
         self.bulk(BulkAction::Purge, Filter::default()).await
     }
 
-    async fn bulk(&self, action: BulkAction, filter: Filter) -> Result<BulkView, Error> {
-        let asked = NewBulk::new(self.name.clone(), action, filter);
-        match self.pond.inner.command(Command::Bulk(Box::new(asked))).await? {
-            Reply::Operation(view) => Ok(*view),
-            _ => Err(Error::Mismatch),
-        }
+    /// Starts an operation over the jobs that match, in the background: see [`Pond::operation`] for how far it is.
+    ///
+    /// ```no_run
+    /// # async fn example(mail: millpond::Queue<String>) -> Result<(), millpond::Error> {
+    /// use millpond::{BulkAction, Filter, State};
+    /// let filter = Filter { states: vec![State::Delayed], tags_all: vec!["news".into()], ..Filter::default() };
+    /// let started = mail.bulk(BulkAction::Promote, filter).await?;
+    /// println!("operation {} looks at about {} jobs", started.id, started.total);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// [`Pond::operation`]: crate::Pond::operation
+    pub async fn bulk(&self, action: BulkAction, filter: Filter) -> Result<BulkView, Error> {
+        self.bulk_at_rate(action, filter, 0).await
+    }
+
+    /// The same at so many jobs per second, at most 100,000; 0 for as fast as dispatch allows.
+    pub async fn bulk_at_rate(
+        &self,
+        action: BulkAction,
+        filter: Filter,
+        rate: u32,
+    ) -> Result<BulkView, Error> {
+        let asked = NewBulk { rate, ..NewBulk::new(self.name.clone(), action, filter) };
+        self.pond.inner.operation(Command::Bulk(Box::new(asked))).await
     }
 
     /// A job of this queue.

@@ -305,10 +305,12 @@ impl Workload {
         self.made += 1;
         let count = self.waiting.len() as u64;
         let job = match self.waiting.get(self.random.below(count) as usize) {
-            Some(job) if self.random.chance(2, 3) => job.clone(),
+            Some(job) if self.random.chance(1, 2) => job.clone(),
+            // One that runs keeps its signal until it asks.
+            _ if self.random.chance(4, 5) => self.lease().job,
             _ => self.job(),
         };
-        let name = format_compact!("g{}", self.random.below(2));
+        let name = format_compact!("g{}", u8::from(self.random.chance(1, 5)));
         Command::Signal { job, name, body: Bytes::from(format!("\"signal {}\"", self.made)) }
     }
 
@@ -316,13 +318,14 @@ impl Workload {
         let until = match self.random.below(3) {
             0 => Until::Time { after_ms: self.random.below(2) * self.random.below(20_000) },
             1 => {
-                let name = format_compact!("g{}", self.random.below(2));
+                let name = format_compact!("g{}", u8::from(self.random.chance(1, 5)));
                 Until::Signal { name, timeout_ms: 1 + self.random.below(90_000) }
             }
             _ => {
                 // Its own id, and a queue in which nothing happens behind the shadow's back.
                 let mut job = self.new_job(now);
-                (job.queue, job.route) = (queue(self.random.below(STRICT)), None);
+                job.queue = queue(self.random.below(STRICT));
+                job.route = None;
                 job.id = Some(JobId::Text(format_compact!("child-{}", self.made)));
                 job.unique = None;
                 Until::Child { job: Box::new(job) }
@@ -436,6 +439,7 @@ impl Workload {
                 let mut job = self.new_job(now);
                 // Where operations are watched, nothing else ends jobs that run.
                 job.queue = self.loose_queue();
+                job.route = None;
                 if job.queue == swept() {
                     job.queue = beside();
                 }

@@ -227,6 +227,30 @@ impl FromRequestParts<App> for Number {
     }
 }
 
+/// The limit that the path names: a key, or the beginning of keys followed by `*`.
+pub(crate) struct Key(pub(crate) CompactString);
+
+impl FromRequestParts<App> for Key {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
+        let params = params(parts, app).await?;
+        Ok(Self(find(&params, "key").unwrap_or_default().into()))
+    }
+}
+
+/// The group that the path names.
+pub(crate) struct Group(pub(crate) CompactString);
+
+impl FromRequestParts<App> for Group {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
+        let params = params(parts, app).await?;
+        Ok(Self(find(&params, "group").unwrap_or_default().into()))
+    }
+}
+
 /// The last event that a client of a stream has seen.
 pub(crate) struct LastEvent(pub(crate) Option<EventId>);
 

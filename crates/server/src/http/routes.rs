@@ -4,7 +4,7 @@ use super::{
     app::App,
     extract::Peer,
     gate,
-    handlers::{about, dead, events, jobs, joins, operations, push, queues, schedules, steps, work},
+    handlers::{about, dead, events, jobs, joins, limits, operations, push, queues, schedules, steps, work},
     problem::{self, Problem},
 };
 use axum::{
@@ -69,6 +69,7 @@ impl Route {
 }
 
 const QUEUE: &str = "/v1/queues/{queue}";
+const LIMIT: &str = "/v1/limits/{key}";
 const PAGE: &[&str] = &["limit", "cursor"];
 
 #[rustfmt::skip]
@@ -96,6 +97,9 @@ fn table() -> Vec<(Route, MethodRouter<App>)> {
 
         (route("GET", "/v1/operations", "bulk operations"), get(operations::list)),
         (route("GET", "/v1/operations/{id}", "one bulk operation"), get(operations::show)),
+        (route("POST", "/v1/operations/{id}/pause", "let a bulk operation stand still"), post(operations::pause)),
+        (route("POST", "/v1/operations/{id}/resume", "let it go on"), post(operations::resume)),
+        (route("POST", "/v1/operations/{id}/cancel", "end it; what it changed stays changed"), post(operations::stop)),
 
         (route("GET", "/v1/schedules", "all schedules").query(PAGE), get(schedules::list)),
         (route("POST", "/v1/schedules/preview", "the slots that a schedule would have").takes("Preview"), post(schedules::preview)),
@@ -106,13 +110,18 @@ fn table() -> Vec<(Route, MethodRouter<App>)> {
         (route("POST", "/v1/schedules/{id}/resume", "go on with the next slot"), post(schedules::resume)),
         (route("POST", "/v1/schedules/{id}/run", "push its job now").answers(201), post(schedules::run)),
         (route("GET", "/v1/schedules/{id}/next", "its next slots").query(&["n"]), get(schedules::next)),
+        (route("GET", "/v1/limits", "all limits"), get(limits::list)),
+        (route("GET", LIMIT, "one limit"), get(limits::show)),
+        (route("PUT", LIMIT, "set a limit; it counts at once").takes("Limit"), put(limits::set)),
+        (route("DELETE", LIMIT, "remove a limit; what it held may start"), delete(limits::remove)),
 
         (route("GET", "/v1/queues", "all queues").query(PAGE), get(queues::list)),
         (route("GET", QUEUE, "one queue: counts, totals, rates, settings"), get(queues::show)),
         (route("PATCH", QUEUE, "change settings; makes the queue").takes("Settings"), patch(queues::configure)),
         (route("GET", "/v1/queues/{queue}/jobs", "jobs of a queue").query(&["state", "tag", "error_kind", "limit", "cursor"]), get(queues::jobs)),
         (route("POST", "/v1/queues/{queue}/jobs", "push one job or several, all or none").takes("Push").answers(201), post(push::to_queue)),
-        (route("GET", "/v1/queues/{queue}/upcoming", "the jobs that start next, in order").query(&["limit"]), get(queues::upcoming)),
+        (route("PATCH", "/v1/queues/{queue}/groups/{group}", "change a group's weight, hold its jobs, let them go").takes("Group"), patch(queues::set_group)),
+        (route("GET", "/v1/queues/{queue}/upcoming", "the jobs that start next, in order; then those that are held, and by what").query(&["limit"]), get(queues::upcoming)),
         (route("GET", "/v1/queues/{queue}/dead/classes", "what kills its jobs, by class of error"), get(dead::classes)),
         (route("POST", "/v1/queues/{queue}/pause", "hand out no more jobs"), post(queues::pause)),
         (route("POST", "/v1/queues/{queue}/resume", "undo a pause"), post(queues::resume)),
@@ -120,6 +129,7 @@ fn table() -> Vec<(Route, MethodRouter<App>)> {
         (route("POST", "/v1/queues/{queue}/redrive", "give dead jobs another life").takes("Bulk").answers(202), post(operations::redrive)),
         (route("POST", "/v1/queues/{queue}/remove", "forget final jobs").takes("Bulk").answers(202), post(operations::remove)),
         (route("POST", "/v1/queues/{queue}/cancel", "cancel live jobs").takes("Bulk").answers(202), post(operations::cancel)),
+        (route("POST", "/v1/queues/{queue}/operations", "start a bulk operation: purge, redrive, remove, cancel, promote, retag, reprioritise or move").takes("Bulk").answers(202), post(operations::begin)),
 
         (route("GET", "/v1/queues/{queue}/jobs/{id}", "one job, with body and result"), get(jobs::show)),
         (route("PATCH", "/v1/queues/{queue}/jobs/{id}", "change the body by a JSON merge patch").takes("MergePatch"), patch(dead::patch)),

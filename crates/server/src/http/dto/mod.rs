@@ -5,6 +5,7 @@
 mod backoff;
 mod bulk;
 mod fetch;
+mod flow;
 mod job;
 mod join;
 mod outcome;
@@ -16,6 +17,7 @@ mod steps;
 
 pub(crate) use bulk::{BulkDto, CancelDto, NothingDto};
 pub(crate) use fetch::{FetchDto, RenewDto, worker};
+pub(crate) use flow::{GroupDto, LimitDto, write_limit};
 pub(crate) use job::{Source, read_jobs};
 pub(crate) use join::{ExtendDto, GraphDto};
 pub(crate) use outcome::{LogDto, OutcomesDto, ProgressDto};
@@ -59,6 +61,8 @@ mod tests {
             ("Members", known::<ExtendDto<'_>>()),
             ("Bulk", known::<BulkDto<'_>>()),
             ("Settings", known::<SettingsDto>()),
+            ("Limit", known::<LimitDto>()),
+            ("Group", known::<GroupDto>()),
         ] {
             let described = schemas["schemas"][name]["properties"].as_object().unwrap();
             assert_eq!(described.keys().cloned().collect::<BTreeSet<_>>(), fields, "{name}");

@@ -5,6 +5,7 @@ pub(super) mod dead;
 pub(super) mod events;
 pub(super) mod jobs;
 pub(super) mod joins;
+pub(super) mod limits;
 pub(super) mod operations;
 pub(super) mod push;
 pub(super) mod queues;
