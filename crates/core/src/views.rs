@@ -180,6 +180,15 @@ impl std::fmt::Display for Limited {
     }
 }
 
+/// Pauses and gates that hold a waiting job.
+struct Holds {
+    reasons: Vec<Reason>,
+    /// Its queue or its group is paused.
+    paused: bool,
+    /// A gate holds it; and when it opens, where time alone opens it.
+    opens: Option<Option<Timestamp>>,
+}
+
 /// Which jobs of a queue to list.
 #[derive(Debug, Clone, Default)]
 pub struct ListQuery {
@@ -380,25 +389,17 @@ impl Shard {
         let mut expected_at = None;
         match job.state {
             State::Waiting | State::Blocked => {
-                if queue.paused {
-                    reasons.push(Reason::QueuePaused);
-                }
-                reasons.extend(self.paused_group(slot).map(|group| Reason::GroupPaused { group }));
-                let paused = !reasons.is_empty();
-                let obstacles = self.obstacles(slot);
-                // Time alone may open these gates: the earliest start is then that of the last.
-                let opens = obstacles.iter().map(|(_, obstacle)| obstacle.until());
-                let opens = opens.reduce(|first, second| Some(first?.max(second?)));
-                reasons.extend(obstacles.into_iter().map(|(key, obstacle)| self.held_by(job, key, obstacle)));
-                if opens.is_none() {
+                let holds = self.holds(slot);
+                reasons = holds.reasons;
+                if holds.opens.is_none() {
                     match self.ahead_of(slot) {
-                        0 if paused => {}
+                        0 if holds.paused => {}
                         0 => reasons.push(Reason::NextInLine),
                         ahead => reasons.push(Reason::Behind { ahead, priority: job.priority }),
                     }
                 }
-                expected_at = match opens {
-                    _ if paused => None,
+                expected_at = match holds.opens {
+                    _ if holds.paused => None,
                     Some(at) => at.filter(|_| self.leads_its_line(slot)),
                     None => (reasons == [Reason::NextInLine]).then_some(self.counters.time),
                 };
@@ -435,6 +436,33 @@ impl Shard {
         }
         let summary = self.summary(job, queue, &reasons);
         Some(Explanation { state: self.shown_state(job), summary, reasons, expected_at })
+    }
+
+    /// What holds a waiting job back, whoever stands before it: cheaper than [`Shard::explain`], for many jobs at once.
+    pub fn held(&self, job: &JobRef) -> Option<Explanation> {
+        let slot = self.find(job)?;
+        let job = &self.jobs[slot];
+        let queue = &self.queues[job.queue as usize];
+        let Holds { reasons, paused, opens } = self.holds(slot);
+        let expected_at = opens.flatten().filter(|_| !paused && self.leads_its_line(slot));
+        let summary = self.summary(job, queue, &reasons);
+        Some(Explanation { state: self.shown_state(job), summary, reasons, expected_at })
+    }
+
+    fn holds(&self, slot: u32) -> Holds {
+        let job = &self.jobs[slot];
+        let mut reasons = Vec::new();
+        if self.queues[job.queue as usize].paused {
+            reasons.push(Reason::QueuePaused);
+        }
+        reasons.extend(self.paused_group(slot).map(|group| Reason::GroupPaused { group }));
+        let paused = !reasons.is_empty();
+        let obstacles = self.obstacles(slot);
+        // Time alone may open these gates: the earliest start is then that of the last.
+        let opens = obstacles.iter().map(|(_, obstacle)| obstacle.until());
+        let opens = opens.reduce(|first, second| Some(first?.max(second?)));
+        reasons.extend(obstacles.into_iter().map(|(key, obstacle)| self.held_by(job, key, obstacle)));
+        Holds { reasons, paused, opens }
     }
 
     /// How many waiting jobs start before this one, as things are. Where lines decide, it is counted up to [`PAGE_MAX`].

@@ -9,6 +9,8 @@ mod durable;
 mod events;
 #[path = "steps/joins.rs"]
 mod joins;
+#[path = "steps/schedules.rs"]
+mod schedules;
 
 use cucumber::{World as _, given, then, when};
 use rig::{Answer, Client, Ended, Server, StartError, Starter, TempDir, until};

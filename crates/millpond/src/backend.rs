@@ -4,10 +4,10 @@ use crate::{
     Error, Explanation,
     source::{Mailbox, NodeSource},
 };
-use kit::Durability;
+use kit::{Durability, Timestamp};
 use model::{
     Actor, BulkView, Command, DispatchedJob, Envelope, Event, HistoryEntry, JobId, JobRef, JobView, JoinView,
-    LogLine, QueueName, QueueView, Reply, State, Step,
+    LogLine, QueueName, QueueView, Reply, ScheduleId, ScheduleView, State, Step,
 };
 use std::time::Duration;
 use tokio::time::timeout;
@@ -112,11 +112,38 @@ impl Backend {
         }
     }
 
+    pub(crate) async fn schedule(&self, id: ScheduleId) -> Result<Option<ScheduleView>, Error> {
+        match self {
+            Self::Node(handle) => Ok(handle.read(move |shard| shard.schedule(&id)).await?),
+        }
+    }
+
+    pub(crate) async fn schedules(
+        &self,
+        after: Option<ScheduleId>,
+        limit: usize,
+    ) -> Result<Vec<ScheduleView>, Error> {
+        match self {
+            Self::Node(handle) => {
+                Ok(handle.read(move |shard| shard.schedules(after.as_ref(), limit)).await?)
+            }
+        }
+    }
     pub(crate) async fn join(&self, id: JobId) -> Result<Option<JoinView>, Error> {
         match self {
             Self::Node(handle) => {
                 Ok(handle.read(move |shard| shard.join_view(&id, Default::default())).await?)
             }
+        }
+    }
+
+    pub(crate) async fn schedule_slots(
+        &self,
+        id: ScheduleId,
+        limit: usize,
+    ) -> Result<Option<Vec<Timestamp>>, Error> {
+        match self {
+            Self::Node(handle) => Ok(handle.read(move |shard| shard.schedule_slots(&id, limit)).await?),
         }
     }
 

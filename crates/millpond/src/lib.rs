@@ -32,6 +32,7 @@ mod outcome;
 mod pond;
 mod push;
 mod queue;
+mod schedule;
 mod signal;
 mod source;
 mod step;
@@ -44,14 +45,17 @@ pub use job::Job;
 pub use join::{Children, Join, Joined, Member};
 pub use kit::{Backoff, Durability, Timestamp};
 pub use model::{
-    BodyTest, BulkAction, BulkControl, BulkStatus, BulkView, Compare, Event, EventFilter, EventId, EventKind,
-    Filter, HistoryEntry, JobEvent, JobId, JobView, JoinState, JoinView, LogLine, NewJob, OnConflict,
-    Priority, QueueChange, QueuePatch, QueueView, Reject, State, Step, StepValue,
+    BodyTest, BulkAction, BulkControl, BulkStatus, BulkView, CatchUp, Compare, Event, EventFilter, EventId,
+    EventKind, Filter, Firing, FiringResult, HistoryEntry, JobEvent, JobId, JobView, JoinState, JoinView,
+    LogLine, NewJob, OnConflict, Overlap, Priority, QueueChange, QueuePatch, QueueView, Reject,
+    ScheduleChange, ScheduleId, ScheduleState, ScheduleView, Scheduled, State, Step, StepValue,
 };
+pub use model::{Breaker, Bulkhead, Limit, Order, Rate, RetryBudget};
 pub use outcome::{IntoOutcome, Outcome};
 pub use pond::{Explanation, Pond};
 pub use push::{Push, Receipt};
 pub use queue::Queue;
+pub use schedule::{PutSchedule, Schedule, ScheduleBuilder};
 pub use signal::{Signal, Signalled};
 pub use step::{Child, StepError};
 pub use testing::{Ran, TestPond};

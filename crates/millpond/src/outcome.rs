@@ -39,6 +39,17 @@ impl Outcome {
         Self::of(model::Outcome::Snooze { after_ms: crate::push::millis(delay) })
     }
 
+    /// What it needs is busy: the whole queue is left alone for `delay`, the job waits on, and no attempt is used.
+    pub fn rate_limited(delay: Duration) -> Self {
+        Self::of(model::Outcome::RateLimited { key: None, after_ms: crate::push::millis(delay) })
+    }
+
+    /// The same for one of the job's limits: jobs that do not name it go on.
+    pub fn rate_limited_by(key: impl Into<String>, delay: Duration) -> Self {
+        let key = Some(key.into().into());
+        Self::of(model::Outcome::RateLimited { key, after_ms: crate::push::millis(delay) })
+    }
+
     /// Called off by its own handler.
     pub fn cancel(reason: impl Display) -> Self {
         Self::of(model::Outcome::Cancel { reason: reason.to_string().into() })

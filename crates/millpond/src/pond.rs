@@ -1,8 +1,8 @@
 use crate::{Error, Queue, Receipt, Signal, backend::Backend, events::Order, testing::Bench};
 use kit::{Durability, Timestamp};
 use model::{
-    Actor, BulkControl, BulkView, Command, Envelope, HistoryEntry, JobId, JobRef, JobView, LogLine, NewJob,
-    QueueName, Reply, State, Step,
+    Actor, BulkControl, BulkView, Command, Envelope, HistoryEntry, JobId, JobRef, JobView, Limit, LogLine,
+    NewJob, QueueName, Reply, State, Step,
 };
 use serde::Serialize;
 use std::{marker::PhantomData, path::PathBuf, sync::Arc, time::Duration};
@@ -79,6 +79,34 @@ impl Pond {
     /// Pushes jobs of any queues as one change: all or none. At most 10,000; see [`crate::Push::job`].
     pub async fn push_all(&self, jobs: Vec<NewJob>) -> Result<Vec<Receipt>, Error> {
         self.inner.push(jobs, None, self.inner.level).await
+    }
+
+    /// Sets the limit of a key, or of all keys that begin so if it ends in `*`; the most specific one counts. It counts at once,
+    /// for jobs of any queue that name the key; see [`crate::Push::limit`].
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), millpond::Error> {
+    /// use millpond::{Limit, Pond, Rate, State};
+    ///
+    /// let pond = Pond::in_memory().await?;
+    /// let rate = Rate { units: 10, per_ms: 1_000, burst: 20 };
+    /// pond.set_limit("user:*", Limit { concurrency: 5, rate, ..Limit::default() }).await?;
+    /// let mail = pond.queue::<u32>("mail")?;
+    /// let receipt = mail.push(&1).limit("user:7").limit_cost("api", 2).group("tenant-7").await?;
+    /// assert_eq!(receipt.state, State::Waiting);
+    /// pond.remove_limit("user:*").await?;
+    /// # pond.close().await
+    /// # }
+    /// ```
+    pub async fn set_limit(&self, key: &str, limit: Limit) -> Result<(), Error> {
+        let command = Command::SetLimit { pattern: key.into(), limit: Some(limit) };
+        self.inner.command(command).await.map(drop)
+    }
+
+    /// Removes what [`Pond::set_limit`] set under the same key; what it held may start.
+    pub async fn remove_limit(&self, key: &str) -> Result<(), Error> {
+        self.inner.command(Command::SetLimit { pattern: key.into(), limit: None }).await.map(drop)
     }
 
     /// A job by its generated id; a given id needs its queue: [`Queue::job`].
@@ -169,6 +197,11 @@ impl Inner {
             idempotency_key: idempotency_key.map(Into::into),
             command: Command::Push { jobs },
         };
+        self.pushing(envelope, level).await
+    }
+
+    /// A call that is answered with the jobs it pushed.
+    pub(crate) async fn pushing(&self, envelope: Envelope, level: Durability) -> Result<Vec<Receipt>, Error> {
         let answer = self.backend.call(envelope, level).await?;
         let Reply::Pushed(pushed) = answer.reply else { return Err(Error::Mismatch) };
         let receipt = |pushed| Receipt::of(pushed, answer.position, answer.durability);

@@ -1,7 +1,7 @@
 use crate::{Error, Pond};
 use compact_str::CompactString;
 use kit::{Backoff, Durability, Millis, Timestamp};
-use model::{JobId, NewJob, OnConflict, Priority, State, Unique};
+use model::{JobId, LimitUse, NewJob, OnConflict, Priority, Route, State, Unique};
 use std::{
     future::{Future, IntoFuture},
     pin::Pin,
@@ -116,6 +116,38 @@ impl Push {
     /// stands by and starts when it ends.
     pub fn keep_last(self, key: impl Into<String>) -> Self {
         self.unique_for(key, Duration::ZERO, OnConflict::KeepLast)
+    }
+
+    /// Groups of a queue share it fairly, in proportion to their weights; see [`crate::Queue::set_group`].
+    pub fn group(self, group: impl Into<String>) -> Self {
+        let group = CompactString::from(group.into());
+        self.routed(|route| route.group = Some(group))
+    }
+
+    /// At most one job of this key is under way in the queue; the next starts when the one before is final.
+    pub fn ordering_key(self, key: impl Into<String>) -> Self {
+        let key = CompactString::from(key.into());
+        self.routed(|route| route.ordering_key = Some(key))
+    }
+
+    /// Counts against the limit of this key, if one is set; see [`crate::Pond::set_limit`].
+    pub fn limit(self, key: impl Into<String>) -> Self {
+        self.limit_cost(key, 1)
+    }
+
+    /// The same, at a cost of so many slots and units of the rate, 1 to 1,000,000.
+    pub fn limit_cost(self, key: impl Into<String>, cost: u32) -> Self {
+        let key = CompactString::from(key.into());
+        self.routed(|route| route.limits.push(LimitUse { key, cost }))
+    }
+
+    /// Where the queue is ordered by deadline, earlier ones start first within a priority. It does not end the job: see [`Push::expires`].
+    pub fn deadline(self, at: Timestamp) -> Self {
+        self.routed(|route| route.deadline = Some(at))
+    }
+
+    fn routed(self, change: impl FnOnce(&mut Route)) -> Self {
+        self.with(|job| change(job.route.get_or_insert_default()))
     }
 
     /// Gives the job an id of your own: 1 to 255 bytes, unique within its queue for as long as the job is kept.

@@ -67,6 +67,17 @@ impl<T> Queue<T> {
         self.pond.inner.command(Command::Resume { queue: self.name.clone() }).await.map(drop)
     }
 
+    /// Changes a group's share (`weight`, 1 to 1,000; at first 1), holds its jobs or lets them go. `None` leaves a part as it is.
+    pub async fn set_group(
+        &self,
+        group: &str,
+        weight: Option<u32>,
+        paused: Option<bool>,
+    ) -> Result<(), Error> {
+        let command = Command::SetGroup { queue: self.name.clone(), group: group.into(), weight, paused };
+        self.pond.inner.command(command).await.map(drop)
+    }
+
     /// Counts by state, settings, totals; `None` if nothing was ever pushed.
     pub async fn stats(&self) -> Result<Option<QueueView>, Error> {
         self.pond.inner.backend.queue(self.name.clone()).await

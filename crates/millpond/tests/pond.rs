@@ -1,7 +1,10 @@
 //! The library from end to end, on a pond in memory and on one in a directory.
 #![allow(missing_docs, clippy::unwrap_used)]
 
-use millpond::{Durability, Error, Filter, Job, JobId, Outcome, Pond, Priority, Reason, Reject, State};
+use millpond::{
+    CatchUp, Durability, Error, Filter, Job, JobId, Outcome, Overlap, Pond, Priority, Reason, Reject,
+    ScheduleChange, ScheduleState, State,
+};
 use std::time::Duration;
 
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -241,4 +244,60 @@ async fn jobs_outlive_the_process_that_pushed_them() {
     worker.stop().await;
     pond.close().await.unwrap();
     std::fs::remove_dir_all(&dir).unwrap();
+}
+
+#[tokio::test]
+async fn a_schedule_pushes_jobs_that_a_worker_does() {
+    let pond = Pond::in_memory().await.unwrap();
+    let emails = pond.queue::<Email>("emails").unwrap();
+    let pulse = pond.schedule("pulse").unwrap();
+    let put = || pulse.every(Duration::from_secs(1)).limit(2).push(emails.push(&email("a@b.c")).attempts(1));
+    assert_eq!(put().await.unwrap().change, ScheduleChange::Created);
+    assert_eq!(put().await.unwrap().change, ScheduleChange::Unchanged);
+    let (sender, mut slots) = tokio::sync::mpsc::unbounded_channel();
+    let handler = move |_: Email, job: Job| {
+        let _ = sender.send(job.meta("slot").unwrap_or_default().to_string());
+        async {}
+    };
+    let worker = emails.worker(handler).start().unwrap();
+    let first = tokio::time::timeout(Duration::from_secs(60), slots.recv()).await.unwrap().unwrap();
+    let second = tokio::time::timeout(Duration::from_secs(60), slots.recv()).await.unwrap().unwrap();
+    assert!(first < second && second.ends_with(".000Z"), "{first} {second}");
+    let view = pulse.get().await.unwrap().unwrap();
+    assert_eq!((view.state, view.fired), (ScheduleState::Ended, 2));
+    worker.stop().await;
+    pond.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_schedule_can_be_looked_at_paused_run_and_removed() {
+    let pond = Pond::in_memory().await.unwrap();
+    let emails = pond.queue::<Email>("emails").unwrap();
+    let nightly = pond.schedule("nightly").unwrap();
+    let push = || emails.push(&email("a@b.c"));
+    let wrong = nightly.cron("0 25 * * *").push(push()).await.unwrap_err();
+    assert!(matches!(wrong, Error::Refused(Reject::BadCron { at: 3, .. })), "{wrong}");
+    let wrong = nightly.cron("0 3 * * *").zone("Europe/Nowhere").push(push()).await.unwrap_err();
+    assert!(matches!(wrong, Error::Refused(Reject::BadZone { .. })), "{wrong}");
+    let wrong = nightly.every(Duration::from_secs(9)).zone("UTC").push(push()).await.unwrap_err();
+    assert!(matches!(wrong, Error::Refused(Reject::Invalid { field: "zone", .. })), "{wrong}");
+    nightly
+        .cron("0 3 * * *")
+        .zone("Europe/Berlin")
+        .overlap(Overlap::Skip)
+        .catch_up(CatchUp::Skip)
+        .jitter(Duration::from_secs(60))
+        .push(push())
+        .await
+        .unwrap();
+    assert_eq!(nightly.next(3).await.unwrap().unwrap().len(), 3);
+    assert_eq!(pond.schedules(None).await.unwrap().len(), 1);
+    assert_eq!(nightly.pause().await.unwrap().state, ScheduleState::Paused);
+    let receipt = nightly.run().await.unwrap();
+    assert!(receipt.id.to_string().starts_with("schedule:nightly:run-"), "{}", receipt.id);
+    assert_eq!(nightly.resume().await.unwrap().state, ScheduleState::Active);
+    nightly.remove().await.unwrap();
+    assert!(nightly.get().await.unwrap().is_none() && nightly.next(1).await.unwrap().is_none());
+    assert!(emails.job(&receipt.id).await.unwrap().is_some(), "its jobs stay");
+    pond.close().await.unwrap();
 }

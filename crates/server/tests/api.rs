@@ -9,7 +9,11 @@ use support::{TOKEN, call, read_answer, send, start};
 use tokio::{io::AsyncWriteExt, net::TcpStream};
 
 fn concrete(path: &str) -> String {
-    path.replace("{queue}", "mail").replace("{id}", "7").replace("{worker}", "w1")
+    path.replace("{queue}", "mail")
+        .replace("{id}", "7")
+        .replace("{worker}", "w1")
+        .replace("{key}", "api")
+        .replace("{group}", "g")
 }
 
 #[tokio::test]
@@ -172,6 +176,77 @@ async fn settings_change_and_a_pause_holds() {
     assert_eq!(call(&server, "POST /v1/queues/q/resume", "{}").await.json()["paused"], false);
     let freed = call(&server, "POST /v1/fetch", r#"{"worker":"w","queues":["q"]}"#).await.json();
     assert_eq!(freed["jobs"][0]["attempts"], 9);
+    server.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_limit_holds_what_names_it_and_tells_so() {
+    let server = start(&[]).await;
+    let limit = r#"{"concurrency":1,"rate":{"units":10,"per_ms":1000,"burst":20}}"#;
+    let set = call(&server, "PUT /v1/limits/user:%2A", limit).await.json();
+    assert_eq!(
+        (&set["key"], &set["concurrency"], &set["breaker"]),
+        (&json!("user:*"), &json!(1), &json!(null))
+    );
+    let jobs = json!({"jobs": [
+        {"id":"a","body":1,"limits":["user:7"]},
+        {"id":"b","body":1,"limits":[{"key":"user:7","cost":2}],"group":"g","ordering_key":"k","deadline":"2030-01-01T00:00:00Z"},
+        {"id":"c","body":1},
+    ]});
+    assert_eq!(call(&server, "POST /v1/queues/q/jobs", &jobs.to_string()).await.status, 201);
+    let fetched = call(&server, "POST /v1/fetch", r#"{"worker":"w","queues":["q"],"max":9}"#).await.json();
+    let ids: Vec<_> = fetched["jobs"].as_array().unwrap().iter().map(|job| job["id"].clone()).collect();
+    assert_eq!(ids, ["a", "c"]);
+    let next = call(&server, "GET /v1/queues/q/upcoming", "").await.json();
+    assert_eq!((&next["jobs"][0]["id"], &next["jobs"][0]["state"]), (&json!("b"), &json!("blocked")));
+    assert_eq!(
+        next["jobs"][0]["explain"]["reasons"],
+        json!([{"kind":"no_slot","limit":"user:7","in_use":1,"slots":1}])
+    );
+    let listed = call(&server, "GET /v1/limits", "").await.json();
+    assert_eq!(listed["limits"][0]["rate"], json!({"units":10,"per_ms":1000,"burst":20}));
+    let told = json!({"worker":"w","outcomes":[{"queue":"q","id":"a","lease_token":fetched["jobs"][0]["lease_token"],
+        "outcome":"rate_limited","limit":"user:7","after_ms":3_600_000}]});
+    assert_eq!(
+        call(&server, "POST /v1/outcomes", &told.to_string()).await.json()["results"][0]["state"],
+        "waiting"
+    );
+    let why = call(&server, "GET /v1/queues/q/jobs/b/explain", "").await.json();
+    assert_eq!(why["reasons"][0]["kind"], "told_to_wait");
+    assert_eq!(call(&server, "DELETE /v1/limits/user:%2A", "").await.status, 200);
+    assert_eq!(call(&server, "GET /v1/limits/user:%2A", "").await.code(), "unknown_limit");
+    for (line, body) in [
+        ("PUT /v1/limits/a%2Ab", r#"{"concurrency":1}"#),
+        ("PUT /v1/limits/a", r#"{"rate":{"units":1,"per_ms":0}}"#),
+        ("PATCH /v1/queues/q", r#"{"order":{"aging_ms":0}}"#),
+        ("PATCH /v1/queues/q/groups/g", r#"{"weight":0}"#),
+        ("POST /v1/queues/q/jobs", r#"{"body":1,"limits":["a","a"]}"#),
+    ] {
+        assert_eq!(call(&server, line, body).await.code(), "invalid", "{line} {body}");
+    }
+    server.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_paused_group_waits_alone_and_weights_share() {
+    let server = start(&[]).await;
+    let jobs: Vec<_> =
+        (0..4).map(|n| json!({"id":n.to_string(),"body":n,"group":if n < 2 {"a"} else {"b"}})).collect();
+    call(&server, "POST /v1/queues/q/jobs", &json!({"jobs":jobs}).to_string()).await;
+    let group = call(&server, "PATCH /v1/queues/q/groups/a", r#"{"weight":2,"paused":true}"#).await;
+    assert_eq!((group.status, group.json()["paused"].clone()), (200, json!(true)));
+    let next = call(&server, "GET /v1/queues/q/upcoming", "").await.json();
+    let ids = |next: &Value| -> Vec<_> {
+        next["jobs"].as_array().unwrap().iter().map(|job| job["id"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(ids(&next), ["2", "3", "0", "1"]);
+    assert_eq!(next["jobs"][2]["explain"]["summary"], "group a is paused");
+    call(&server, "PATCH /v1/queues/q/groups/a", r#"{"paused":false}"#).await;
+    let settings = r#"{"limit":{"concurrency":3},"order":"deadline","retry_budget":{"percent":20}}"#;
+    let settings = call(&server, "PATCH /v1/queues/q", settings).await.json();
+    assert_eq!(settings["settings"]["limit"]["concurrency"], 3);
+    let fetched = call(&server, "POST /v1/fetch", r#"{"worker":"w","queues":["q"],"max":9}"#).await.json();
+    assert_eq!(ids(&fetched), ["0", "2", "1"]);
     server.stop().await.unwrap();
 }
 

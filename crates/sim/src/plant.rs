@@ -27,7 +27,7 @@ pub enum Planted {
 
 impl Planted {
     /// Every planted bug.
-    pub const ALL: [Planted; 30] = [
+    pub const ALL: [Planted; 33] = [
         Planted::AckBeforeFsync,
         Planted::ApplyBeforeCommit,
         Planted::SkipDirectoryFsync,
@@ -42,6 +42,9 @@ impl Planted {
         Planted::Core(Bug::DropDedupeKeyOnCheckpoint),
         Planted::Core(Bug::HashOrder),
         Planted::Core(Bug::FireEarly),
+        Planted::Core(Bug::FireSlotEarly),
+        Planted::Core(Bug::FireSlotTwice),
+        Planted::Core(Bug::MissSlot),
         Planted::Core(Bug::ForgetIdempotency),
         Planted::Core(Bug::JoinTooEarly),
         Planted::Core(Bug::KeepLosers),

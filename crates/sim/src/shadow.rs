@@ -9,6 +9,7 @@ use crate::{
     invariants::{
         self,
         bulk::{Moment, Operations},
+        slots::{self, Slots},
         steps::{Steps, Value, Wait},
     },
     workload,
@@ -17,8 +18,8 @@ use bytes::Bytes;
 use compact_str::CompactString;
 use kit::Timestamp;
 use model::{
-    Command, DispatchedJob, Graph, JobId, JobRef, LeaseRef, NewJob, OnConflict, Outcome, Pushed, QueueName,
-    QueueSettings, Reject, Reply, Settled, Settlement, State, Unique, Until, codec, limits,
+    Command, DispatchedJob, Effect, Graph, JobId, JobRef, LeaseRef, NewJob, OnConflict, Outcome, Pushed,
+    QueueName, QueueSettings, Reject, Reply, Settled, Settlement, State, Unique, Until, codec, limits,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -94,6 +95,7 @@ pub(crate) struct Shadow {
     keys: BTreeMap<CompactString, Remembered>,
     token: u64,
     now: Timestamp,
+    slots: Slots,
     numbers: u64,
     /// Debounced jobs that were pushed again by the newest command, with their longest waits.
     pub(crate) debounced: Vec<(Key, Timestamp)>,
@@ -121,13 +123,14 @@ impl Shadow {
     }
 
     /// Follows one command of the log, and says where its reply breaks a rule.
-    pub(crate) fn follow(&mut self, entry: &Entry) -> Check {
+    pub(crate) fn follow(&mut self, entry: &Entry, effects: &[Effect]) -> Check {
         if entry.time < self.now {
             return broken("I3", format!("time ran backwards at position {}", entry.position));
         }
         self.now = entry.time;
         self.debounced.clear();
         self.lapse();
+        self.slots_fired(effects)?;
         let Some(key) = &entry.envelope.idempotency_key else { return self.command(entry) };
         let mut content = Vec::new();
         codec::encode_command(&entry.envelope.command, &mut content);
@@ -146,6 +149,19 @@ impl Shadow {
             && !matches!(reply, Reply::Fetched(jobs) if jobs.is_empty())
         {
             self.keys.insert(key.clone(), Remembered { content, at: self.now, reply: reply.clone() });
+        }
+        Ok(())
+    }
+
+    /// What schedules did by themselves.
+    fn slots_fired(&mut self, effects: &[Effect]) -> Check {
+        for (new, pushed) in self.slots.look(effects, self.now)? {
+            self.push_one(&new, &pushed)?;
+        }
+        for key in slots::cancelled(effects) {
+            if let Some(job) = self.jobs.get_mut(&key) {
+                (job.lease, job.ended) = (None, true);
+            }
         }
         Ok(())
     }
@@ -220,8 +236,14 @@ impl Shadow {
                 self.held(lease, "reported").map(drop)
             }
             (Command::Step { lease, name, result }, Reply::Step(had)) => {
+                let strict = self.key(&lease.job).is_some_and(|(queue, _)| workload::strict(&queue));
                 let job = self.held(lease, "stored a step")?;
-                job.steps.store(name, result, had.as_ref())
+                if strict {
+                    return job.steps.store(name, result, had.as_ref());
+                }
+                // Signals of the other queues are not followed: what they brought is heard of here.
+                job.steps.hear(name, result, had.as_ref());
+                Ok(())
             }
             (Command::Signal { job, name, body }, Reply::Signalled { buffered, .. }) => {
                 self.signal(job, name, body, *buffered)
@@ -273,6 +295,28 @@ impl Shadow {
             }
             (Command::Configure { queue, .. }, Reply::Configured(settings)) => {
                 self.queue(queue).settings = settings.clone();
+                Ok(())
+            }
+            (Command::PutSchedule { id, spec }, Reply::Scheduled(scheduled)) => {
+                self.slots.put(id, spec, scheduled.change, self.now);
+                Ok(())
+            }
+            (Command::PauseSchedule { id }, Reply::Scheduled(_)) => {
+                self.slots.pause(id, true, self.now);
+                Ok(())
+            }
+            (Command::ResumeSchedule { id }, Reply::Scheduled(_)) => {
+                self.slots.pause(id, false, self.now);
+                Ok(())
+            }
+            (Command::RunSchedule { id }, Reply::Pushed(pushed)) => {
+                let Some(new) = self.slots.run(id, self.now) else {
+                    return broken("I18", format!("{id} was run and does not exist"));
+                };
+                self.push(&[new], pushed)
+            }
+            (Command::RemoveSchedule { id }, Reply::Done) => {
+                self.slots.remove(id);
                 Ok(())
             }
             (Command::SetLimit { pattern, limit }, Reply::Done) => {
@@ -579,7 +623,7 @@ impl Shadow {
             Outcome::Suspend { step, until } => {
                 job.attempt -= 1;
                 let strict = workload::strict(&job.new.queue);
-                let expected = self.suspend(&settlement.lease.job, step, until)?;
+                let expected = self.suspend(&settlement.lease.job, step, until, settled.state)?;
                 if strict && settled.state != expected {
                     return broken("I14", format!("{settlement:?} led to {}, not {expected}", settled.state));
                 }
@@ -622,6 +666,7 @@ impl Shadow {
         at: &JobRef,
         step: &CompactString,
         until: &Until,
+        told: State,
     ) -> Result<State, crate::history::Violation> {
         let now = self.now;
         let Some(job) = self.job(at) else { return Ok(State::Waiting) };
@@ -639,6 +684,10 @@ impl Shadow {
                 let (queue, id) = match job.steps.stored.get(step) {
                     Some(Value::Child(queue, id)) => (queue.clone(), id.clone()),
                     Some(_) => return Ok(State::Waiting),
+                    // A signal that was not followed holds the step's name.
+                    None if !workload::strict(&job.new.queue) && told != State::WaitingChildren => {
+                        return Ok(told);
+                    }
                     None => {
                         let Some(id) = child.id.clone() else { return Ok(State::WaitingChildren) };
                         let value = Value::Child(child.queue.clone(), id.clone());

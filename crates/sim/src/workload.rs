@@ -4,10 +4,11 @@ use bytes::Bytes;
 use compact_str::{CompactString, format_compact};
 use kit::{Backoff, Durability, Timestamp, random::Random};
 use model::{
-    BodyTest, Breaker, BulkAction, BulkControl, Bulkhead, Capacity, Command, Compare, DispatchedJob,
+    BodyTest, Breaker, BulkAction, BulkControl, Bulkhead, Capacity, CatchUp, Command, Compare, DispatchedJob,
     ErrorInfo, Filter, Graph, Ignore, JobId, JobRef, Keep, LeaseRef, Limit, LimitUse, NamedJob, NewBulk,
-    NewJob, NewJoin, OnConflict, OnFailure, OnFull, Order, Outcome, Policy, Priority, QueueName, QueuePatch,
-    Rate, Rest, RetryBudget, Route, Settlement, State, Unique, Until,
+    NewJob, NewJoin, OnConflict, OnFailure, OnFull, Order, Outcome, Overlap, Policy, Priority, QueueName,
+    QueuePatch, Rate, Rest, RetryBudget, Route, ScheduleId, ScheduleSpec, Settlement, State, Unique, Until,
+    When,
 };
 
 const QUEUES: u64 = 7;
@@ -26,6 +27,14 @@ pub(crate) fn queue(number: u64) -> QueueName {
 /// Every queue.
 pub(crate) fn queues() -> Vec<QueueName> {
     (0..QUEUES).map(queue).collect()
+}
+
+const SCHEDULES: u64 = 3;
+
+/// Every schedule.
+pub(crate) fn schedules() -> Vec<ScheduleId> {
+    let id = |number| ScheduleId::new(&format!("s{number}")).unwrap_or_else(|bad| unreachable!("{bad}"));
+    (0..SCHEDULES).map(id).collect()
 }
 
 /// Whether jobs of this queue change only by calls that name them: no bulk operations, no replacements, no drops.
@@ -177,8 +186,8 @@ impl Workload {
             93 if self.random.chance(2, 3) => self.join(now),
             93 => Command::Pause { queue: self.queue() },
             94..97 => Command::Resume { queue: self.queue() },
-            97 if self.random.chance(1, 2) => self.configure(),
-            97 => Command::Configure { queue: self.queue(), patch: QueuePatch::default() },
+            97 if self.random.chance(2, 3) => self.schedule(now),
+            97 => self.configure(),
             98 if self.random.chance(1, 3) => {
                 let control = [BulkControl::Pause, BulkControl::Resume, BulkControl::Cancel];
                 let operation = 1 + self.random.below(self.bulks.max(1));
@@ -296,10 +305,12 @@ impl Workload {
         self.made += 1;
         let count = self.waiting.len() as u64;
         let job = match self.waiting.get(self.random.below(count) as usize) {
-            Some(job) if self.random.chance(2, 3) => job.clone(),
+            Some(job) if self.random.chance(1, 2) => job.clone(),
+            // One that runs keeps its signal until it asks.
+            _ if self.random.chance(4, 5) => self.lease().job,
             _ => self.job(),
         };
-        let name = format_compact!("g{}", self.random.below(2));
+        let name = format_compact!("g{}", u8::from(self.random.chance(1, 5)));
         Command::Signal { job, name, body: Bytes::from(format!("\"signal {}\"", self.made)) }
     }
 
@@ -307,13 +318,14 @@ impl Workload {
         let until = match self.random.below(3) {
             0 => Until::Time { after_ms: self.random.below(2) * self.random.below(20_000) },
             1 => {
-                let name = format_compact!("g{}", self.random.below(2));
+                let name = format_compact!("g{}", u8::from(self.random.chance(1, 5)));
                 Until::Signal { name, timeout_ms: 1 + self.random.below(90_000) }
             }
             _ => {
                 // Its own id, and a queue in which nothing happens behind the shadow's back.
                 let mut job = self.new_job(now);
                 job.queue = queue(self.random.below(STRICT));
+                job.route = None;
                 job.id = Some(JobId::Text(format_compact!("child-{}", self.made)));
                 job.unique = None;
                 Until::Child { job: Box::new(job) }
@@ -370,6 +382,56 @@ impl Workload {
         job
     }
 
+    fn schedule(&mut self, now: Timestamp) -> Command {
+        let id = schedules()[self.random.below(SCHEDULES) as usize].clone();
+        match self.random.below(14) {
+            0..9 => {
+                let mut spec = self.schedule_spec(now);
+                // Slots that wait for jobs to end hide from the invariant: only one schedule has them.
+                if spec.overlap == Overlap::Queue && id.as_str() != "s0" {
+                    spec.overlap = Overlap::Allow;
+                }
+                Command::PutSchedule { id, spec: Box::new(spec) }
+            }
+            9 => Command::PauseSchedule { id },
+            10 | 11 => Command::ResumeSchedule { id },
+            12 => Command::RunSchedule { id },
+            _ => Command::RemoveSchedule { id },
+        }
+    }
+
+    fn schedule_spec(&mut self, now: Timestamp) -> ScheduleSpec {
+        self.made += 1;
+        let random = &mut self.random;
+        let cron = |expression: &str, zone: &str| {
+            let rules = kit::zone::find(zone).map_or(&[][..], |(_, rules)| rules);
+            When::Cron { expression: expression.into(), zone: zone.into(), rules: Bytes::from_static(rules) }
+        };
+        let when = match random.below(6) {
+            0 => cron("*/15 * * * * *", "Europe/Berlin"),
+            1 => cron("* * * * *", "UTC"),
+            2 => cron("*/5 * * * *", "America/New_York"),
+            3 => cron("0 * * * *", "Asia/Kolkata"),
+            _ => When::Every { interval_ms: 1_000 * (1 + random.below(90)) },
+        };
+        let queue = queue(random.below(STRICT));
+        let mut job = NewJob::new(queue, format!("slot of {}", self.made));
+        if random.chance(1, 4) {
+            job.attempts = Some(1 + random.below(3) as u32);
+        }
+        let mut spec = ScheduleSpec::new(when, job);
+        spec.start = random.chance(1, 4).then(|| now + random.below(600_000));
+        spec.end = random.chance(1, 4).then(|| now + 600_000 + random.below(3_600_000));
+        spec.limit = if random.chance(1, 4) { 1 + random.below(20) } else { 0 };
+        spec.jitter_ms = if random.chance(1, 4) { random.below(20_000) } else { 0 };
+        spec.overlap = Overlap::ALL[random.below(4) as usize];
+        spec.catch_up = match random.below(3) {
+            0 => CatchUp::Skip,
+            1 => CatchUp::One,
+            _ => CatchUp::All { most: 1 + random.below(12) as u32 },
+        };
+        spec
+    }
     /// A graph in the queues that are not strict: joins end jobs behind the back of who looks at one job alone.
     fn graph(&mut self, now: Timestamp) -> Graph {
         let jobs: Vec<NamedJob> = (0..2 + self.random.below(4))
@@ -377,10 +439,12 @@ impl Workload {
                 let mut job = self.new_job(now);
                 // Where operations are watched, nothing else ends jobs that run.
                 job.queue = self.loose_queue();
+                job.route = None;
                 if job.queue == swept() {
                     job.queue = beside();
                 }
-                (job.id, job.unique) = (None, None);
+                // Its route was drawn for another queue; groups would come before priorities here.
+                (job.id, job.unique, job.route) = (None, None, None);
                 NamedJob { name: format_compact!("n{number}"), job }
             })
             .collect();

@@ -91,7 +91,7 @@ impl World {
             acked: Vec::new(),
             genesis: Genesis {
                 shard: Shard::new(0),
-                effects: Effects::default(),
+                effects: Effects { want_changes: true, ..Effects::default() },
                 record: 0,
                 shadow: Shadow::default(),
             },
@@ -567,6 +567,10 @@ impl World {
             self.crash(Crash::Power)?;
         }
         self.plan.faults = false;
+        for id in workload::schedules() {
+            self.advance(true)?;
+            self.call(Command::RemoveSchedule { id }, None, Durability::Disk)?;
+        }
         for queue in workload::queues() {
             self.advance(true)?;
             self.call(Command::Resume { queue }, None, Durability::Disk)?;
@@ -642,7 +646,7 @@ impl Genesis {
         let before = if sweeps { Moment::of(&self.shard) } else { None };
         let foretold = flow::foretold(&self.shard, &entry.envelope, entry.time);
         entry.reply = self.shard.apply(entry.position, entry.time, &entry.envelope, &mut self.effects);
-        self.effects.list.clear();
+        let effects = std::mem::take(&mut self.effects.list);
         phantom::was_asked_for(&entry, calls)?;
         replay::same_answer(&entry, calls)?;
         if let Ok(reply) = &entry.reply {
@@ -651,7 +655,7 @@ impl Genesis {
         if let Some(before) = before {
             self.shadow.sweep(&before, &Moment::after(&self.shard), self.shard.time())?;
         }
-        self.shadow.follow(&entry)?;
+        self.shadow.follow(&entry, &effects)?;
         self.shadow
             .debounced
             .iter()

@@ -56,7 +56,7 @@ fn every_planted_bug_is_caught() {
 fn bugs_of_joins_are_found_by_the_rule_of_joins() {
     for bug in [Bug::JoinTooEarly, Bug::KeepLosers] {
         let plan = Plan { planted: Some(Planted::Core(bug)), ..Plan::new(1_000) };
-        let found = |seed| simulate(seed, plan).is_err_and(|failure| failure.to_string().contains("I15"));
+        let found = |seed| simulate(seed, plan).is_err_and(|failure| failure.to_string().contains("I17"));
         assert!((0..40).any(found), "{bug:?} was missed by 40 seeds");
     }
 }

@@ -9,6 +9,7 @@ mod config;
 mod dead;
 mod demo;
 mod events;
+mod explain;
 mod failure;
 mod fetch;
 mod import;
@@ -16,11 +17,13 @@ mod job;
 mod jobs;
 mod join;
 mod key;
+mod limit;
 mod operations;
 mod options;
 mod print;
 mod push;
 mod queues;
+mod schedule;
 mod serve;
 mod signal;
 mod source;
@@ -82,10 +85,15 @@ enum Command {
     Job(job::JobCommand),
     Join(join::JoinCommand),
     Signal(signal::Signal),
+    Explain(explain::Explain),
     Dead(dead::Dead),
+    Limit(limit::LimitCommand),
+    Group(limit::GroupCommand),
     Pause(queues::Pause),
     Resume(queues::Resume),
     Purge(queues::Purge),
+    Schedules(schedule::Schedules),
+    Schedule(schedule::ScheduleCommand),
     Events(events::Events),
     Bulk(bulk::Bulk),
     Operations(operations::Operations),
@@ -146,10 +154,15 @@ fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
             Command::Job(command) => command.run(context).await,
             Command::Join(command) => command.run(context).await,
             Command::Signal(command) => command.run(context).await,
+            Command::Explain(command) => command.run(context).await,
             Command::Dead(command) => command.run(context).await,
+            Command::Limit(command) => command.run(context).await,
+            Command::Group(command) => command.run(context).await,
             Command::Pause(command) => command.run(context).await,
             Command::Resume(command) => command.run(context).await,
             Command::Purge(command) => command.run(context).await,
+            Command::Schedules(command) => command.run(context).await,
+            Command::Schedule(command) => command.run(context).await,
             Command::Events(command) => command.run(context).await,
             Command::Bulk(command) => command.run(context).await,
             Command::Operations(command) => command.run(context).await,

@@ -19,7 +19,7 @@ fn priority(text: &str) -> Result<Priority, String> {
     text.parse().map_err(|error: model::BadName| error.to_string())
 }
 
-fn moment(text: &str) -> Result<Timestamp, String> {
+pub(crate) fn moment(text: &str) -> Result<Timestamp, String> {
     text.parse().map_err(|error: kit::time::BadTime| error.to_string())
 }
 
@@ -28,6 +28,13 @@ fn pair(text: &str) -> Result<(String, String), String> {
         Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
         _ => Err("expected KEY=VALUE".to_owned()),
     }
+}
+
+/// Reads `api` or `api=2`.
+fn used(text: &str) -> Result<(String, u32), String> {
+    let (key, cost) = text.rsplit_once('=').unwrap_or((text, "1"));
+    let cost = cost.parse().map_err(|_| "expected KEY or KEY=COST, such as api=2".to_owned())?;
+    Ok((key.to_owned(), cost))
 }
 
 /// Reads `exponential[:BASE[:CAP]]`, `fixed:SPAN`, `sidekiq` or `SPAN,SPAN,…` into what the wire takes.
@@ -80,6 +87,18 @@ pub(crate) struct JobOptions {
     /// Drop it if it has not started within this span
     #[arg(long, value_parser = span, value_name = "SPAN")]
     pub(crate) expires: Option<Millis>,
+    /// Groups of a queue take turns: the group that it belongs to
+    #[arg(long, value_name = "GROUP")]
+    pub(crate) group: Option<String>,
+    /// Jobs of one key start one after the other, each when the one before has ended
+    #[arg(long, value_name = "KEY")]
+    pub(crate) ordering_key: Option<String>,
+    /// A limit that it counts against, and how much; may be repeated
+    #[arg(long, value_parser = used, value_name = "KEY[=COST]")]
+    pub(crate) limit: Vec<(String, u32)>,
+    /// In a queue ordered by deadline, earlier ones start first: RFC 3339 or Unix milliseconds
+    #[arg(long, value_parser = moment, value_name = "TIME")]
+    pub(crate) deadline: Option<Timestamp>,
     /// A searchable word; may be repeated
     #[arg(long, value_name = "TAG")]
     pub(crate) tag: Vec<String>,
@@ -104,6 +123,11 @@ impl JobOptions {
         set("backoff", self.backoff.clone());
         set("timeout_ms", self.timeout.map(|span| json!(span)));
         set("expires_ms", self.expires.map(|span| json!(span)));
+        set("group", self.group.as_ref().map(|group| json!(group)));
+        set("ordering_key", self.ordering_key.as_ref().map(|key| json!(key)));
+        let limits: Vec<_> = self.limit.iter().map(|(key, cost)| json!({"key": key, "cost": cost})).collect();
+        set("limits", (!limits.is_empty()).then(|| json!(limits)));
+        set("deadline", self.deadline.map(|time| json!(time.to_string())));
         set("tags", (!self.tag.is_empty()).then(|| json!(self.tag)));
         let meta: Map<String, Value> =
             self.meta.iter().map(|(key, value)| (key.clone(), json!(value))).collect();

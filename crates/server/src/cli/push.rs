@@ -109,14 +109,14 @@ impl Push {
 }
 
 /// The job's options and its body, which is not parsed again: its numbers stay as they were typed.
-fn with_body(options: &serde_json::Map<String, serde_json::Value>, body: &str) -> Bytes {
+pub(super) fn with_body(options: &serde_json::Map<String, serde_json::Value>, body: &str) -> Bytes {
     let options = serde_json::Value::Object(options.clone()).to_string();
     let rest = options.trim_start_matches('{');
     let comma = if rest == "}" { "" } else { "," };
     format!("{{\"body\":{body}{comma}{rest}").into()
 }
 
-fn read_body(argument: Option<&str>) -> Result<String, Failure> {
+pub(super) fn read_body(argument: Option<&str>) -> Result<String, Failure> {
     let limit = model::limits::BODY_BYTES_MAX as u64 * 64;
     let mut text = String::new();
     match argument {
@@ -136,7 +136,7 @@ fn read_body(argument: Option<&str>) -> Result<String, Failure> {
     Ok(text)
 }
 
-fn checked_json(text: String) -> Result<String, Failure> {
+pub(super) fn checked_json(text: String) -> Result<String, Failure> {
     match serde_json::from_str::<&RawValue>(&text) {
         Ok(value) => Ok(value.get().to_owned()),
         Err(error) => Err(Failure::Usage(format!(

@@ -396,3 +396,80 @@ pub(crate) struct QueuesPage {
     #[serde(default, alias = "next", alias = "next_cursor")]
     pub(crate) cursor: Option<Value>,
 }
+
+/// A schedule, as far as it is shown.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Schedule {
+    pub(crate) id: String,
+    pub(crate) state: String,
+    #[serde(default)]
+    pub(crate) summary: String,
+    #[serde(default)]
+    pub(crate) next_at: Option<Time>,
+    #[serde(default)]
+    cron: Option<String>,
+    #[serde(default)]
+    zone: Option<String>,
+    #[serde(default)]
+    every_ms: Option<Millis>,
+    pub(crate) job: ScheduledJob,
+    #[serde(default)]
+    pub(crate) overlap: String,
+    #[serde(default)]
+    pub(crate) fired: u64,
+    #[serde(default)]
+    pub(crate) skipped: u64,
+    #[serde(default)]
+    pub(crate) missed: u64,
+    #[serde(default)]
+    pub(crate) refused: u64,
+    #[serde(default)]
+    pub(crate) firings: Vec<Firing>,
+}
+
+impl Schedule {
+    /// Its times in one phrase.
+    pub(crate) fn when(&self) -> String {
+        match (&self.cron, &self.zone, self.every_ms) {
+            (Some(cron), Some(zone), _) if zone != "UTC" => format!("{cron} ({zone})"),
+            (Some(cron), ..) => cron.clone(),
+            (None, _, Some(every)) => format!("every {}", kit::time::format_span(every)),
+            (None, _, None) => String::new(),
+        }
+    }
+}
+
+/// What a schedule pushes.
+#[derive(Debug, Deserialize)]
+pub(crate) struct ScheduledJob {
+    pub(crate) queue: String,
+}
+
+/// What became of a slot.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Firing {
+    pub(crate) slot: Time,
+    pub(crate) result: String,
+    #[serde(default)]
+    pub(crate) job: Option<String>,
+    #[serde(default)]
+    pub(crate) until: Option<Time>,
+    #[serde(default)]
+    pub(crate) code: Option<String>,
+}
+
+/// The answer to a change of a schedule.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Scheduled {
+    pub(crate) id: String,
+    pub(crate) change: String,
+    pub(crate) state: String,
+    #[serde(default)]
+    pub(crate) next_slot: Option<Time>,
+}
+
+/// Slots to come.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Slots {
+    pub(crate) slots: Vec<Time>,
+}

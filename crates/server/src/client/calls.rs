@@ -214,6 +214,14 @@ pub(crate) struct JobCall<'a> {
     expires_ms: Option<Millis>,
     #[serde(skip_serializing_if = "Option::is_none")]
     unique: Option<Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    group: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ordering_key: Option<&'a str>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    limits: Vec<Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    deadline: Option<String>,
     tags: Vec<&'a str>,
     meta: BTreeMap<&'a str, &'a str>,
 }
@@ -221,6 +229,8 @@ pub(crate) struct JobCall<'a> {
 impl<'a> From<&'a NewJob> for JobCall<'a> {
     fn from(job: &'a NewJob) -> Self {
         let json = job.content_type.is_empty();
+        let route = job.route.as_deref();
+        let limits = route.map(|route| &*route.limits).unwrap_or_default();
         Self {
             queue: job.queue.as_str(),
             id: job.id.as_ref().map(ToString::to_string),
@@ -246,6 +256,10 @@ impl<'a> From<&'a NewJob> for JobCall<'a> {
                 }
                 call
             }),
+            group: route.and_then(|route| route.group.as_deref()),
+            ordering_key: route.and_then(|route| route.ordering_key.as_deref()),
+            limits: limits.iter().map(|used| json!({"key": used.key.as_str(), "cost": used.cost})).collect(),
+            deadline: route.and_then(|route| route.deadline).map(|time| time.to_string()),
             tags: job.tags.iter().map(|tag| tag.as_str()).collect(),
             meta: job.meta.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect(),
         }

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use compact_str::CompactString;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use kit::Durability;
-use model::{Actor, EventId, JobRef, QueueName, limits};
+use model::{Actor, EventId, JobRef, QueueName, ScheduleId, limits};
 use std::{net::IpAddr, sync::Arc, time::Duration};
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -201,6 +201,19 @@ impl FromRequestParts<App> for Worker {
     }
 }
 
+/// The schedule that the path names.
+pub(crate) struct Schedule(pub(crate) ScheduleId);
+
+impl FromRequestParts<App> for Schedule {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
+        let params = params(parts, app).await?;
+        let id = find(&params, "id").unwrap_or_default();
+        ScheduleId::new(id).map(Self).map_err(|error| Problem::invalid("id", error))
+    }
+}
+
 /// The number that the path names.
 pub(crate) struct Number(pub(crate) u64);
 
@@ -211,6 +224,30 @@ impl FromRequestParts<App> for Number {
         let params = params(parts, app).await?;
         let number = find(&params, "id").unwrap_or_default().parse();
         number.map(Self).map_err(|_| Problem::invalid("id", "is a number"))
+    }
+}
+
+/// The limit that the path names: a key, or the beginning of keys followed by `*`.
+pub(crate) struct Key(pub(crate) CompactString);
+
+impl FromRequestParts<App> for Key {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
+        let params = params(parts, app).await?;
+        Ok(Self(find(&params, "key").unwrap_or_default().into()))
+    }
+}
+
+/// The group that the path names.
+pub(crate) struct Group(pub(crate) CompactString);
+
+impl FromRequestParts<App> for Group {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
+        let params = params(parts, app).await?;
+        Ok(Self(find(&params, "group").unwrap_or_default().into()))
     }
 }
 

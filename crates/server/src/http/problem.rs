@@ -64,6 +64,8 @@ kinds! {
         "It may have been removed when its retention ended. An id that you gave yourself needs its queue in the path."
     UNKNOWN_SCHEDULE "unknown_schedule" 404 "There is no such schedule"
         "GET /v1/schedules lists them; PUT /v1/schedules/{id} makes one."
+    UNKNOWN_LIMIT "unknown_limit" 404 "There is no such limit"
+        "GET /v1/limits lists them; PUT /v1/limits/{key} sets one. A key without a limit is not limited."
     UNKNOWN_OPERATION "unknown_operation" 404 "There is no such operation"
         "GET /v1/operations lists those that are remembered."
     UNKNOWN_JOIN "unknown_join" 404 "There is no such join"

@@ -4,7 +4,7 @@ use super::{
     app::App,
     extract::Peer,
     gate,
-    handlers::{about, dead, events, jobs, joins, operations, push, queues, steps, work},
+    handlers::{about, dead, events, jobs, joins, limits, operations, push, queues, schedules, steps, work},
     problem::{self, Problem},
 };
 use axum::{
@@ -13,7 +13,7 @@ use axum::{
     http::{HeaderValue, Method, header},
     middleware::{Next, from_fn_with_state},
     response::{IntoResponse, Response},
-    routing::{MethodRouter, delete, get, patch, post},
+    routing::{MethodRouter, delete, get, patch, post, put},
 };
 use std::{
     sync::{OnceLock, atomic::Ordering::Relaxed},
@@ -21,7 +21,7 @@ use std::{
 };
 
 /// The metrics have room for this many.
-pub(crate) const ROUTES_MAX: usize = 64;
+pub(crate) const ROUTES_MAX: usize = 128;
 
 /// One route, as it is described to others.
 #[derive(Debug, Clone)]
@@ -69,6 +69,7 @@ impl Route {
 }
 
 const QUEUE: &str = "/v1/queues/{queue}";
+const LIMIT: &str = "/v1/limits/{key}";
 const PAGE: &[&str] = &["limit", "cursor"];
 
 #[rustfmt::skip]
@@ -100,12 +101,27 @@ fn table() -> Vec<(Route, MethodRouter<App>)> {
         (route("POST", "/v1/operations/{id}/resume", "let it go on"), post(operations::resume)),
         (route("POST", "/v1/operations/{id}/cancel", "end it; what it changed stays changed"), post(operations::stop)),
 
+        (route("GET", "/v1/schedules", "all schedules").query(PAGE), get(schedules::list)),
+        (route("POST", "/v1/schedules/preview", "the slots that a schedule would have").takes("Preview"), post(schedules::preview)),
+        (route("GET", "/v1/schedules/{id}", "one schedule: when it fires next, and what became of its slots"), get(schedules::show)),
+        (route("PUT", "/v1/schedules/{id}", "make a schedule, or make it like this").takes("Schedule"), put(schedules::put)),
+        (route("DELETE", "/v1/schedules/{id}", "forget a schedule; its jobs stay"), delete(schedules::remove)),
+        (route("POST", "/v1/schedules/{id}/pause", "let slots fire nothing"), post(schedules::pause)),
+        (route("POST", "/v1/schedules/{id}/resume", "go on with the next slot"), post(schedules::resume)),
+        (route("POST", "/v1/schedules/{id}/run", "push its job now").answers(201), post(schedules::run)),
+        (route("GET", "/v1/schedules/{id}/next", "its next slots").query(&["n"]), get(schedules::next)),
+        (route("GET", "/v1/limits", "all limits"), get(limits::list)),
+        (route("GET", LIMIT, "one limit"), get(limits::show)),
+        (route("PUT", LIMIT, "set a limit; it counts at once").takes("Limit"), put(limits::set)),
+        (route("DELETE", LIMIT, "remove a limit; what it held may start"), delete(limits::remove)),
+
         (route("GET", "/v1/queues", "all queues").query(PAGE), get(queues::list)),
         (route("GET", QUEUE, "one queue: counts, totals, rates, settings"), get(queues::show)),
         (route("PATCH", QUEUE, "change settings; makes the queue").takes("Settings"), patch(queues::configure)),
         (route("GET", "/v1/queues/{queue}/jobs", "jobs of a queue").query(&["state", "tag", "error_kind", "limit", "cursor"]), get(queues::jobs)),
         (route("POST", "/v1/queues/{queue}/jobs", "push one job or several, all or none").takes("Push").answers(201), post(push::to_queue)),
-        (route("GET", "/v1/queues/{queue}/upcoming", "the jobs that start next, in order").query(&["limit"]), get(queues::upcoming)),
+        (route("PATCH", "/v1/queues/{queue}/groups/{group}", "change a group's weight, hold its jobs, let them go").takes("Group"), patch(queues::set_group)),
+        (route("GET", "/v1/queues/{queue}/upcoming", "the jobs that start next, in order; then those that are held, and by what").query(&["limit"]), get(queues::upcoming)),
         (route("GET", "/v1/queues/{queue}/dead/classes", "what kills its jobs, by class of error"), get(dead::classes)),
         (route("POST", "/v1/queues/{queue}/pause", "hand out no more jobs"), post(queues::pause)),
         (route("POST", "/v1/queues/{queue}/resume", "undo a pause"), post(queues::resume)),

@@ -49,11 +49,14 @@ pub(crate) fn same_outcome(
 ) -> Check {
     match now {
         Ok(reply) if same_content && reply == first => Ok(()),
-        // Of a fetch, the jobs whose leases are still held. They may have stored steps meanwhile.
+        // Of a fetch, the jobs whose leases are still held. They may have stored steps meanwhile, their children may be gone.
         Ok(Reply::Fetched(again))
             if same_content
                 && matches!(first, Reply::Fetched(jobs) if again.iter().all(|job| {
-                    jobs.iter().any(|other| DispatchedJob { steps: job.steps, ..other.clone() } == *job)
+                    jobs.iter().any(|other| {
+                        let children = job.children.clone();
+                        DispatchedJob { steps: job.steps, children, ..other.clone() } == *job
+                    })
                 })) =>
         {
             Ok(())

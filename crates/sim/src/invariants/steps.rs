@@ -62,6 +62,19 @@ impl Steps {
         }
     }
 
+    /// What the answer to a step says, of a job that is not followed in all it does.
+    pub(crate) fn hear(&mut self, name: &CompactString, result: &Bytes, had: Option<&Step>) {
+        let value = match had.map(|step| &step.value) {
+            None => Value::Result(result.clone()),
+            Some(StepValue::Result(bytes)) => Value::Result(bytes.clone()),
+            Some(StepValue::Signal(bytes)) => Value::Signal(bytes.clone()),
+            Some(StepValue::Slept { .. }) => Value::Slept,
+            Some(StepValue::TimedOut) => Value::TimedOut,
+            Some(StepValue::Child { queue, id, .. }) => Value::Child(queue.clone(), id.clone()),
+        };
+        self.stored.insert(name.clone(), value);
+    }
+
     /// The job was suspended until a signal comes; the state that follows.
     pub(crate) fn await_signal(
         &mut self,

@@ -1,6 +1,7 @@
 pub(crate) use super::scalar::Source;
 use super::{
     backoff::BackoffDto,
+    flow::{LimitUseDto, route},
     scalar::{Text, Time, Urgency, job_id, pairs, queue_name, some_raw},
 };
 use crate::http::{
@@ -40,6 +41,13 @@ pub(crate) struct JobDto<'a> {
     expires_ms: Option<Millis>,
     #[serde(borrow)]
     unique: Option<UniqueDto<'a>>,
+    #[serde(borrow)]
+    group: Option<Text<'a>>,
+    #[serde(borrow)]
+    ordering_key: Option<Text<'a>>,
+    #[serde(borrow, default)]
+    limits: Vec<LimitUseDto<'a>>,
+    deadline: Option<Time>,
     #[serde(borrow, default)]
     tags: Vec<Text<'a>>,
     #[serde(borrow, default, deserialize_with = "pairs")]
@@ -178,7 +186,7 @@ impl JobDto<'_> {
                 .iter()
                 .map(|(key, value)| (CompactString::from(&**key), CompactString::from(&**value)))
                 .collect(),
-            route: None,
+            route: route(self.group.as_ref(), self.ordering_key.as_ref(), &self.limits, self.deadline),
         })
     }
 

@@ -5,20 +5,24 @@
 mod backoff;
 mod bulk;
 mod fetch;
+mod flow;
 mod job;
 mod join;
 mod outcome;
 mod query;
 mod scalar;
+mod schedule;
 mod settings;
 mod steps;
 
 pub(crate) use bulk::{BulkDto, CancelDto, NothingDto};
 pub(crate) use fetch::{FetchDto, RenewDto, worker};
+pub(crate) use flow::{GroupDto, LimitDto, write_limit};
 pub(crate) use job::{Source, read_jobs};
 pub(crate) use join::{ExtendDto, GraphDto};
 pub(crate) use outcome::{LogDto, OutcomesDto, ProgressDto};
 pub(crate) use query::{EventsQuery, JoinParams, ListParams, PageParams, RevokedQuery, query};
+pub(crate) use schedule::{PreviewDto, ScheduleDto, slots_wanted, write_schedule};
 pub(crate) use settings::{SettingsDto, write_settings};
 pub(crate) use steps::{SignalDto, StepDto};
 
@@ -41,6 +45,8 @@ mod tests {
         let schemas: Value = serde_json::from_str(include_str!("../schemas.json")).unwrap();
         for (name, fields) in [
             ("Job", known::<job::JobDto<'_>>()),
+            ("Schedule", known::<ScheduleDto<'_>>()),
+            ("Preview", known::<PreviewDto<'_>>()),
             ("PushMany", known::<job::PushDto<'_>>()),
             ("Fetch", known::<FetchDto<'_>>()),
             ("Renew", known::<RenewDto<'_>>()),
@@ -55,6 +61,8 @@ mod tests {
             ("Members", known::<ExtendDto<'_>>()),
             ("Bulk", known::<BulkDto<'_>>()),
             ("Settings", known::<SettingsDto>()),
+            ("Limit", known::<LimitDto>()),
+            ("Group", known::<GroupDto>()),
         ] {
             let described = schemas["schemas"][name]["properties"].as_object().unwrap();
             assert_eq!(described.keys().cloned().collect::<BTreeSet<_>>(), fields, "{name}");

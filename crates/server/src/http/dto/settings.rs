@@ -1,10 +1,13 @@
-use super::backoff::BackoffDto;
+use super::{
+    backoff::BackoffDto,
+    flow::{BulkheadDto, LimitDto, OrderDto, RetryBudgetDto, write_limit, write_order},
+};
 use crate::http::json::Writer;
 use kit::{Backoff, Millis};
-use model::{Capacity, Keep, OnFull, QueuePatch, QueueSettings};
-use serde::Deserialize;
+use model::{Bulkhead, Capacity, Keep, OnFull, QueuePatch, QueueSettings, RetryBudget};
+use serde::{Deserialize, Deserializer};
 
-/// A change of a queue's settings. `capacity` and the two `keep_…` are replaced as a whole.
+/// A change of a queue's settings. What is an object is replaced as a whole; `limit`, `bulkhead` and `retry_budget` are off where null.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct SettingsDto {
@@ -16,6 +19,18 @@ pub(crate) struct SettingsDto {
     capacity: Option<CapacityDto>,
     keep_completed: Option<KeepDto>,
     keep_dead: Option<KeepDto>,
+    #[serde(default, deserialize_with = "given")]
+    limit: Option<Option<LimitDto>>,
+    order: Option<OrderDto>,
+    #[serde(default, deserialize_with = "given")]
+    bulkhead: Option<Option<BulkheadDto>>,
+    #[serde(default, deserialize_with = "given")]
+    retry_budget: Option<Option<RetryBudgetDto>>,
+}
+
+/// Tells null from "not there".
+fn given<'de, D: Deserializer<'de>, T: Deserialize<'de>>(input: D) -> Result<Option<Option<T>>, D::Error> {
+    Option::deserialize(input).map(Some)
 }
 
 #[derive(Debug, Deserialize)]
@@ -63,7 +78,10 @@ impl From<SettingsDto> for QueuePatch {
             }),
             keep_completed: keep(dto.keep_completed),
             keep_dead: keep(dto.keep_dead),
-            ..QueuePatch::default()
+            limit: dto.limit.map(|limit| limit.unwrap_or_default().into()),
+            order: dto.order.map(Into::into),
+            bulkhead: dto.bulkhead.map(|bulkhead| bulkhead.unwrap_or_default().into()),
+            retry_budget: dto.retry_budget.map(|budget| budget.unwrap_or_default().into()),
         }
     }
 }
@@ -90,9 +108,34 @@ pub(crate) fn write_settings(out: &mut Writer, settings: &QueueSettings) {
             out.field("count", keep.count);
         });
     }
+    if settings.limit.is_none() {
+        out.field("limit", None::<bool>);
+    } else {
+        out.key("limit").object(|out| write_limit(out, &settings.limit));
+    }
+    write_order(out.key("order"), settings.order);
+    let Bulkhead { pool, reserved, max } = &settings.bulkhead;
+    if pool.is_empty() {
+        out.field("bulkhead", None::<bool>);
+    } else {
+        out.key("bulkhead").object(|out| {
+            out.field("pool", pool);
+            out.field("reserved", *reserved);
+            out.field("max", *max);
+        });
+    }
+    let RetryBudget { percent, per_minute } = settings.retry_budget;
+    if percent == 0 {
+        out.field("retry_budget", None::<bool>);
+    } else {
+        out.key("retry_budget").object(|out| {
+            out.field("percent", percent);
+            out.field("per_minute", per_minute);
+        });
+    }
 }
 
-fn write_backoff(out: &mut Writer, backoff: &Backoff) {
+pub(super) fn write_backoff(out: &mut Writer, backoff: &Backoff) {
     match backoff {
         Backoff::Exponential { base, cap } => {
             out.field("type", "exponential");
@@ -114,6 +157,7 @@ fn write_backoff(out: &mut Writer, backoff: &Backoff) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use model::{Breaker, Limit, Order, Rate};
 
     #[test]
     fn settings_read_back_as_they_were_written() {
@@ -136,5 +180,39 @@ mod tests {
             assert_eq!(patch.keep_dead, Some(settings.keep_dead));
             assert_eq!(patch.attempts, Some(settings.attempts));
         }
+    }
+
+    #[test]
+    fn limits_read_back_as_they_were_written_and_null_turns_them_off() {
+        let breaker = Breaker {
+            failed_percent: 50,
+            slow_percent: 80,
+            slow_ms: 2_000,
+            window_ms: 60_000,
+            calls: 20,
+            open_ms: 30_000,
+            probes: 3,
+        };
+        let rate = Rate { units: 10, per_ms: 1_000, burst: 20 };
+        let mut settings = QueueSettings {
+            limit: Limit { concurrency: 5, rate, breaker },
+            bulkhead: Bulkhead { pool: "gpu".into(), reserved: 2, max: 4 },
+            retry_budget: RetryBudget { percent: 20, per_minute: 10 },
+            ..QueueSettings::DEFAULT
+        };
+        for order in [Order::Priority, Order::Deadline, Order::Aging { step_ms: 60_000 }] {
+            settings.order = order;
+            let mut out = Writer::with_capacity(0);
+            out.object(|out| write_settings(out, &settings));
+            let patch = QueuePatch::from(serde_json::from_slice::<SettingsDto>(&out.finish()).unwrap());
+            let mut read = QueueSettings::DEFAULT;
+            read.apply(&patch);
+            assert_eq!(read, settings);
+        }
+        let off = r#"{"limit":null,"bulkhead":null,"retry_budget":null,"order":"priority"}"#;
+        settings.apply(&serde_json::from_str::<SettingsDto>(off).unwrap().into());
+        assert_eq!(settings, QueueSettings::DEFAULT);
+        let nothing = QueuePatch::from(serde_json::from_str::<SettingsDto>("{}").unwrap());
+        assert_eq!(nothing, QueuePatch::default());
     }
 }

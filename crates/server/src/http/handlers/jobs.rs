@@ -141,7 +141,7 @@ pub(crate) async fn explain(State(app): State<App>, Job(job): Job) -> Answered {
     }))
 }
 
-fn write_explanation(out: &mut Writer, why: &Explanation) {
+pub(super) fn write_explanation(out: &mut Writer, why: &Explanation) {
     out.field("state", why.state);
     out.field("summary", why.summary.as_str());
     out.key("reasons").array(&why.reasons, |out, reason| out.object(|out| write_reason(out, reason)));

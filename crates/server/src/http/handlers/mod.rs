@@ -5,9 +5,11 @@ pub(super) mod dead;
 pub(super) mod events;
 pub(super) mod jobs;
 pub(super) mod joins;
+pub(super) mod limits;
 pub(super) mod operations;
 pub(super) mod push;
 pub(super) mod queues;
+pub(super) mod schedules;
 pub(super) mod steps;
 pub(super) mod work;
 

@@ -1,18 +1,25 @@
 //! Queues: what is in them, and how they are set.
 
-use super::{Answered, jobs::write_view, mismatched};
+use super::{
+    Answered,
+    jobs::{write_explanation, write_view},
+    mismatched,
+};
 use crate::http::{
     app::App,
     cursor,
-    dto::{ListParams, NothingDto, PageParams, SettingsDto, query, write_settings},
-    extract::{Call, Payload, QueryText, Queue},
+    dto::{GroupDto, ListParams, NothingDto, PageParams, SettingsDto, query, write_settings},
+    extract::{Call, Group, Payload, QueryText, Queue},
     json::{self, Writer},
     problem::Problem,
     rates, reply,
 };
 use axum::{extract::State, http::StatusCode};
-use millpond_core::ListQuery;
-use model::{Command, JobView, QueueName, QueueView, Reject, Reply, State as JobState};
+use millpond_core::{Explanation, ListQuery, Shard};
+use model::{Command, JobRef, JobView, QueueName, QueueView, Reject, Reply, State as JobState};
+
+/// Jobs that are looked ahead to, at most: each that is held is explained.
+const UPCOMING_MAX: usize = 100;
 
 fn unknown(queue: &QueueName) -> Problem {
     Problem::from(Reject::UnknownQueue { queue: queue.clone() })
@@ -164,9 +171,51 @@ pub(crate) async fn upcoming(
     QueryText(text): QueryText,
 ) -> Answered {
     query(text.as_deref(), &["limit"])?;
-    let limit = PageParams::read(text.as_deref())?.limit;
+    let limit = PageParams::read(text.as_deref())?.limit.min(UPCOMING_MAX);
     let asked = queue.clone();
-    let jobs =
-        app.node.read(move |shard| shard.upcoming(&asked, limit)).await?.ok_or_else(|| unknown(&queue))?;
-    Ok(reply::object(StatusCode::OK, 64 + 640 * jobs.len(), |out| write_jobs(out, &jobs)))
+    let jobs = app.node.read(move |shard| upcoming_with_reasons(shard, &asked, limit)).await?;
+    let jobs = jobs.ok_or_else(|| unknown(&queue))?;
+    Ok(reply::object(StatusCode::OK, 64 + 768 * jobs.len(), |out| {
+        out.key("jobs").array(&jobs, |out, (job, held)| {
+            out.object(|out| {
+                write_view(out, job);
+                if let Some(why) = held {
+                    out.key("explain").object(|out| write_explanation(out, why));
+                }
+            });
+        });
+    }))
+}
+
+fn upcoming_with_reasons(
+    shard: &Shard,
+    queue: &QueueName,
+    limit: usize,
+) -> Option<Vec<(JobView, Option<Explanation>)>> {
+    let jobs = shard.upcoming(queue, limit)?;
+    let reasons = |job: JobView| {
+        let held = (job.state == JobState::Blocked)
+            .then(|| shard.held(&JobRef { queue: Some(queue.clone()), id: job.id.clone() }));
+        (job, held.flatten())
+    };
+    Some(jobs.into_iter().map(reasons).collect())
+}
+
+/// PATCH /v1/queues/{queue}/groups/{group}
+pub(crate) async fn set_group(
+    State(app): State<App>,
+    Queue(queue): Queue,
+    Group(group): Group,
+    call: Call,
+    payload: Payload,
+) -> Answered {
+    let GroupDto { weight, paused } = json::parse(&payload.bytes)?;
+    let command = Command::SetGroup { queue: queue.clone(), group: group.clone(), weight, paused };
+    let answer = app.call(call, command).await?;
+    Ok(reply::changed(StatusCode::OK, 128, &answer, |out| {
+        out.field("queue", &queue);
+        out.field("group", &group);
+        out.optional("weight", weight);
+        out.optional("paused", paused);
+    }))
 }
