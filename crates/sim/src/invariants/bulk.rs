@@ -10,7 +10,7 @@ use crate::{
 use kit::Timestamp;
 use millpond_core::{ListQuery, Shard};
 use model::{BulkAction, BulkStatus, BulkView, Filter, JobId, JobRef, JobView, QueueName, State};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Retention of final jobs is left alone by the workload: a day.
 const KEPT_MS: u64 = 24 * 3_600_000;
@@ -33,6 +33,8 @@ pub(crate) struct Moment {
 #[derive(Default)]
 pub(crate) struct Operations {
     began: BTreeMap<u64, u64>,
+    /// Those that others were beside at some time: another one may make a job match that they have passed.
+    beside: BTreeSet<u64>,
 }
 
 fn listed(shard: &Shard, queue: &QueueName) -> Vec<JobView> {
@@ -100,11 +102,15 @@ impl Operations {
 
     /// Compares the moments before and after a command. Returns the jobs that were moved.
     pub(crate) fn compare(
-        &self,
+        &mut self,
         before: &Moment,
         after: &Moment,
         now: Timestamp,
     ) -> Result<Vec<JobId>, crate::history::Violation> {
+        let open: Vec<_> = before.bulks.iter().filter(|bulk| !bulk.status.is_over()).collect();
+        if open.len() > 1 {
+            self.beside.extend(open.iter().map(|bulk| bulk.id));
+        }
         let mut moved = Vec::new();
         let mut done = 0;
         for (sequence, seen) in &before.jobs {
@@ -128,7 +134,7 @@ impl Operations {
             }
             if bulk.status == BulkStatus::Finished
                 && before.running().any(|earlier| earlier.id == bulk.id)
-                && alone
+                && !self.beside.contains(&bulk.id)
             {
                 self.complete(bulk, after)?;
             }
