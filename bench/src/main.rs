@@ -1,7 +1,7 @@
 //! What Millpond does in a second, beside what the machine can do at all.
 //!
 //! ```text
-//! cargo run --release -p bench -- [all|limits|embedded|http|backlog|idle|at_rest] [--rounds N] [--huge] [--markdown]
+//! cargo run --release -p bench -- [all|limits|embedded|http|backlog|bulk|idle|at_rest] [--rounds N] [--huge] [--markdown]
 //! ```
 //!
 //! Every number is the median of several rounds, with the smallest and the largest. A peer to compare with is one more
@@ -9,6 +9,7 @@
 
 mod at_rest;
 mod backlog;
+mod bulk;
 mod embedded;
 mod http;
 mod idle;
@@ -34,11 +35,12 @@ struct Plan {
 type Part = fn(&Plan, &mut Report) -> Result<()>;
 
 /// The limits come first, so that everything else can be read against them.
-const PARTS: [(&str, Part); 6] = [
+const PARTS: [(&str, Part); 7] = [
     ("limits", limits::run),
     ("embedded", embedded::run),
     ("http", http::run),
     ("backlog", backlog::run),
+    ("bulk", bulk::run),
     ("idle", idle::run),
     ("at_rest", at_rest::run),
 ];

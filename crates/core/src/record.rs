@@ -764,6 +764,7 @@ pub(crate) fn bulk(bulk: &Bulk) -> Vec<u8> {
         started_at,
         finished_at,
         worked_at,
+        worked_position,
         credit,
     } = bulk;
     put_u64(&mut out, *id);
@@ -782,6 +783,9 @@ pub(crate) fn bulk(bulk: &Bulk) -> Vec<u8> {
     put_option(&mut out, finished_at.as_ref(), |out, at| put_timestamp(out, *at));
     put_timestamp(&mut out, *worked_at);
     put_u64(&mut out, *credit);
+    if *worked_position > 0 {
+        put_field(&mut out, 30, |out| put_u64(out, *worked_position));
+    }
     end_fields(&mut out);
     out
 }
@@ -926,7 +930,7 @@ fn read_newest_bulk(reader: &mut Reader<'_>) -> Result<Bulk, Malformed> {
         order: reader.u64("order")?,
         until: reader.u64("end of the stage")?,
     };
-    let bulk = Bulk {
+    let mut bulk = Bulk {
         id,
         queue,
         action,
@@ -945,9 +949,15 @@ fn read_newest_bulk(reader: &mut Reader<'_>) -> Result<Bulk, Malformed> {
         started_at: read_timestamp(reader)?,
         finished_at: reader.option("end", read_timestamp)?,
         worked_at: read_timestamp(reader)?,
+        worked_position: 0,
         credit: reader.u64("credit")?,
     };
-    reader.fields("field of a bulk operation", |_, _| Ok(false))?;
+    reader.fields("field of a bulk operation", |tag, field| {
+        if tag == 30 {
+            bulk.worked_position = field.u64("position")?;
+        }
+        Ok(tag == 30)
+    })?;
     Ok(bulk)
 }
 
@@ -983,6 +993,7 @@ fn read_first_bulk(reader: &mut Reader<'_>, version: u8) -> Result<Bulk, Malform
         started_at: Timestamp::ZERO,
         finished_at: status.is_over().then_some(Timestamp::ZERO),
         worked_at: Timestamp::ZERO,
+        worked_position: 0,
         credit: 0,
     })
 }

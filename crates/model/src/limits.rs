@@ -65,8 +65,10 @@ pub const TICK_WORK_MAX: usize = 1_000;
 pub const BULKS_MAX: usize = 256;
 /// Bulk operations that have ended and can still be looked at.
 pub const BULKS_KEPT: usize = 32;
-/// Bulk operations move on at most once in this span of the log's time, so that most of the time belongs to dispatch.
+/// Bulk operations move on at most once in this span of the log's time.
 pub const BULK_EVERY_MS: Millis = 5;
+/// The same while there are other commands, so that dispatch keeps its pace.
+pub const BULK_EVERY_BUSY_MS: Millis = 50;
 /// Jobs that all bulk operations together look at each time.
 pub const BULK_WORK_MAX: usize = 1_000;
 /// Jobs per second that an operation can be asked to change at most.

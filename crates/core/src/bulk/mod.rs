@@ -38,6 +38,8 @@ pub(crate) struct Bulk {
     pub(crate) finished_at: Option<Timestamp>,
     /// When it last moved on; zero if it has not since it was started or resumed.
     pub(crate) worked_at: Timestamp,
+    /// The command that moved it on then.
+    pub(crate) worked_position: u64,
     /// Thousandths of a job that its rate allowed then and that were not used.
     pub(crate) credit: u64,
 }

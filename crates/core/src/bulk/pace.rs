@@ -2,7 +2,7 @@
 
 use super::Bulk;
 use crate::shard::Shard;
-use kit::Timestamp;
+use kit::{Millis, Timestamp};
 use model::{BulkStatus, limits};
 
 /// What one job costs.
@@ -35,10 +35,10 @@ impl Bulk {
     }
 
     /// When its node may look up the next bodies.
-    pub(crate) fn read_due(&self) -> Timestamp {
+    pub(crate) fn read_due(&self, shard: &Shard) -> Timestamp {
         match self.worked_at {
             Timestamp::ZERO => Timestamp::ZERO,
-            worked_at => self.due().max(worked_at + limits::BULK_EVERY_MS),
+            worked_at => self.due().max(worked_at + shard.bulk_pause(self.worked_position)),
         }
     }
 
@@ -60,12 +60,19 @@ impl Shard {
         Some(due.max(self.bulk_gate()).max(self.counters.time))
     }
 
-    /// Before this time no operation moves on.
+    /// Before this time no operation moves on: a little later if the log shows that others are at work.
     pub(crate) fn bulk_gate(&self) -> Timestamp {
-        let newest = self.bulks.values().filter(|bulk| bulk.walks()).map(|bulk| bulk.worked_at).max();
+        let walking = self.bulks.values().filter(|bulk| bulk.walks());
+        let newest = walking.map(|bulk| (bulk.worked_at, bulk.worked_position)).max();
         match newest {
-            Some(at) if at != Timestamp::ZERO => at + limits::BULK_EVERY_MS,
+            Some((at, position)) if at != Timestamp::ZERO => at + self.bulk_pause(position),
             _ => Timestamp::ZERO,
         }
+    }
+
+    /// How long operations rest after the command at that position. One command is the next tick.
+    pub(crate) fn bulk_pause(&self, position: u64) -> Millis {
+        let quiet = self.counters.position <= position + 1;
+        if quiet { limits::BULK_EVERY_MS } else { limits::BULK_EVERY_BUSY_MS }
     }
 }

@@ -44,7 +44,7 @@ impl Shard {
         for id in &due {
             let bulk = self.bulk_mut(*id);
             bulk.credit = bulk.credit_at(now);
-            bulk.worked_at = now;
+            (bulk.worked_at, bulk.worked_position) = (now, context.position);
         }
         let mut left = budget.min(limits::BULK_WORK_MAX);
         while left > 0 && !due.is_empty() {
@@ -152,7 +152,7 @@ impl Shard {
     /// Bodies that an operation must know before it can move on: at most `jobs` jobs with at most `bytes` bytes of bodies,
     /// but one at least. `None` if no operation waits for any now.
     pub fn unread(&self, now: Timestamp, jobs: usize, bytes: u64) -> Option<Unread> {
-        let bulk = self.bulks.values().find(|bulk| bulk.reads() && bulk.read_due() <= now)?;
+        let bulk = self.bulks.values().find(|bulk| bulk.reads() && bulk.read_due(self) <= now)?;
         let states = bulk.states();
         let mut unread = Unread {
             operation: bulk.id,
@@ -183,6 +183,6 @@ impl Shard {
 
     /// When [`Shard::unread`] should be asked; `None` while no operation asks about bodies.
     pub fn unread_due(&self) -> Option<Timestamp> {
-        self.bulks.values().filter(|bulk| bulk.reads()).map(Bulk::read_due).min()
+        self.bulks.values().filter(|bulk| bulk.reads()).map(|bulk| bulk.read_due(self)).min()
     }
 }

@@ -66,6 +66,7 @@ impl Shard {
             started_at: Timestamp::ZERO,
             finished_at: None,
             worked_at: Timestamp::ZERO,
+            worked_position: 0,
             credit: 0,
         })
     }

@@ -24,7 +24,7 @@ impl Shard {
         }
         let credit = bulk.credit_at(context.now);
         let bulk = self.bulk_mut(operation);
-        (bulk.credit, bulk.worked_at) = (credit, context.now);
+        (bulk.credit, bulk.worked_at, bulk.worked_position) = (credit, context.now, context.position);
         for _ in 0..limits::BULK_WORK_MAX {
             let bulk = &self.bulks[&operation];
             if bulk.rate > 0 && bulk.credit < JOB {
