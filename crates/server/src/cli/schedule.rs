@@ -159,7 +159,7 @@ struct Put {
     body: Option<String>,
     /// It ends after so many jobs
     #[arg(long, value_name = "N")]
-    limit: Option<u64>,
+    most: Option<u64>,
     /// Each slot fires up to so much later, by chance
     #[arg(long, value_parser = span, value_name = "SPAN")]
     jitter: Option<Millis>,
@@ -246,7 +246,7 @@ impl Put {
                 spec.insert(name.to_owned(), value);
             }
         };
-        set("limit", self.limit.map(|limit| json!(limit)));
+        set("limit", self.most.map(|most| json!(most)));
         set("jitter_ms", self.jitter.map(|span| json!(span)));
         set("overlap", self.overlap.map(|overlap| json!(overlap)));
         set("catch_up", self.catch_up);
