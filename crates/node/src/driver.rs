@@ -32,8 +32,8 @@ const BATCH_BYTES_MAX: usize = 8 << 20;
 const UNREAD_JOBS_MAX: usize = 500;
 /// The same, in bytes.
 const UNREAD_BYTES_MAX: u64 = 1 << 20;
-/// After the disk refused even a tick, the next one is tried this much later.
-const TICK_RETRY_MS: Millis = 200;
+/// After the disk refused even a tick, or which bodies an operation chose, the next is tried this much later.
+const OWN_RETRY_MS: Millis = 200;
 /// A checkpoint that found the disk full is tried again this much later.
 const CHECKPOINT_RETRY_MS: Millis = 1_000;
 /// When an overloaded caller should come back.
@@ -201,7 +201,8 @@ pub struct Driver<T> {
     tick_sealed: bool,
     /// Bodies are being looked at for an operation, or what came of it is on its way.
     choosing: bool,
-    tick_not_before: Timestamp,
+    /// The full disk did not take work of its own; not before then is it tried again.
+    own_work_at: Timestamp,
     /// When what was acknowledged below `disk` must be flushed.
     flush_due: Option<Timestamp>,
     dirty_since: Option<Timestamp>,
@@ -233,7 +234,7 @@ impl<T: Ticket> Driver<T> {
             time,
             tick_sealed: false,
             choosing: false,
-            tick_not_before: Timestamp::ZERO,
+            own_work_at: Timestamp::ZERO,
             flush_due: None,
             snapshot_taken: false,
             unstored: None,
@@ -379,7 +380,10 @@ impl<T: Ticket> Driver<T> {
     }
 
     fn unread_due(&self) -> Option<Timestamp> {
-        if self.choosing || self.poison.is_some() { None } else { self.shard.unread_due() }
+        if self.choosing || self.poison.is_some() {
+            return None;
+        }
+        self.shard.unread_due().map(|due| due.max(self.own_work_at))
     }
 
     /// Answers the fetches that have waited long enough.
@@ -404,7 +408,7 @@ impl<T: Ticket> Driver<T> {
     /// When there is something to do next if nobody calls; `None` for never.
     pub fn next_due(&self) -> Option<Timestamp> {
         let tick = if self.tick_sealed { None } else { self.shard.next_due() };
-        let tick = tick.map(|due| due.max(self.tick_not_before));
+        let tick = tick.map(|due| due.max(self.own_work_at));
         let unread = if self.stopping { None } else { self.unread_due() };
         [tick, unread, self.waiters.next_deadline(), self.flush_due, self.checkpoint_due()]
             .into_iter()
@@ -421,7 +425,7 @@ impl<T: Ticket> Driver<T> {
         // The log's time never runs backwards.
         let time = now.max(self.time);
         let tick = !self.tick_sealed
-            && time >= self.tick_not_before
+            && time >= self.own_work_at
             && self.shard.next_due().is_some_and(|due| due <= time);
         let flush = self.flush_due.is_some_and(|due| due <= time);
         if !tick && !flush && self.pending.is_empty() {
@@ -482,8 +486,8 @@ impl<T: Ticket> Driver<T> {
             self.tick_sealed &= !tick;
             self.choosing &= !matches!(call.command(), Command::Choose(_));
             let result = if call.left_out {
-                if tick {
-                    self.tick_not_before = time + TICK_RETRY_MS;
+                if matches!(call.asker, Asker::Node) {
+                    self.own_work_at = time + OWN_RETRY_MS;
                 }
                 Err(CallError::DiskFull)
             } else {

@@ -12,6 +12,8 @@ const REGRESSIONS: &[(u64, u64, &str)] = &[
         5_000,
         "a large first append left an empty segment behind, and the next opening took the log for broken",
     ),
+    (177, 5_000, "a full disk that refused which bodies an operation chose was asked again without end"),
+    (249, 5_000, "the shadow compared a refusal with the first asking of a fetch that had waited"),
     (1_000, 600, "the shadow took a later job of the same given id for the holder of a unique key"),
 ];
 

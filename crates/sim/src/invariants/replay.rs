@@ -2,6 +2,7 @@
 
 use crate::history::{Call, Check, Entry, Told, broken, call_of};
 use millpond_core::Shard;
+use model::Reply;
 
 /// The running shard, or one restored from checkpoint and tail, against the replay from genesis.
 pub(crate) fn same_state(shard: &Shard, genesis: &Shard) -> Check {
@@ -22,7 +23,11 @@ pub(crate) fn same_answer(entry: &Entry, calls: &[Call]) -> Check {
     let Some(call) = call_of(&entry.envelope.actor).and_then(|call| calls.get(call)) else { return Ok(()) };
     let same = match &call.told {
         Told::Done { reply, position } => *position != entry.position || entry.reply.as_ref() == Ok(reply),
-        Told::Refused(reject) => entry.reply.as_ref() == Err(reject),
+        // A fetch that found nothing waits and asks again; what it was told is the answer to its last asking.
+        Told::Refused(reject) => {
+            entry.reply.as_ref() == Err(reject)
+                || matches!(&entry.reply, Ok(Reply::Fetched(jobs)) if jobs.is_empty())
+        }
         Told::Nothing | Told::NotDone | Told::Unknown => true,
     };
     if same {
