@@ -55,6 +55,8 @@ pub enum Bug {
     StopGroupTime,
     /// A class of errors counts its first death only.
     CountErrorClassOnce,
+    /// A queue whose producers wait never says that it has room.
+    HideRoom,
 }
 
 thread_local! {

@@ -532,7 +532,7 @@ impl Workload {
             ..QueuePatch::default()
         };
         if !tame(&queue) {
-            let on_full = if random.chance(1, 2) { OnFull::Reject } else { OnFull::DropOldest };
+            let on_full = [OnFull::Reject, OnFull::DropOldest, OnFull::Block][random.below(3) as usize];
             patch.capacity = Some(Capacity { jobs: random.below(4) * 60, bytes: 0, on_full });
             patch.keep_completed = Some(Keep { age_ms: 1 + random.below(60_000), count: random.below(20) });
         }
