@@ -12,7 +12,7 @@ Feature: Programs in any language do the jobs
       """
     And the job "mail-1" in "mail" with the options {}
     Then the history of "mail-1" in "mail" has "rate_limited" 1 time
-    And its explanation says "told to wait"
+    And its explanation says "is to be left alone until"
 
   Scenario: A program waits for a signal and goes on
     Given a program that takes jobs from "orders":
