@@ -50,7 +50,7 @@ pub use model::{
     LogLine, NewJob, OnConflict, Overlap, Priority, QueueChange, QueuePatch, QueueView, Reject,
     ScheduleChange, ScheduleId, ScheduleState, ScheduleView, Scheduled, State, Step, StepValue,
 };
-pub use model::{Breaker, Bulkhead, Limit, Order, Rate, RetryBudget};
+pub use model::{Breaker, Bulkhead, Capacity, Limit, OnFull, Order, Rate, RetryBudget};
 pub use outcome::{IntoOutcome, Outcome};
 pub use pond::{Explanation, Pond};
 pub use push::{Push, Receipt};

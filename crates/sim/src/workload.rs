@@ -501,8 +501,10 @@ impl Workload {
             ..QueuePatch::default()
         };
         if !tame(&queue) {
-            let on_full = [OnFull::Reject, OnFull::DropOldest, OnFull::Block][random.below(3) as usize];
-            patch.capacity = Some(Capacity { jobs: random.below(4) * 60, bytes: 0, on_full });
+            let rules =
+                [(OnFull::Reject, 60), (OnFull::DropOldest, 60), (OnFull::Block, 20), (OnFull::Block, 5)];
+            let (on_full, unit) = rules[random.below(4) as usize];
+            patch.capacity = Some(Capacity { jobs: random.below(4) * unit, bytes: 0, on_full });
             patch.keep_completed = Some(Keep { age_ms: 1 + random.below(60_000), count: random.below(20) });
         }
         Command::Configure { queue, patch }

@@ -199,8 +199,9 @@ impl World {
             let until = self.now + self.workload.wait_ms();
             pond.driver.fetch(Waiter { number: ticket, ticket, packed, level, until }, self.now)
         } else if push {
-            // Every other one waits for room, if it meets a queue that lets it.
-            let until = self.now + mix(self.seed, ticket) % 2 * (mix(self.seed ^ 1, ticket) % 5_000);
+            // Every other one waits for room, if it meets a queue that lets it. The log's time may be ahead of a clock that was set back.
+            let now = self.now.max(pond.driver.shard().time());
+            let until = now + mix(self.seed, ticket) % 2 * (mix(self.seed ^ 1, ticket) % 60_000);
             pond.driver.push(Waiter { number: ticket, ticket, packed, level, until }, self.now)
         } else {
             pond.driver.offer(ticket, packed, level)

@@ -19,7 +19,8 @@ pub(crate) fn wait_for_room_only(driver: &Driver<u64>) -> Check {
         return broken("I19", "a push waits for a queue that is not there");
     };
     let capacity = queue.settings.capacity;
-    if capacity.on_full == OnFull::Block && queue.counts.live() + jobs.len() as u64 > capacity.jobs {
+    let full = capacity.jobs > 0 && queue.counts.live() + jobs.len() as u64 > capacity.jobs;
+    if capacity.on_full == OnFull::Block && full {
         return Ok(());
     }
     let (held, more) = (queue.counts.live(), jobs.len());
