@@ -35,11 +35,6 @@ impl<T> Table<T> {
         self.places.get(number as usize)?.as_ref()
     }
 
-    #[cfg(test)]
-    pub(crate) fn len(&self) -> usize {
-        self.places.len() - self.free.len()
-    }
-
     pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut T> {
         self.places.iter_mut().flatten()
     }
