@@ -3,6 +3,7 @@ use crate::{
     transition::Change,
 };
 use compact_str::CompactString;
+use kit::Timestamp;
 use model::{Cause, JobRef, Reject, Reply, State};
 use std::collections::BTreeMap;
 
@@ -13,18 +14,24 @@ impl Shard {
         let slots = self.select(jobs, |job| {
             if job.state.is_final() { Ok(()) } else { Err("only a final job can be redriven") }
         })?;
-        let mut keys = BTreeMap::new();
-        for slot in &slots {
-            let Some(key) = self.key_of(*slot) else { continue };
-            let holder = keys.insert(key.clone(), *slot).or(self.unique_holder(key.0, &key.1, context.now));
-            if let Some(holder) = holder {
-                return Err(self.conflict(&key.1, holder));
-            }
-        }
+        self.check_keys(&slots, context.now)?;
         for slot in slots {
             self.redrive_slot(slot, context);
         }
         Ok(Reply::Changed(vec![State::Waiting; jobs.len()]))
+    }
+
+    /// Refuses another life for jobs whose unique key another one has, or two of them.
+    pub(super) fn check_keys(&self, slots: &[u32], now: Timestamp) -> Result<(), Reject> {
+        let mut keys = BTreeMap::new();
+        for slot in slots {
+            let Some(key) = self.key_of(*slot) else { continue };
+            let holder = keys.insert(key.clone(), *slot).or(self.unique_holder(key.0, &key.1, now));
+            if let Some(holder) = holder {
+                return Err(self.conflict(&key.1, holder));
+            }
+        }
+        Ok(())
     }
 
     fn key_of(&self, slot: u32) -> Option<(u32, CompactString)> {

@@ -2,11 +2,13 @@ use crate::shard::{Context, Shard};
 use model::{JobRef, Reject, Reply, State};
 
 impl Shard {
-    /// Gives final jobs another life from the very beginning: their steps and signals are forgotten.
+    /// Gives final jobs another life from the very beginning: their steps and signals are forgotten. Refused like a redrive, and
+    /// then nothing is.
     pub(crate) fn restart(&mut self, jobs: &[JobRef], context: &mut Context<'_>) -> Result<Reply, Reject> {
         let slots = self.select(jobs, |job| {
             if job.state.is_final() { Ok(()) } else { Err("only a final job can be restarted") }
         })?;
+        self.check_keys(&slots, context.now)?;
         for slot in slots {
             self.forget_steps(slot);
             self.redrive_slot(slot, context);
@@ -18,6 +20,24 @@ impl Shard {
 #[cfg(test)]
 mod tests {
     use crate::tests::check;
+
+    #[test]
+    fn one_that_is_refused_for_its_unique_key_keeps_its_steps() {
+        check(
+            "
+            0s  push mail id=a unique=k
+            0s  fetch mail                     -> a 1/5 t1
+            0s  step a t1 charge paid          -> stored
+            1s  fail a t1 oops                 -> dead
+            2s  push mail id=b unique=k        -> b waiting
+            3s  restart a                      -> ! unique_conflict
+            3s  steps a                        -> charge: result paid (0s, 1)
+            4s  cancel b                       -> cancelled
+            5s  restart a                      -> waiting
+            5s  steps a                        ->
+        ",
+        );
+    }
 
     #[test]
     fn a_redriven_job_keeps_its_steps_and_a_restarted_one_does_not() {
