@@ -49,6 +49,17 @@ export class Snooze extends Error {
   }
 }
 
+/**
+ * Throw it when what the handler needs says "too many": nothing of the queue starts for `afterMs`, or, with the name of one of the job's
+ * limits, nothing that counts against that limit. No attempt is used.
+ */
+export class RateLimited extends Error {
+  constructor(afterMs, { limit } = {}) {
+    super(`rate limited for ${afterMs} ms`);
+    Object.assign(this, { name: "RateLimited", type: "rate_limited", afterMs, limit });
+  }
+}
+
 /** Thrown by sleep, waitForSignal and child: let it pass. The job starts again when what it waits for has come. */
 export class Suspended extends Error {
   constructor(frame) {
@@ -108,6 +119,7 @@ const durable = (frame, store) => {
 const outcome = (error) => {
   if (!(error instanceof Error)) error = new Error(inspect(error));
   if (error.type === "snooze") return { type: "snooze", after_ms: error.afterMs };
+  if (error.type === "rate_limited") return { type: "rate_limited", after_ms: error.afterMs, limit: error.limit };
   return {
     type: error.type === "fail" ? "fail" : "retry",
     error: { kind: error.name, message: error.message, stack: error.stack ?? "" },

@@ -33,6 +33,16 @@ class Snooze(Exception):
         self.after_ms = after_ms
 
 
+class RateLimited(Exception):
+    """Raise it when what the handler needs says "too many": nothing of the queue starts for `after_ms`, or, with the name of one of
+    the job's limits, nothing that counts against that limit. No attempt is used."""
+
+    def __init__(self, after_ms: int, limit: "str | None" = None):
+        super().__init__(f"rate limited for {after_ms} ms")
+        self.after_ms = after_ms
+        self.limit = limit
+
+
 class Cancelled(BaseException):
     """Raised inside the handler when the attempt is called off. Clean up and let it pass: the process is killed soon."""
 
@@ -125,6 +135,8 @@ def _job(frame: dict, send: Callable[[dict], None], answer: Callable[[], dict]) 
 def _outcome(error: BaseException) -> dict:
     if isinstance(error, Snooze):
         return {"type": "snooze", "after_ms": error.after_ms}
+    if isinstance(error, RateLimited):
+        return {"type": "rate_limited", "after_ms": error.after_ms, "limit": error.limit}
     stack = "".join(traceback.format_exception(type(error), error, error.__traceback__))
     told = {"kind": type(error).__name__, "message": str(error), "stack": stack}
     if isinstance(error, Fail):

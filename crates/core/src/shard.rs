@@ -401,4 +401,18 @@ impl Shard {
         });
         total
     }
+
+    /// The keys, printable, of the records in which two states differ: for whoever must find out why their hashes do.
+    pub fn differences(&self, other: &Shard) -> Vec<String> {
+        let records = |shard: &Shard| {
+            let mut records = BTreeSet::new();
+            shard.each_record(&mut |key, value| {
+                records.insert((key.to_vec(), value.to_vec()));
+            });
+            records
+        };
+        let (mine, theirs) = (records(self), records(other));
+        let keys: BTreeSet<_> = mine.symmetric_difference(&theirs).map(|(key, _)| key).collect();
+        keys.into_iter().map(|key| key.escape_ascii().to_string()).collect()
+    }
 }

@@ -7,6 +7,8 @@ mod cancellation;
 mod durable;
 #[path = "steps/events.rs"]
 mod events;
+#[path = "steps/handlers.rs"]
+mod handlers;
 #[path = "steps/joins.rs"]
 mod joins;
 #[path = "steps/schedules.rs"]

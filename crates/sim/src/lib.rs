@@ -31,8 +31,6 @@ pub struct Plan {
     pub faults: bool,
     /// A bug on purpose.
     pub planted: Option<Planted>,
-    /// Whether a run has, beside the common operations, one of joins, schedules, steps, routes and uniqueness in time.
-    pub slices: bool,
     /// Print every step.
     pub verbose: bool,
 }
@@ -40,7 +38,7 @@ pub struct Plan {
 impl Plan {
     /// A run of so many calls, with faults.
     pub const fn new(commands: u64) -> Self {
-        Self { commands, faults: true, planted: None, slices: false, verbose: false }
+        Self { commands, faults: true, planted: None, verbose: false }
     }
 }
 

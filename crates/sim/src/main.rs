@@ -9,7 +9,7 @@ use std::{
 };
 
 const USAGE: &str = "usage:
-  sim run [--seeds 300] [--commands 5000] [--first 0] [--slices]   many seeds on all cores; prints what failed
+  sim run [--seeds 300] [--commands 5000] [--first 0]   many seeds on all cores; prints what failed
   sim seed N [--commands 5000]                          one seed, every step printed
   sim plant [--seeds 40] [--commands 3000]              every planted bug; each must be caught";
 
@@ -71,8 +71,7 @@ fn sweep(first: u64, seeds: u64, plan: Plan, stop_early: bool) -> (Vec<Trace>, V
 
 fn run(first: u64, seeds: u64, commands: u64) -> ExitCode {
     let began = Instant::now();
-    let slices = std::env::args().any(|argument| argument == "--slices");
-    let (traces, failures) = sweep(first, seeds, Plan { slices, ..Plan::new(commands) }, false);
+    let (traces, failures) = sweep(first, seeds, Plan::new(commands), false);
     let sum = |of: fn(&Trace) -> u64| traces.iter().map(of).sum::<u64>();
     let hash = traces.iter().fold(0, |hash, trace| kit::random::mix(hash ^ trace.hash, trace.state as u64));
     for failure in failures.iter().take(20) {
@@ -96,8 +95,7 @@ fn run(first: u64, seeds: u64, commands: u64) -> ExitCode {
 }
 
 fn one(seed: u64, commands: u64) -> ExitCode {
-    let slices = std::env::args().any(|argument| argument == "--slices");
-    match simulate(seed, Plan { verbose: true, slices, ..Plan::new(commands) }) {
+    match simulate(seed, Plan { verbose: true, ..Plan::new(commands) }) {
         Ok(trace) => {
             println!("{trace:#?}");
             ExitCode::SUCCESS

@@ -131,6 +131,7 @@ impl Shadow {
         self.debounced.clear();
         self.lapse();
         self.slots_fired(effects)?;
+        self.joins_failed(effects);
         let Some(key) = &entry.envelope.idempotency_key else { return self.command(entry) };
         let mut content = Vec::new();
         codec::encode_command(&entry.envelope.command, &mut content);
@@ -164,6 +165,18 @@ impl Shadow {
             }
         }
         Ok(())
+    }
+
+    /// Which jobs a join ended that they waited for. That it did so rightly is for the rule of joins to say.
+    fn joins_failed(&mut self, effects: &[Effect]) {
+        for effect in effects {
+            let Effect::Changed { queue, id, from: Some(State::WaitingChildren), to, .. } = effect else {
+                continue;
+            };
+            if let Some(job) = self.jobs.get_mut(&(queue.clone(), id.clone())).filter(|job| job.continues) {
+                job.ended |= to.is_final();
+            }
+        }
     }
 
     /// After the drain: whatever is not final by now was lost.
@@ -280,6 +293,7 @@ impl Shadow {
             (Command::Remove { jobs }, Reply::Done) => {
                 for job in jobs {
                     if let Some(key) = self.key(job) {
+                        self.jobs.values_mut().for_each(|job| job.steps.child_ended(&key));
                         self.jobs.remove(&key);
                     }
                 }
@@ -412,6 +426,7 @@ impl Shadow {
         if let JobId::Uuid(_) = pushed.id {
             self.queue_of.insert(pushed.id.clone(), new.queue.clone());
         }
+        self.tell_parents(&key);
         self.jobs.insert(key, job);
         Ok(())
     }
@@ -682,7 +697,7 @@ impl Shadow {
             Until::Signal { name, timeout_ms } => Ok(job.steps.await_signal(step, name, *timeout_ms, now)),
             Until::Child { job: child } => {
                 let (queue, id) = match job.steps.stored.get(step) {
-                    Some(Value::Child(queue, id)) => (queue.clone(), id.clone()),
+                    Some(Value::Child { queue, id, ended: false }) => (queue.clone(), id.clone()),
                     Some(_) => return Ok(State::Waiting),
                     // A signal that was not followed holds the step's name.
                     None if !workload::strict(&job.new.queue) && told != State::WaitingChildren => {
@@ -690,7 +705,7 @@ impl Shadow {
                     }
                     None => {
                         let Some(id) = child.id.clone() else { return Ok(State::WaitingChildren) };
-                        let value = Value::Child(child.queue.clone(), id.clone());
+                        let value = Value::Child { queue: child.queue.clone(), id: id.clone(), ended: false };
                         job.steps.stored.insert(step.clone(), value);
                         let pushed = Pushed {
                             id: id.clone(),
@@ -715,6 +730,13 @@ impl Shadow {
 
     fn has_ended(&self, key: &Key) -> bool {
         self.jobs.get(key).is_none_or(|job| job.ended || job.expired(self.now))
+    }
+
+    /// The parents of a job that has ended have heard of it, before it gets another life or another job gets its id.
+    fn tell_parents(&mut self, key: &Key) {
+        if self.jobs.contains_key(key) && self.has_ended(key) {
+            self.jobs.values_mut().for_each(|job| job.steps.child_ended(key));
+        }
     }
 
     /// What a job waits for may have come by now.
@@ -745,6 +767,7 @@ impl Shadow {
         let now = self.now;
         let Some(key) = self.key(job) else { return Ok(()) };
         let strict = workload::strict(&key.0);
+        self.tell_parents(&key);
         if let Some(job) = self.jobs.get_mut(&key) {
             if strict && !job.ended && !job.expired(now) {
                 return broken("I5", format!("live job {key:?} was redriven"));

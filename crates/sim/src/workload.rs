@@ -1,6 +1,5 @@
 //! What clients and workers do, drawn from a seed.
 
-use crate::Plan;
 use bytes::Bytes;
 use compact_str::{CompactString, format_compact};
 use kit::{Backoff, Durability, Timestamp, random::Random};
@@ -78,29 +77,8 @@ pub(crate) struct Held {
     pub(crate) lease: LeaseRef,
 }
 
-/// What a run has beside the common. A shadow follows each of these alone: it does not know what they do to each other.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Theme {
-    Common,
-    Everything,
-    Flow,
-    Joins,
-    Schedules,
-    Steps,
-    Unique,
-}
-
-impl Theme {
-    fn has(self, slice: Theme) -> bool {
-        self == slice || self == Theme::Everything
-    }
-
-    const ALL: [Theme; 5] = [Theme::Flow, Theme::Joins, Theme::Schedules, Theme::Steps, Theme::Unique];
-}
-
 /// The callers' side: what they remember, and what they do next.
 pub(crate) struct Workload {
-    theme: Theme,
     random: Random,
     jobs: Vec<JobRef>,
     joins: Vec<JobId>,
@@ -116,14 +94,8 @@ pub(crate) struct Workload {
 }
 
 impl Workload {
-    pub(crate) fn new(mut random: Random, plan: Plan) -> Self {
-        let theme = match plan {
-            Plan { planted: Some(_), .. } => Theme::Everything,
-            Plan { slices: true, .. } => Theme::ALL[random.below(Theme::ALL.len() as u64) as usize],
-            _ => Theme::Common,
-        };
+    pub(crate) fn new(random: Random) -> Self {
         Self {
-            theme,
             random,
             jobs: Vec::new(),
             joins: Vec::new(),
@@ -191,10 +163,9 @@ impl Workload {
 
     fn command(&mut self, now: Timestamp) -> Command {
         match self.random.below(110) {
-            100..104 if self.theme.has(Theme::Steps) => self.step(),
-            104..109 if self.theme.has(Theme::Steps) => self.signal(),
-            109 if self.theme.has(Theme::Steps) => Command::Restart { jobs: vec![self.job()] },
-            100.. => self.fetch(),
+            100..104 => self.step(),
+            104..109 => self.signal(),
+            109.. => Command::Restart { jobs: vec![self.job()] },
             0..34 => {
                 let count = if self.random.chance(1, 6) { 1 + self.random.below(8) } else { 1 };
                 Command::Push { jobs: (0..count).map(|_| self.new_job(now)).collect() }
@@ -211,11 +182,11 @@ impl Workload {
             87..89 => Command::Promote { jobs: vec![self.job()] },
             89..92 => Command::Redrive { jobs: vec![self.job()] },
             92 => Command::Remove { jobs: vec![self.job()] },
-            93 if self.theme.has(Theme::Flow) && self.random.chance(2, 3) => self.set_flow(),
-            93 if self.theme.has(Theme::Joins) && self.random.chance(2, 3) => self.join(now),
+            93 if self.random.chance(1, 3) => self.set_flow(),
+            93 if self.random.chance(1, 2) => self.join(now),
             93 => Command::Pause { queue: self.queue() },
             94..97 => Command::Resume { queue: self.queue() },
-            97 if self.theme.has(Theme::Schedules) && self.random.chance(2, 3) => self.schedule(now),
+            97 if self.random.chance(2, 3) => self.schedule(now),
             97 => self.configure(),
             98 if self.random.chance(1, 3) => {
                 let control = [BulkControl::Pause, BulkControl::Resume, BulkControl::Cancel];
@@ -293,12 +264,11 @@ impl Workload {
             11..15 => Outcome::Retry { error, after_ms: self.random.chance(1, 2).then_some(wait) },
             15 => Outcome::Fail { error },
             16..19 => Outcome::Snooze { after_ms: wait },
-            19..23 if self.theme.has(Theme::Steps) => self.suspend(now),
-            19..23 => Outcome::Done { result: None },
+            19..23 => self.suspend(now),
             _ => Outcome::Cancel { reason: "changed its mind".into() },
         };
         let lease = self.lease();
-        let limited = self.theme.has(Theme::Flow) && lease.job.queue == Some(routed());
+        let limited = lease.job.queue == Some(routed());
         let outcome = if limited && self.random.chance(1, 8) {
             let key = self.random.chance(1, 2).then(|| "api".into());
             Outcome::RateLimited { key, after_ms: 1 + self.random.below(5_000) }
@@ -312,7 +282,7 @@ impl Workload {
         let push = (0..pushes).map(|_| self.new_job(now)).collect();
         // A job of a strict queue, or of one that is watched, does not wait: its join may end it behind the shadow's back.
         let loose = lease.job.queue.as_ref().is_some_and(|queue| !strict(queue) && *queue != swept());
-        if self.theme.has(Theme::Joins) && loose && self.random.chance(1, 12) {
+        if loose && self.random.chance(1, 12) {
             let mut children = self.graph(now);
             if let Some(last) = children.joins.last_mut() {
                 last.then = None;
@@ -368,7 +338,6 @@ impl Workload {
     fn new_job(&mut self, now: Timestamp) -> NewJob {
         self.made += 1;
         let queue = self.queue();
-        let theme = self.theme;
         let random = &mut self.random;
         let filler = if random.chance(1, 30) { random.below(3_000) } else { random.below(40) };
         let body = format!("{{\"n\":{},\"fill\":\"{}\"}}", self.made, "x".repeat(filler as usize));
@@ -403,9 +372,9 @@ impl Workload {
             });
         }
         if job.queue == routed() {
-            job.route = if theme.has(Theme::Flow) { route(random) } else { None };
+            job.route = route(random);
         } else if random.chance(1, 6) {
-            unique(random, theme.has(Theme::Unique), &mut job);
+            unique(random, &mut job);
         }
         if random.chance(1, 6) {
             job.tags = vec!["red".into(), "blue".into()];
@@ -577,15 +546,13 @@ impl Workload {
         self.bulks += 1;
         let queue = if self.random.chance(2, 3) { swept() } else { self.loose_queue() };
         let made = self.made;
-        let theme = self.theme;
         let random = &mut self.random;
         let action = match random.below(8) {
             0 => BulkAction::Purge,
             1 => BulkAction::Redrive,
             2 => BulkAction::Remove,
             3 => BulkAction::Cancel,
-            4 if theme == Theme::Everything => BulkAction::Promote,
-            4 => BulkAction::Cancel,
+            4 => BulkAction::Promote,
             5 => BulkAction::Retag { add: vec!["green".into()], remove: vec!["red".into()] },
             6 => BulkAction::Reprioritise { priority: Priority(random.below(3) as u8 * 60) },
             _ if queue == swept() => BulkAction::Move { to: beside() },
@@ -671,20 +638,20 @@ fn limit(random: &mut Random) -> Limit {
 }
 
 /// Gives a job a unique key. Those that are debounced or kept have few keys, so that they meet.
-fn unique(random: &mut Random, in_time: bool, job: &mut NewJob) {
+fn unique(random: &mut Random, job: &mut NewJob) {
     let few = format_compact!("f{}", random.below(3));
     let many = format_compact!("u{}", random.below(20));
     let ttl_ms = if random.chance(1, 2) { 0 } else { 1 + random.below(30_000) };
     let (key, on_conflict) = match random.below(12) {
         0 | 1 => (many, OnConflict::Reject),
         2 if !strict(&job.queue) => (many, OnConflict::Replace),
-        3..6 if in_time => {
+        3..6 => {
             job.delay_ms = 1 + random.below(10_000);
             let max_wait_ms = if random.chance(1, 3) { 0 } else { random.below(12_000) };
             (few, OnConflict::Debounce { max_wait_ms })
         }
-        6..9 if in_time => (few, OnConflict::KeepLast),
-        9 if in_time && ttl_ms > 0 => (few, OnConflict::Throttle),
+        6..9 => (few, OnConflict::KeepLast),
+        9 if ttl_ms > 0 => (few, OnConflict::Throttle),
         _ => (many, OnConflict::Return),
     };
     job.unique = Some(Unique { key, ttl_ms, on_conflict });

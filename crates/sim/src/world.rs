@@ -83,7 +83,7 @@ impl World {
             clock: root.split(),
             chooser: root.split(),
             faults: root.split(),
-            workload: Workload::new(root.split(), plan),
+            workload: Workload::new(root.split()),
             machine: Machine::new(plan, &mut machine),
             pond: None,
             flights: VecDeque::new(),

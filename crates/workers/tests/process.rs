@@ -4,7 +4,7 @@
 mod common;
 
 use common::{Pit, Told, job, job_with_timeout, next};
-use model::{DispatchedJob, Outcome, Step, StepValue, Until};
+use model::{ChildEnd, DispatchedJob, JobId, NewJob, Outcome, QueueName, State, Step, StepValue, Until};
 use std::{path::PathBuf, sync::Arc, time::Duration};
 use workers::{
     Options, Runtime,
@@ -88,6 +88,60 @@ async fn the_exit_status_is_the_outcome() {
     ] {
         assert_eq!(error(&outcome(one_shot(script), job(1, "")).await), expected, "{script}");
     }
+}
+
+#[tokio::test]
+async fn a_program_that_ends_with_75_may_say_its_outcome() {
+    let suspend = |until| Outcome::Suspend { step: "s".into(), until };
+    let job_of = |queue| NewJob::new(QueueName::new(queue).unwrap(), "null");
+    for (stdout, expected) in [
+        ("not now", Outcome::Snooze { after_ms: 30_000 }),
+        (r#"{"type":"snooze","after_ms":5}"#, Outcome::Snooze { after_ms: 5 }),
+        (r#"{"type":"rate_limited","after_ms":9}"#, Outcome::RateLimited { key: None, after_ms: 9 }),
+        (
+            r#"{"type":"rate_limited","limit":"api"}"#,
+            Outcome::RateLimited { key: Some("api".into()), after_ms: 1_000 },
+        ),
+        (r#"{"type":"sleep","name":"s","after_ms":7}"#, suspend(Until::Time { after_ms: 7 })),
+        (
+            r#"{"type":"wait_for_signal","name":"s","signal":"go"}"#,
+            suspend(Until::Signal { name: "go".into(), timeout_ms: 0 }),
+        ),
+        (
+            r#"{"type":"wait_for_child","name":"s","child":{"queue":"kids"}}"#,
+            suspend(Until::Child { job: Box::new(job_of("kids")) }),
+        ),
+    ] {
+        let script = format!("echo working; echo '{stdout}'; exit 75");
+        assert_eq!(outcome(one_shot(&script), job(1, "")).await, expected, "{stdout}");
+    }
+    let told = error(&outcome(one_shot(r#"echo '{"type":"later"}'; exit 75"#), job(1, "")).await);
+    assert!(told.starts_with("retry protocol: the child wrote a frame of type \"later\""), "{told}");
+}
+
+#[tokio::test]
+async fn a_program_finds_what_it_waited_for() {
+    let (pit, mut told) = Pit::new(LEASE);
+    let _runtime =
+        Runtime::start(pit.clone(), one_shot(r#"printf %s "$MILLPOND_STEPS""#), Options::default()).unwrap();
+    pit.push([job(7, "")]);
+    assert_eq!(result(next(&mut told).await.1), serde_json::json!({}));
+    let end = ChildEnd { state: Some(State::Completed), result: Some("[1]".into()), error: None };
+    let (queue, id) = (QueueName::new("kids").unwrap(), JobId::parse("kid").unwrap());
+    let value = StepValue::Child { queue, id, end: Some(end) };
+    let step = |name: &str, value| Step { name: name.into(), at: kit::Timestamp(1), attempt: 0, value };
+    pit.steps.lock().unwrap().push((7, step("child", value)));
+    pit.push([DispatchedJob { steps: 1, ..job(7, "") }]);
+    let expected =
+        serde_json::json!({"child": {"kind": "child", "id": "kid", "state": "completed", "value": [1]}});
+    assert_eq!(result(next(&mut told).await.1), expected);
+
+    pit.steps
+        .lock()
+        .unwrap()
+        .push((7, step("big", StepValue::Signal(format!("{:?}", "x".repeat(1 << 17)).into()))));
+    pit.push([DispatchedJob { steps: 2, ..job(7, "") }]);
+    assert!(error(&next(&mut told).await.1).starts_with("fail steps_too_large"));
 }
 
 #[tokio::test]
@@ -260,6 +314,40 @@ async fn the_node_shim_speaks_the_protocol() {
     shim("node", "node/example.js").await;
 }
 
+/// Those of the two that are installed, with a program that uses its shim.
+fn shims(python: &str, node: &str) -> impl Iterator<Item = (&'static str, Program)> {
+    let sdk = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../sdk");
+    let python = Program::new("python3").arg("-c").arg(python).arg(&sdk);
+    let node = Program::new("node").arg("--input-type=module").arg("-e").arg(node).arg(&sdk);
+    [("python3", python), ("node", node)].into_iter().filter(|(name, _)| installed(name))
+}
+
+const LIMITED_PYTHON: &str = "
+import sys
+sys.path.insert(0, sys.argv[1] + '/python')
+from millpond_handler import RateLimited, run
+def work(job):
+    raise RateLimited(500, limit=job.body)
+run(work)
+";
+
+const LIMITED_NODE: &str = "
+const [sdk] = process.argv.slice(1);
+const { handle, RateLimited } = await import(sdk + '/node/millpond-handler.js');
+await handle((job) => { throw new RateLimited(500, { limit: job.body ?? undefined }); });
+";
+
+#[tokio::test]
+async fn the_shims_report_what_is_rate_limited() {
+    for (name, program) in shims(LIMITED_PYTHON, LIMITED_NODE) {
+        let (pit, mut told, _pool, _runtime) = pool_of(program, 1);
+        pit.push([job(1, r#""api""#), job(2, "null")]);
+        for key in [Some("api".into()), None] {
+            assert_eq!(next(&mut told).await.1, Outcome::RateLimited { key, after_ms: 500 }, "{name}");
+        }
+    }
+}
+
 const STEPS_PYTHON: &str = "
 import sys
 sys.path.insert(0, sys.argv[1] + '/python')
@@ -284,13 +372,7 @@ await handle(async (job) => {
 
 #[tokio::test]
 async fn the_shims_store_steps_and_wait_for_signals() {
-    let sdk = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../sdk");
-    let python = Program::new("python3").arg("-c").arg(STEPS_PYTHON).arg(&sdk);
-    let node = Program::new("node").arg("--input-type=module").arg("-e").arg(STEPS_NODE).arg(&sdk);
-    for (name, program) in [("python3", python), ("node", node)] {
-        if !installed(name) {
-            continue;
-        }
+    for (name, program) in shims(STEPS_PYTHON, STEPS_NODE) {
         let (pit, mut told, _pool, _runtime) = pool_of(program, 1);
         pit.push([job(7, "42")]);
         let (_, suspended) = next(&mut told).await;

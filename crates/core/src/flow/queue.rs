@@ -26,8 +26,11 @@ impl Shard {
         let budget = budget_limit(&home.settings.retry_budget);
         let former = std::mem::take(&mut self.queues[queue as usize].gates);
         let own = GateKey::Queue(queue);
+        // A limit that is gone goes from the gate, too: what it counted would be remembered by nobody's rule.
         let remembers = self.flow.gate_index.get(&own).is_some_and(|gate| {
-            let meter = &self.flow.gates[*gate].meter;
+            let meter = &mut self.flow.gates[*gate].meter;
+            meter.set_limit(limit);
+            self.dirty.gates.insert(own.clone());
             meter.closed_until > self.counters.time
         });
         let mut gates = Vec::new();
@@ -49,10 +52,7 @@ impl Shard {
             let gate = &mut self.flow.gates[*gate];
             gate.queues.insert(queue);
             gate.meter.in_use += active;
-            if gate.key == own {
-                gate.meter.set_limit(limit);
-                self.dirty.gates.insert(own.clone());
-            } else {
+            if gate.key != own {
                 let (reserved, max) = (bulkhead.reserved.into(), bulkhead.max.into());
                 gate.meter.shares.insert(queue, Share { reserved, max, in_use: active });
             }

@@ -11,7 +11,7 @@ use std::{
 
 /// Killed when the scenario ends.
 #[derive(Debug)]
-pub(crate) struct Worker(Child);
+pub(crate) struct Worker(pub(super) Child);
 
 impl Drop for Worker {
     fn drop(&mut self) {

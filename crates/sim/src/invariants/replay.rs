@@ -13,7 +13,12 @@ pub(crate) fn same_state(shard: &Shard, genesis: &Shard) -> Check {
         );
     }
     if shard.state_hash() != genesis.state_hash() {
-        return broken("I4", format!("at position {} the state differs from a replay", shard.position()));
+        let records = shard.differences(genesis);
+        let position = shard.position();
+        return broken(
+            "I4",
+            format!("at position {position} the state differs from a replay in {records:?}"),
+        );
     }
     shard.check().or_else(|what| broken("I4", what))
 }

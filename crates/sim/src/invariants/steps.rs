@@ -1,7 +1,10 @@
 //! I14: a stored step keeps its value, a signal is delivered once and never lost, a suspended job starts when what it waits for
 //! has come and not before.
 
-use crate::history::{Check, broken};
+use crate::{
+    history::{Check, broken},
+    shadow::Key,
+};
 use bytes::Bytes;
 use compact_str::CompactString;
 use kit::Timestamp;
@@ -23,7 +26,12 @@ pub(crate) enum Value {
     Slept,
     Signal(Bytes),
     TimedOut,
-    Child(QueueName, JobId),
+    /// The end of a child is heard of once, whatever becomes of it after that.
+    Child {
+        queue: QueueName,
+        id: JobId,
+        ended: bool,
+    },
 }
 
 /// What a suspended job waits for.
@@ -39,7 +47,7 @@ impl Value {
             (Value::Result(mine), StepValue::Result(told))
             | (Value::Signal(mine), StepValue::Signal(told)) => mine == told,
             (Value::Slept, StepValue::Slept { .. }) | (Value::TimedOut, StepValue::TimedOut) => true,
-            (Value::Child(queue, id), StepValue::Child { queue: told_queue, id: told, .. }) => {
+            (Value::Child { queue, id, .. }, StepValue::Child { queue: told_queue, id: told, .. }) => {
                 queue == told_queue && id == told
             }
             _ => false,
@@ -70,7 +78,9 @@ impl Steps {
             Some(StepValue::Signal(bytes)) => Value::Signal(bytes.clone()),
             Some(StepValue::Slept { .. }) => Value::Slept,
             Some(StepValue::TimedOut) => Value::TimedOut,
-            Some(StepValue::Child { queue, id, .. }) => Value::Child(queue.clone(), id.clone()),
+            Some(StepValue::Child { queue, id, end }) => {
+                Value::Child { queue: queue.clone(), id: id.clone(), ended: end.is_some() }
+            }
         };
         self.stored.insert(name.clone(), value);
     }
@@ -117,6 +127,20 @@ impl Steps {
             _ => self.signals.push_back((name.clone(), body.clone())),
         }
         Ok(())
+    }
+
+    /// A job has ended or is gone: if it was a child that this one knows of, it waits for it no longer.
+    pub(crate) fn child_ended(&mut self, child: &Key) {
+        for value in self.stored.values_mut() {
+            if let Value::Child { queue, id, ended } = value
+                && (&*queue, &*id) == (&child.0, &child.1)
+            {
+                *ended = true;
+            }
+        }
+        self.wait.take_if(
+            |wait| matches!(wait, Wait::Child(queue, id) if (&*queue, &*id) == (&child.0, &child.1)),
+        );
     }
 
     /// Time has passed: a signal that did not come in time is waited for no longer.

@@ -4,6 +4,7 @@ use super::{
     exit,
     group::Group,
     program::{Program, snooze},
+    protocol,
     tail::Tail,
 };
 use crate::{Context, Handler, Verdict, error};
@@ -26,6 +27,8 @@ const EX_DATAERR: i32 = 65;
 const EX_TEMPFAIL: i32 = 75;
 /// How long the pipes may stay open after the whole group is gone: something left the group and still holds them.
 const PIPES: Duration = Duration::from_secs(1);
+/// Bytes of the stored steps in the environment: Linux takes 128 KiB in one variable.
+const STEPS_BYTES_MAX: usize = 120 << 10;
 /// How long a job waits whose program could not be started.
 const START_AGAIN: Duration = Duration::from_secs(10);
 
@@ -35,7 +38,7 @@ const START_AGAIN: Duration = Duration::from_secs(10);
 /// |---|---|
 /// | 0 | done; stdout is the result: JSON as it is, other text as a JSON string |
 /// | 65 (`EX_DATAERR`) | fail: dead now |
-/// | 75 (`EX_TEMPFAIL`) | snooze, no attempt used |
+/// | 75 (`EX_TEMPFAIL`) | the outcome that stdout says, as a child of a [`Pool`](super::Pool) would; snooze if it says nothing |
 /// | other, or a signal | retry; the end of stderr is the error |
 #[derive(Debug, Clone)]
 pub struct OneShot {
@@ -110,7 +113,11 @@ impl OneShot {
                 Outcome::Done { result: output.result() }.into()
             }
             Some(EX_DATAERR) => Outcome::Fail { error: error("exit", &message, "") }.into(),
-            Some(EX_TEMPFAIL) => snooze(self.snooze),
+            Some(EX_TEMPFAIL) => match output.outcome() {
+                None => snooze(self.snooze),
+                Some(Ok(outcome)) => outcome.into(),
+                Some(Err(why)) => retry("protocol", &why),
+            },
             Some(_) => Outcome::Retry { error: error("exit", &message, ""), after_ms: None }.into(),
             None => Outcome::Retry { error: error("signal", &message, ""), after_ms: None }.into(),
         }
@@ -119,14 +126,29 @@ impl OneShot {
 
 impl Handler for OneShot {
     async fn run(&self, context: Context) -> Verdict {
-        match self.program.spawn(&environment(&context)) {
+        let steps = match context.all_stored_steps().await {
+            Ok(steps) => protocol::steps_json(&steps),
+            Err(why) => return retry("steps", &why.to_string()),
+        };
+        if steps.len() > STEPS_BYTES_MAX {
+            let message = format!(
+                "the stored steps have {} bytes; a program that runs once per job gets {STEPS_BYTES_MAX} at most: use a pool",
+                steps.len()
+            );
+            return Outcome::Fail { error: error("steps_too_large", &message, "") }.into();
+        }
+        match self.program.spawn(&environment(&context, steps)) {
             Ok(child) => self.watch(child, &context).await,
             Err(why) => self.program.cannot_start(&context, &why.to_string(), START_AGAIN).await,
         }
     }
 }
 
-fn environment(context: &Context) -> [(&'static str, String); 6] {
+fn retry(kind: &str, message: &str) -> Verdict {
+    Outcome::Retry { error: error(kind, message, ""), after_ms: None }.into()
+}
+
+fn environment(context: &Context, steps: String) -> [(&'static str, String); 7] {
     let job = context.job();
     [
         ("MILLPOND_JOB_ID", job.id.to_string()),
@@ -135,6 +157,7 @@ fn environment(context: &Context) -> [(&'static str, String); 6] {
         ("MILLPOND_ATTEMPTS", job.attempts.to_string()),
         ("MILLPOND_LEASE_TOKEN", job.lease_token.to_string()),
         ("MILLPOND_DEADLINE_MS", job.timeout_at.0.to_string()),
+        ("MILLPOND_STEPS", steps),
     ]
 }
 
@@ -187,6 +210,12 @@ impl Output {
                 self.kept.extend_from_slice(&chunk[..read]);
             }
         }
+    }
+
+    /// The outcome that the last line says; `None` if that line is no JSON object.
+    fn outcome(&self) -> Option<Result<Outcome, String>> {
+        let line = self.kept.trim_ascii().rsplit(|byte| *byte == b'\n').next()?;
+        line.starts_with(b"{").then(|| protocol::read_outcome(line))
     }
 
     fn result(self) -> Option<bytes::Bytes> {

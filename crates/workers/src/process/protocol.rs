@@ -4,6 +4,7 @@ use crate::{Context, Verdict, error};
 use base64::{Engine, prelude::BASE64_STANDARD};
 use bytes::Bytes;
 use compact_str::CompactString;
+use kit::Millis;
 use model::{BadName, JobId, NewJob, Outcome, QueueName, State, StepValue, Until};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -11,6 +12,9 @@ use std::{borrow::Cow, collections::BTreeMap};
 
 /// The version that a child names in its `hello`.
 pub(super) const VERSION: u32 = 1;
+
+/// How long what is rate limited is left alone if the child does not say.
+const RATE_LIMITED_MS: Millis = 1_000;
 
 #[derive(Serialize)]
 struct JobFrame<'a> {
@@ -69,6 +73,14 @@ impl<'a> From<&'a StepValue> for StepFrame<'a> {
 fn one_line(json: &[u8]) -> Option<Box<RawValue>> {
     let text = std::str::from_utf8(json).ok()?.replace(['\n', '\r'], " ");
     RawValue::from_string(text).ok()
+}
+
+/// Stored steps as one JSON object, as they stand in a job line.
+pub(super) fn steps_json(steps: &BTreeMap<CompactString, StepValue>) -> String {
+    let steps: BTreeMap<&str, StepFrame<'_>> =
+        steps.iter().map(|(name, value)| (name.as_str(), value.into())).collect();
+    // Text, numbers and checked JSON always serialise.
+    serde_json::to_string(&steps).unwrap_or_default()
 }
 
 /// The line that says that a step is stored, with the result that counts.
@@ -131,6 +143,7 @@ struct ChildFrame<'a> {
     error: Option<ErrorFrame>,
     after_ms: Option<u64>,
     reason: Option<String>,
+    limit: Option<String>,
     name: Option<String>,
     signal: Option<String>,
     timeout_ms: Option<u64>,
@@ -188,28 +201,44 @@ pub(super) enum Word {
 
 /// Reads a child's line; the error says what is wrong with it.
 pub(super) fn read(line: &[u8]) -> Result<Said, String> {
-    let frame: ChildFrame<'_> = serde_json::from_slice(line).map_err(|why| {
+    let frame = frame(line)?;
+    let token = frame.lease_token;
+    match &*frame.r#type {
+        "hello" => Ok(Said::Hello { protocol: frame.protocol.unwrap_or(0) }),
+        "progress" => {
+            let value = frame.value.map_or_else(|| Bytes::from_static(b"null"), json);
+            of(token, Word::Progress(value))
+        }
+        "log" => of(token, Word::Log(frame.lines.unwrap_or_default())),
+        "step" => {
+            let name = frame.name.ok_or("the child wrote a step without its name")?;
+            let result = frame.result.map_or_else(|| Bytes::from_static(b"null"), json);
+            of(token, Word::Step { name, result })
+        }
+        _ => of(token, Word::Ended(outcome(frame)?.into())),
+    }
+}
+
+/// Reads the line with which a program that runs once per job ends: an outcome, without a lease token.
+pub(super) fn read_outcome(line: &[u8]) -> Result<Outcome, String> {
+    outcome(frame(line)?)
+}
+
+fn frame(line: &[u8]) -> Result<ChildFrame<'_>, String> {
+    serde_json::from_slice(line).map_err(|why| {
         let start = String::from_utf8_lossy(&line[..line.len().min(200)]);
         format!("the child wrote a line that is not a frame ({why}): {start}")
-    })?;
+    })
+}
+
+fn outcome(frame: ChildFrame<'_>) -> Result<Outcome, String> {
     let told = frame.error.unwrap_or_default();
     let told = error(if told.kind.is_empty() { "error" } else { &told.kind }, &told.message, &told.stack);
     let suspend = |name: Option<String>, until| {
         let step = name.ok_or("the child wrote a suspension without the name of its step")?;
         Ok::<_, String>(Outcome::Suspend { step: step.into(), until })
     };
-    let outcome = match &*frame.r#type {
-        "hello" => return Ok(Said::Hello { protocol: frame.protocol.unwrap_or(0) }),
-        "progress" => {
-            let value = frame.value.map_or_else(|| Bytes::from_static(b"null"), json);
-            return of(frame.lease_token, Word::Progress(value));
-        }
-        "log" => return of(frame.lease_token, Word::Log(frame.lines.unwrap_or_default())),
-        "step" => {
-            let name = frame.name.ok_or("the child wrote a step without its name")?;
-            let result = frame.result.map_or_else(|| Bytes::from_static(b"null"), json);
-            return of(frame.lease_token, Word::Step { name, result });
-        }
+    Ok(match &*frame.r#type {
         "sleep" => suspend(frame.name, Until::Time { after_ms: frame.after_ms.unwrap_or(0) })?,
         "wait_for_signal" => {
             let name = frame.signal.ok_or("the child waits for a signal without its name")?.into();
@@ -223,14 +252,17 @@ pub(super) fn read(line: &[u8]) -> Result<Said, String> {
         "retry" => Outcome::Retry { error: told, after_ms: frame.after_ms },
         "fail" => Outcome::Fail { error: told },
         "snooze" => Outcome::Snooze { after_ms: frame.after_ms.unwrap_or(0) },
+        "rate_limited" => Outcome::RateLimited {
+            key: frame.limit.map(Into::into),
+            after_ms: frame.after_ms.unwrap_or(RATE_LIMITED_MS),
+        },
         "cancel" => Outcome::Cancel { reason: frame.reason.unwrap_or_default().into() },
         other => {
             return Err(format!(
-                "the child wrote a frame of type {other:?}; known are hello, progress, log, step, done, retry, fail, snooze, cancel, sleep, wait_for_signal, wait_for_child"
+                "the child wrote a frame of type {other:?}; known are hello, progress, log, step, done, retry, fail, snooze, rate_limited, cancel, sleep, wait_for_signal, wait_for_child"
             ));
         }
-    };
-    of(frame.lease_token, Word::Ended(outcome.into()))
+    })
 }
 
 fn json(value: &RawValue) -> Bytes {
@@ -273,6 +305,14 @@ mod tests {
                 ended(Outcome::Fail { error: error("error", "no", "") }),
             ),
             (r#"{"type":"snooze","lease_token":7,"after_ms":5}"#, ended(Outcome::Snooze { after_ms: 5 })),
+            (
+                r#"{"type":"rate_limited","lease_token":7,"limit":"api","after_ms":5}"#,
+                ended(Outcome::RateLimited { key: Some("api".into()), after_ms: 5 }),
+            ),
+            (
+                r#"{"type":"rate_limited","lease_token":7}"#,
+                ended(Outcome::RateLimited { key: None, after_ms: 1_000 }),
+            ),
             (
                 r#"{"type":"cancel","lease_token":7,"reason":"gone"}"#,
                 ended(Outcome::Cancel { reason: "gone".into() }),

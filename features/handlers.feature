@@ -1,0 +1,44 @@
+Feature: Programs in any language do the jobs
+  A program is started for each job. It ends with a status, and with 75 it may say more: when to come again, what is rate limited, or what
+  it waits for.
+
+  Background:
+    Given a running server
+
+  Scenario: A program is told to come later
+    Given a program that takes jobs from "mail":
+      """
+      echo '{"type":"rate_limited","after_ms":3600000}'; exit 75
+      """
+    And the job "mail-1" in "mail" with the options {}
+    Then the history of "mail-1" in "mail" has "rate_limited" 1 time
+    And its explanation says "is to be left alone until"
+
+  Scenario: A program waits for a signal and goes on
+    Given a program that takes jobs from "orders":
+      """
+      case $MILLPOND_STEPS in
+        *approved*) printf %s "$MILLPOND_STEPS" ;;
+        *) echo '{"type":"wait_for_signal","name":"approved","signal":"approved"}'; exit 75 ;;
+      esac
+      """
+    And the job "order-1" in "orders" with the options {}
+    Then the job "order-1" in "orders" becomes suspended
+    When I signal "approved" to the job "order-1" in "orders"
+    Then the job "order-1" in "orders" becomes completed
+    And its result is {"approved":{"kind":"signal","value":true}}
+
+  Scenario: A program waits for its child
+    Given a program that takes jobs from "orders":
+      """
+      case $MILLPOND_STEPS in
+        *completed*) printf %s "$MILLPOND_STEPS" ;;
+        *) echo '{"type":"wait_for_child","name":"resize","child":{"queue":"images","id":"image-1"}}'; exit 75 ;;
+      esac
+      """
+    And the job "order-1" in "orders" with the options {}
+    Then the job "order-1" in "orders" becomes waiting-children
+    When a worker fetches from "images"
+    And the worker reports that it is done with the result "small.png"
+    Then the job "order-1" in "orders" becomes completed
+    And its result is {"resize":{"kind":"child","id":"image-1","state":"completed","value":"small.png"}}
