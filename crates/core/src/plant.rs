@@ -57,6 +57,10 @@ pub enum Bug {
     CountErrorClassOnce,
     /// A queue whose producers wait never says that it has room.
     HideRoom,
+    /// A dead letter that is to go on is forgotten.
+    LoseDeadLetter,
+    /// An alert is told with every death beyond its threshold.
+    RepeatAlert,
 }
 
 thread_local! {
