@@ -27,7 +27,7 @@ pub enum Planted {
 
 impl Planted {
     /// Every planted bug.
-    pub const ALL: [Planted; 33] = [
+    pub const ALL: [Planted; 34] = [
         Planted::AckBeforeFsync,
         Planted::ApplyBeforeCommit,
         Planted::SkipDirectoryFsync,
@@ -60,6 +60,7 @@ impl Planted {
         Planted::Core(Bug::ReleaseOrderOnRetry),
         Planted::Core(Bug::ForgetGates),
         Planted::Core(Bug::StopGroupTime),
+        Planted::Core(Bug::IgnoreWeight),
         Planted::Core(Bug::CountErrorClassOnce),
     ];
 
