@@ -6,8 +6,8 @@ Feature: Why a job waits
 
   Scenario: What starts next, and what is held
     Given the limit "api" is {"concurrency":1}
-    And the group "red" of "mail" has the settings {"paused":true}
     And the job "first" in "mail" with the options {"limits":["api"]}
+    And the group "red" of "mail" has the settings {"paused":true}
     When a worker fetches from "mail"
     Given the job "second" in "mail" with the options {"limits":["api"]}
     And the job "red" in "mail" with the options {"group":"red"}

@@ -111,8 +111,8 @@ Feature: Limits, order, fair shares and protection
     Then it gets the jobs "b1, s1, b2, b3" in this order
 
   Scenario: Groups start in proportion to their weights
-    Given the group "big" of "mail" has the settings {"weight":3}
-    And the job "b1" in "mail" with the options {"group":"big"}
+    Given the job "b1" in "mail" with the options {"group":"big"}
+    And the group "big" of "mail" has the settings {"weight":3}
     And the job "b2" in "mail" with the options {"group":"big"}
     And the job "b3" in "mail" with the options {"group":"big"}
     And the job "b4" in "mail" with the options {"group":"big"}
