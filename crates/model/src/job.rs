@@ -201,11 +201,13 @@ pub enum Cause {
     Wait = 21,
     /// A join ended, or was called off.
     Join = 22,
+    /// It died, and its queue sends dead letters on to this one.
+    DeadLetter = 23,
 }
 
 impl Cause {
     /// Every cause, by number.
-    pub const ALL: [Cause; 23] = [
+    pub const ALL: [Cause; 24] = [
         Cause::Push,
         Cause::Fetch,
         Cause::Complete,
@@ -229,6 +231,7 @@ impl Cause {
         Cause::Patch,
         Cause::Wait,
         Cause::Join,
+        Cause::DeadLetter,
     ];
 
     /// The name used on every surface.
@@ -254,6 +257,7 @@ impl Cause {
             Cause::ChildEnded => "child_ended",
             Cause::Wait => "wait",
             Cause::Join => "join",
+            Cause::DeadLetter => "dead_letter",
             Cause::Reprioritise => "reprioritise",
             Cause::Move => "move",
             Cause::Patch => "patch",
