@@ -15,8 +15,8 @@ Feature: Why a job waits
     And the job "blue" in "mail" with the options {"group":"blue"}
     And the job "urgent" in "mail" with the options {"priority":"critical"}
     And the job "blue-2" in "mail" with the options {"group":"blue"}
-    Then "mail" holds back "second, red"
-    And "mail" says that "urgent, blue, plain, blue-2" start next, and a fetch brings them
+    Then "mail" holds back "red, second"
+    And "mail" says that "blue, urgent, blue-2, plain" start next, and a fetch brings them
 
   Scenario: The same on the command line
     Given the limit "api" is {"concurrency":1}
