@@ -27,7 +27,7 @@ pub enum Planted {
 
 impl Planted {
     /// Every planted bug.
-    pub const ALL: [Planted; 33] = [
+    pub const ALL: [Planted; 34] = [
         Planted::AckBeforeFsync,
         Planted::ApplyBeforeCommit,
         Planted::SkipDirectoryFsync,
@@ -61,6 +61,7 @@ impl Planted {
         Planted::Core(Bug::ForgetGates),
         Planted::Core(Bug::StopGroupTime),
         Planted::Core(Bug::CountErrorClassOnce),
+        Planted::Core(Bug::LoseDeadLetter),
     ];
 
     /// The part of it that lives in the core.
