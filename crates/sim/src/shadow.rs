@@ -141,12 +141,8 @@ impl Shadow {
         if let Some(known) = self.keys.get(key)
             && known.at + limits::IDEMPOTENCY_MS > self.now
         {
-            let same = invariants::phantom::same_outcome(
-                key,
-                known.content == content,
-                &known.reply,
-                &entry.reply,
-            );
+            let same =
+                invariants::phantom::same_outcome(key, known.content == content, &known.reply, &entry.reply);
             self.bury(&BTreeSet::new());
             return same;
         }
