@@ -35,7 +35,8 @@ pub(crate) fn none_is_lost(shard: &Shard, target: &QueueName, effects: &[Effect]
         });
         let in_queue =
             |queue: &QueueName| shard.job(&JobRef { queue: Some(queue.clone()), id: id.clone() }).is_some();
-        if !went && !(in_queue(&mortal) && in_queue(target)) {
+        let stays = in_queue(&mortal) && in_queue(target);
+        if !went && !stays {
             return broken("I15", format!("job {id} of {mortal} died and did not come to {target}"));
         }
     }
