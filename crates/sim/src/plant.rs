@@ -60,6 +60,7 @@ impl Planted {
         Planted::Core(Bug::ReleaseOrderOnRetry),
         Planted::Core(Bug::ForgetGates),
         Planted::Core(Bug::StopGroupTime),
+        Planted::Core(Bug::IgnoreWeight),
         Planted::Core(Bug::CountErrorClassOnce),
         Planted::Core(Bug::LoseDeadLetter),
     ];
