@@ -27,7 +27,7 @@ pub enum Planted {
 
 impl Planted {
     /// Every planted bug.
-    pub const ALL: [Planted; 35] = [
+    pub const ALL: [Planted; 36] = [
         Planted::AckBeforeFsync,
         Planted::ApplyBeforeCommit,
         Planted::SkipDirectoryFsync,
@@ -63,6 +63,7 @@ impl Planted {
         Planted::Core(Bug::IgnoreWeight),
         Planted::Core(Bug::CountErrorClassOnce),
         Planted::Core(Bug::HideRoom),
+        Planted::Core(Bug::LoseDeadLetter),
     ];
 
     /// The part of it that lives in the core.
