@@ -436,7 +436,8 @@ impl Shadow {
             return match known {
                 Some(_) if by_id => Ok(()),
                 Some(_) => self.renew_content(key, new),
-                None if pushed.forgotten => Ok(()),
+                // A throttled key remembers a job that is gone, or that was moved to another queue.
+                None if pushed.forgotten || self.queue_of.contains_key(&pushed.id) => Ok(()),
                 None => broken("I2", format!("a push found job {key:?}, which does not exist")),
             };
         }
