@@ -314,7 +314,7 @@ impl Workload {
     }
 
     fn step_name(&mut self) -> CompactString {
-        format_compact!("s{}", self.random.below(4))
+        format_compact!("s{}", self.random.below(8))
     }
 
     fn step(&mut self) -> Command {
@@ -329,7 +329,11 @@ impl Workload {
         let job = match self.waiting.get(self.random.below(count) as usize) {
             Some(job) if self.random.chance(1, 2) => job.clone(),
             // One that runs keeps its signal until it asks.
-            _ if self.random.chance(4, 5) => self.lease().job,
+            _ if self.random.chance(4, 5) => {
+                let job = self.lease().job;
+                remember(&mut self.random, &mut self.waiting, job.clone());
+                job
+            }
             _ => self.job(),
         };
         let name = self.signal_name();
