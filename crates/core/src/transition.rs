@@ -114,7 +114,7 @@ impl Shard {
                 job.run_mut().holds_order = true;
                 self.change_line(slot);
             }
-        } else if matches!(cause, Cause::Fail | Cause::Timeout | Cause::LeaseLost)
+        } else if matches!(cause, Cause::Fail | Cause::Timeout | Cause::LeaseLost | Cause::Crash)
             && self.queues[job.queue as usize].settings.retry_budget != model::RetryBudget::default()
             && !job.run_mut().budgeted
         {

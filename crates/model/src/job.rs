@@ -165,7 +165,7 @@ pub enum Cause {
     Fail = 3,
     /// The attempt ran longer than its timeout.
     Timeout = 4,
-    /// The lease ended without a word from the worker: counted as a crash.
+    /// The lease ended without a word from the worker: counted as a crash, see also [`Cause::Quarantine`].
     LeaseLost = 5,
     /// The worker put it off without using an attempt.
     Snooze = 6,
@@ -201,11 +201,15 @@ pub enum Cause {
     Wait = 21,
     /// A join ended, or was called off.
     Join = 22,
+    /// The worker saw the handler's process die.
+    Crash = 23,
+    /// It crashed as often as it may.
+    Quarantine = 24,
 }
 
 impl Cause {
     /// Every cause, by number.
-    pub const ALL: [Cause; 23] = [
+    pub const ALL: [Cause; 25] = [
         Cause::Push,
         Cause::Fetch,
         Cause::Complete,
@@ -229,6 +233,8 @@ impl Cause {
         Cause::Patch,
         Cause::Wait,
         Cause::Join,
+        Cause::Crash,
+        Cause::Quarantine,
     ];
 
     /// The name used on every surface.
@@ -254,6 +260,8 @@ impl Cause {
             Cause::ChildEnded => "child_ended",
             Cause::Wait => "wait",
             Cause::Join => "join",
+            Cause::Crash => "crash",
+            Cause::Quarantine => "quarantine",
             Cause::Reprioritise => "reprioritise",
             Cause::Move => "move",
             Cause::Patch => "patch",

@@ -537,6 +537,7 @@ impl Shadow {
                 }
                 invariants::phantom::not_resurrected(job, given, self.now)?;
                 invariants::early::may_start(job, given, self.now)?;
+                invariants::poison::crashes_are_counted(job, given)?;
                 job.steps.may_start(given)?;
                 if let Some((holder, number)) = job.stands_by.take() {
                     let holder = self.jobs.get(&(given.queue.clone(), holder));
@@ -615,6 +616,11 @@ impl Shadow {
             Outcome::RateLimited { .. } => {
                 job.attempt -= 1;
                 &[State::Waiting]
+            }
+            Outcome::Crash(_) => {
+                job.attempt -= 1;
+                job.crashes += 1;
+                invariants::poison::after_a_crash(job)
             }
             Outcome::Cancel { .. } => &[State::Cancelled],
             Outcome::Wait { .. } => {

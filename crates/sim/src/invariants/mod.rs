@@ -18,6 +18,7 @@
 //! | I16 | `flow` | limits hold, an ordering key has one job under way, a paused group rests, what is said to be next is |
 //! | I17 | `joins` | a continuation starts once and when its join says, losers do not go on, every join ends |
 //! | I18 | `slots` | a slot fires once, never early, and none is missed beyond its schedule's rules |
+//! | I19 | `poison` | crashes are counted apart from attempts, through restarts, up to quarantine |
 
 pub(crate) mod acked;
 pub(crate) mod bulk;
@@ -31,6 +32,7 @@ pub(crate) mod joins;
 pub(crate) mod leases;
 pub(crate) mod order;
 pub(crate) mod phantom;
+pub(crate) mod poison;
 pub(crate) mod replay;
 pub(crate) mod slots;
 pub(crate) mod steps;
