@@ -131,6 +131,7 @@ impl Shadow {
         self.debounced.clear();
         self.lapse();
         self.slots_fired(effects)?;
+        self.joins_failed(effects);
         let Some(key) = &entry.envelope.idempotency_key else { return self.command(entry) };
         let mut content = Vec::new();
         codec::encode_command(&entry.envelope.command, &mut content);
@@ -164,6 +165,18 @@ impl Shadow {
             }
         }
         Ok(())
+    }
+
+    /// Which jobs a join ended that they waited for. That it did so rightly is for the rule of joins to say.
+    fn joins_failed(&mut self, effects: &[Effect]) {
+        for effect in effects {
+            let Effect::Changed { queue, id, from: Some(State::WaitingChildren), to, .. } = effect else {
+                continue;
+            };
+            if let Some(job) = self.jobs.get_mut(&(queue.clone(), id.clone())).filter(|job| job.continues) {
+                job.ended |= to.is_final();
+            }
+        }
     }
 
     /// After the drain: whatever is not final by now was lost.

@@ -3,6 +3,7 @@ use crate::{
     transition::Change,
 };
 use compact_str::CompactString;
+use kit::Timestamp;
 use model::{Cause, JobRef, Reject, Reply, State};
 use std::collections::BTreeMap;
 
@@ -10,21 +11,29 @@ impl Shard {
     /// Gives final jobs another life: attempts and crashes start from zero, history and token go on. A job whose unique key another
     /// one has by now is refused, so that a key never has two live jobs.
     pub(crate) fn redrive(&mut self, jobs: &[JobRef], context: &mut Context<'_>) -> Result<Reply, Reject> {
-        let slots = self.select(jobs, |job| {
-            if job.state.is_final() { Ok(()) } else { Err("only a final job can be redriven") }
-        })?;
+        for slot in self.final_jobs(jobs, "only a final job can be redriven", context.now)? {
+            self.redrive_slot(slot, context);
+        }
+        Ok(Reply::Changed(vec![State::Waiting; jobs.len()]))
+    }
+
+    /// Finds jobs that can have another life, all of them or none.
+    pub(crate) fn final_jobs(
+        &self,
+        jobs: &[JobRef],
+        wanted: &'static str,
+        now: Timestamp,
+    ) -> Result<Vec<u32>, Reject> {
+        let slots = self.select(jobs, |job| if job.state.is_final() { Ok(()) } else { Err(wanted) })?;
         let mut keys = BTreeMap::new();
         for slot in &slots {
             let Some(key) = self.key_of(*slot) else { continue };
-            let holder = keys.insert(key.clone(), *slot).or(self.unique_holder(key.0, &key.1, context.now));
+            let holder = keys.insert(key.clone(), *slot).or(self.unique_holder(key.0, &key.1, now));
             if let Some(holder) = holder {
                 return Err(self.conflict(&key.1, holder));
             }
         }
-        for slot in slots {
-            self.redrive_slot(slot, context);
-        }
-        Ok(Reply::Changed(vec![State::Waiting; jobs.len()]))
+        Ok(slots)
     }
 
     fn key_of(&self, slot: u32) -> Option<(u32, CompactString)> {

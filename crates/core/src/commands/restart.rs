@@ -4,10 +4,7 @@ use model::{JobRef, Reject, Reply, State};
 impl Shard {
     /// Gives final jobs another life from the very beginning: their steps and signals are forgotten.
     pub(crate) fn restart(&mut self, jobs: &[JobRef], context: &mut Context<'_>) -> Result<Reply, Reject> {
-        let slots = self.select(jobs, |job| {
-            if job.state.is_final() { Ok(()) } else { Err("only a final job can be restarted") }
-        })?;
-        for slot in slots {
+        for slot in self.final_jobs(jobs, "only a final job can be restarted", context.now)? {
             self.forget_steps(slot);
             self.redrive_slot(slot, context);
         }
@@ -37,6 +34,23 @@ mod tests {
             3s  step a t3 charge anew          -> stored
             3s  steps a                        -> charge: result anew (3s, 1)
             4s  wait-signal a t3 ok go         -> suspended
+        ",
+        );
+    }
+    #[test]
+    fn a_restart_that_another_holder_of_the_key_forbids_forgets_nothing() {
+        check(
+            "
+            0s  push mail id=a unique=k
+            0s  fetch mail                     -> a 1/5 t1
+            0s  step a t1 charge paid          -> stored
+            1s  fail a t1 oops                 -> dead
+            2s  push mail id=b unique=k        -> b waiting
+            2s  restart a                      -> ! unique_conflict
+            2s  steps a                        -> charge: result paid (0s, 1)
+            3s  cancel b                       -> cancelled
+            3s  restart a                      -> waiting
+            3s  fetch mail                     -> a 1/5 t2
         ",
         );
     }
