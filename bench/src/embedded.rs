@@ -5,7 +5,7 @@ use crate::{
     report::{Report, Result},
 };
 use millpond::{Durability, Pond};
-use model::{Actor, Command, Envelope, LeaseRef, NewJob, Outcome, QueueName, Settlement};
+use model::{Actor, Command, Envelope, LeaseRef, NewJob, Outcome, QueueName, Route, Settlement};
 use node::Handle;
 use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
@@ -84,13 +84,23 @@ async fn library(bytes: usize) -> Result<(f64, f64)> {
 pub(crate) async fn handle(bytes: usize, options: node::Options) -> Result<f64> {
     let folder = tempfile::tempdir()?;
     let node = Handle::open(folder.path(), options)?;
+    let rate = drive(&node, bytes, |_| None).await?;
+    node.stop(Duration::from_secs(30)).await?;
+    Ok(rate)
+}
+
+/// The route of a job, by its place in a batch.
+pub(crate) type Kind = fn(usize) -> Option<Route>;
+
+/// Pushes, fetches and completes; jobs a second.
+pub(crate) async fn drive(node: &Handle, bytes: usize, kind: Kind) -> Result<f64> {
     let started = Instant::now();
     let mut callers = JoinSet::new();
     for _ in 0..PUSHERS {
         let node = node.clone();
         callers.spawn(async move {
             for _ in 0..JOBS / PUSHERS / BATCH {
-                push(&node, BATCH, bytes).await?;
+                push_routed(&node, BATCH, bytes, kind).await?;
                 work(&node, BATCH).await?;
             }
             Ok::<_, crate::report::Error>(())
@@ -99,9 +109,7 @@ pub(crate) async fn handle(bytes: usize, options: node::Options) -> Result<f64> 
     while let Some(done) = callers.join_next().await {
         done??;
     }
-    let rate = JOBS as f64 / started.elapsed().as_secs_f64();
-    node.stop(Duration::from_secs(30)).await?;
-    Ok(rate)
+    Ok(JOBS as f64 / started.elapsed().as_secs_f64())
 }
 
 fn envelope(command: Command) -> Envelope {
@@ -110,9 +118,14 @@ fn envelope(command: Command) -> Envelope {
 
 /// One push of so many jobs.
 pub(crate) async fn push(node: &Handle, count: usize, bytes: usize) -> Result<()> {
+    push_routed(node, count, bytes, |_| None).await
+}
+
+async fn push_routed(node: &Handle, count: usize, bytes: usize, kind: Kind) -> Result<()> {
     let queue = QueueName::new("bench")?;
     let body = format!("\"{}\"", body(bytes));
-    let jobs = (0..count).map(|_| NewJob::new(queue.clone(), body.clone())).collect();
+    let job = |place| NewJob { route: kind(place).map(Box::new), ..NewJob::new(queue.clone(), body.clone()) };
+    let jobs = (0..count).map(job).collect();
     node.call(envelope(Command::Push { jobs }), Durability::Disk).await?;
     Ok(())
 }

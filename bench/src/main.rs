@@ -1,7 +1,7 @@
 //! What Millpond does in a second, beside what the machine can do at all.
 //!
 //! ```text
-//! cargo run --release -p bench -- [all|limits|embedded|http|backlog|bulk|idle|at_rest] [--rounds N] [--huge] [--markdown]
+//! cargo run --release -p bench -- [all|limits|embedded|flow|http|backlog|bulk|idle|at_rest] [--rounds N] [--huge] [--markdown]
 //! ```
 //!
 //! Every number is the median of several rounds, with the smallest and the largest. A peer to compare with is one more
@@ -11,6 +11,7 @@ mod at_rest;
 mod backlog;
 mod bulk;
 mod embedded;
+mod flow;
 mod http;
 mod idle;
 mod limits;
@@ -35,9 +36,10 @@ struct Plan {
 type Part = fn(&Plan, &mut Report) -> Result<()>;
 
 /// The limits come first, so that everything else can be read against them.
-const PARTS: [(&str, Part); 7] = [
+const PARTS: [(&str, Part); 8] = [
     ("limits", limits::run),
     ("embedded", embedded::run),
+    ("flow", flow::run),
     ("http", http::run),
     ("backlog", backlog::run),
     ("bulk", bulk::run),

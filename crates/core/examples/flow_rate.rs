@@ -12,6 +12,10 @@ use model::{
 };
 use std::{collections::BTreeMap, time::Instant};
 
+/// The same as in the server.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const BATCH: usize = 1_000;
 const BATCHES: usize = 200;
 

@@ -238,7 +238,8 @@ impl Shard {
             records.push((record::gate_key(&key), value));
         }
         for (queue, name) in std::mem::take(&mut dirty.groups) {
-            if let Some(lineup) = &mut self.queues[queue as usize].lineup
+            let home = &mut self.queues[queue as usize];
+            if let Some(lineup) = home.lineup.as_mut().or(home.shelf.as_mut())
                 && let Some(group) = lineup.group_index.get(&name)
             {
                 lineup.groups[*group].dirty = false;

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use compact_str::CompactString;
 use kit::{Backoff, Timestamp};
 use model::{Actor, ErrorInfo, JobId, LogLine, Priority, Route, State};
-use std::collections::VecDeque;
+use std::{collections::VecDeque, sync::Arc};
 
 /// A job as the shard holds it: what every job has, and two boxes for what many have not. About a hundred bytes.
 #[derive(Debug)]
@@ -70,7 +70,7 @@ pub(crate) struct Asked {
     pub(crate) meta: Vec<(CompactString, CompactString)>,
     /// The joins that it belongs to.
     pub(crate) ties: Option<Box<Ties>>,
-    pub(crate) route: Option<Box<Route>>,
+    pub(crate) route: Option<Arc<Route>>,
     /// Its place among waiting jobs of its priority, where something else than arrival decides; else zero.
     pub(crate) rank: u64,
     /// Whose step it is the child of.

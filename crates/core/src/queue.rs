@@ -19,6 +19,8 @@ pub(crate) struct Queue {
     others: [Lane; State::COUNT],
     /// Where routes decide who is next; `None` while no job has one.
     pub(crate) lineup: Option<Box<Lineup>>,
+    /// The one before, while there is none, for its idle lines. Not part of the state.
+    pub(crate) shelf: Option<Box<Lineup>>,
     /// The gates it passes as a whole.
     pub(crate) gates: Vec<u32>,
     /// Waiting jobs whose bodies are on disk only. Not part of the state.
@@ -52,6 +54,7 @@ impl Queue {
             waiting: Vec::new(),
             others: Default::default(),
             lineup: None,
+            shelf: None,
             gates: Vec::new(),
             cold_waiting: 0,
             retention_timers: [Timestamp::ZERO; State::COUNT],

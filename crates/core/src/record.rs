@@ -463,7 +463,7 @@ fn read_asked(reader: &mut Reader<'_>, version: u8) -> Result<Asked, Malformed> 
                 let ties = Ties { member_of: read_places(field)?, waits_for: field.u64("join")? };
                 asked.ties = Some(Box::new(ties));
             }
-            FIELD_ROUTE => asked.route = Some(Box::new(read_route(field)?)),
+            FIELD_ROUTE => asked.route = Some(read_route(field)?.into()),
             FIELD_RANK => asked.rank = field.u64("rank")?,
             20 => {
                 let parent = Parent { sequence: field.u64("parent")?, step: read_text(field)? };

@@ -226,9 +226,10 @@ fn restore_flow(
         shard.ensure_lineup(queue);
         let lineup = shard.lineup_mut(queue);
         let number = lineup.group(&group.name);
-        let lines = lineup.groups[number].lines;
+        lineup.set_group(number, Some(group.weight), Some(group.paused));
+        let found = &mut lineup.groups[number];
         // One waiting job too many, so that its jobs do not arrive as if it had been idle.
-        lineup.groups[number] = Group { lines, waiting: 1, ..group };
+        (found.tag, found.seat, found.waiting) = (group.tag, group.seat, 1);
         known.push((queue, number));
     }
     (0..count).for_each(|queue| shard.set_queue_gates(queue));
@@ -244,9 +245,9 @@ struct Held {
 /// What no job needs goes; what time changes gets its timer. Nobody is told: a restored shard has no listeners yet.
 fn finish_flow(shard: &mut Shard, held: Held) {
     for (queue, group) in held.groups {
-        let lineup = shard.lineup_mut(queue);
+        let lineup = shard.queues[queue as usize].lineup.as_mut().expect("a group has a lineup");
         lineup.groups[group].waiting -= 1;
-        let _ = lineup.retire(group);
+        lineup.retire(queue, group, &mut shard.dirty);
     }
     for queue in 0..shard.queues.len() as u32 {
         shard.drop_lineup(queue);

@@ -58,14 +58,12 @@ impl Shard {
     pub(crate) fn transition(&mut self, slot: u32, change: Change, context: &mut Context<'_>) {
         let from = self.jobs[slot].state;
         self.leave(slot);
+        (self.jobs[slot].state, self.jobs[slot].due) = (change.to, change.due);
         if let Some(content) = change.content {
             self.take_content(slot, *content);
             self.change_line(slot);
         }
-        self.reclass(slot, from, change.to, change.cause);
-        let job = &mut self.jobs[slot];
-        job.state = change.to;
-        job.due = change.due;
+        self.reclass(slot, from, change.cause);
         self.record(slot, from, change.cause, change.error, context);
         let run = self.jobs[slot].run_mut();
         run.finished_at = if change.to.is_final() { context.now } else { Timestamp::ZERO };
@@ -91,35 +89,39 @@ impl Shard {
     }
 
     /// Moves a job between lines where the change makes it unlike those it stood with.
-    fn reclass(&mut self, slot: u32, from: State, to: State, cause: Cause) {
+    fn reclass(&mut self, slot: u32, from: State, cause: Cause) {
+        let to = self.jobs[slot].state;
         #[cfg(feature = "plant")]
         if to == State::Retrying && crate::plant::is(crate::plant::Bug::ReleaseOrderOnRetry) {
+            self.occupy_order(slot, false);
             self.jobs[slot].run_mut().holds_order = false;
-            self.change_line(slot);
         }
         let job = &mut self.jobs[slot];
         if to.is_final() {
-            if let Some(run) = job.run.as_deref_mut().filter(|run| run.holds_order || run.budgeted) {
+            self.quit_line(slot);
+            if let Some(run) = self.jobs[slot].run.as_deref_mut() {
                 (run.holds_order, run.budgeted) = (false, false);
             }
-            self.quit_line(slot);
-        } else if from.is_final() {
-            self.join_line(slot);
-        } else if to == State::Active && job.line != NO_LINE {
-            let ordered = job
-                .asked
-                .as_ref()
-                .is_some_and(|asked| asked.route.as_ref().is_some_and(|route| route.ordering_key.is_some()));
-            if ordered && !job.run_mut().holds_order {
-                job.run_mut().holds_order = true;
-                self.change_line(slot);
-            }
-        } else if matches!(cause, Cause::Fail | Cause::Timeout | Cause::LeaseLost | Cause::Crash)
+            return;
+        }
+        if from.is_final() {
+            return self.join_line(slot);
+        }
+        let fails = matches!(cause, Cause::Fail | Cause::Timeout | Cause::LeaseLost | Cause::Crash)
             && self.queues[job.queue as usize].settings.retry_budget != model::RetryBudget::default()
-            && !job.run_mut().budgeted
-        {
-            job.run_mut().budgeted = true;
+            && !job.run_mut().budgeted;
+        if job.line == NO_LINE && !fails {
+            return;
+        }
+        let ordered = job.route().is_some_and(|route| route.ordering_key.is_some());
+        let (starts, ends) = (to == State::Active, from == State::Active);
+        let run = job.run_mut();
+        run.budgeted |= fails;
+        if fails || run.holds_order && starts != ends {
             self.change_line(slot);
+        } else if starts && ordered && !run.holds_order {
+            run.holds_order = true;
+            self.occupy_order(slot, true);
         }
     }
 
@@ -256,8 +258,11 @@ impl Shard {
         change: impl FnOnce(&mut Job),
     ) {
         self.leave(slot);
+        // The change may take its hold of its ordering key from it.
+        self.occupy_order(slot, false);
+        change(&mut self.jobs[slot]);
+        self.occupy_order(slot, true);
         let job = &mut self.jobs[slot];
-        change(job);
         let state = job.state;
         if state.is_final() {
             // It is kept from now on, as if it had ended here.

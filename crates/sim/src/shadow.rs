@@ -262,6 +262,9 @@ impl Shadow {
                 self.signal(job, name, body, *buffered)
             }
             (Command::Cancel { job, .. }, Reply::Changed(_)) => {
+                if let Some(key) = self.key(job) {
+                    self.wake(&key);
+                }
                 if let Some(job) = self.job(job) {
                     (job.lease, job.ended) = (None, true);
                     job.steps.wait = None;
@@ -561,7 +564,7 @@ impl Shadow {
             let Some(job) = self.jobs.get_mut(&key) else { continue };
             invariants::leases::may_be_granted(job, given, self.token, strict)?;
             self.token = given.lease_token;
-            job.attempt = given.attempt;
+            (job.attempt, job.crashes) = (given.attempt, given.crashes);
             job.started = true;
             job.began = true;
             job.ended = false;
@@ -633,7 +636,7 @@ impl Shadow {
             Outcome::Crash(_) => {
                 job.attempt -= 1;
                 job.crashes += 1;
-                invariants::poison::after_a_crash(job)
+                invariants::poison::after_a_crash(job, workload::strict(&job.new.queue))
             }
             Outcome::Cancel { .. } => &[State::Cancelled],
             Outcome::Wait { .. } => {
@@ -780,7 +783,16 @@ impl Shadow {
             }
             (job.attempt, job.crashes, job.expires_at, job.lease) = (0, 0, None, None);
             job.stands_by = None;
+            let ended = (key.1.clone(), job.number);
+            if let Some(unique) = &job.new.unique {
+                let hold = Hold { holder: ended.clone(), next: None };
+                let unique = unique.key.clone();
+                self.queues.entry(key.0.clone()).and_modify(|queue| drop(queue.unique.insert(unique, hold)));
+            }
             (job.began, job.ended, job.not_before) = (false, false, Timestamp::ZERO);
+            // Who stood by for it was called when it ended, before this life.
+            let called = |other: &&mut Job| other.stands_by.as_ref() == Some(&ended);
+            self.jobs.values_mut().filter(called).for_each(|other| other.stands_by = None);
         }
         Ok(())
     }

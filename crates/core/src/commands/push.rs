@@ -324,7 +324,7 @@ impl Shard {
             stands_by: None,
             tags: new.tags.clone(),
             meta: new.meta.clone(),
-            route: new.route.clone(),
+            route: new.route.as_deref().map(|route| self.share_route(queue, route)),
             rank: 0,
             parent: None,
             ties: None,

@@ -18,26 +18,22 @@ impl Shard {
         if weight.is_some_and(|weight| !(1..=limits::GROUP_WEIGHT_MAX).contains(&weight)) {
             return Err(Reject::Invalid { field: "weight", reason: "is 1 to 1000".into() });
         }
-        let set = |shard: &Self| {
-            let lineup = shard.queues[queue as usize].lineup.as_ref();
-            lineup.map_or(0, |lineup| lineup.groups.iter().filter(|(_, group)| group.is_set()).count())
-        };
-        if set(self) >= limits::GROUPS_SET_MAX {
+        let lineup = self.queues[queue as usize].lineup.as_ref();
+        if lineup.is_some_and(|lineup| lineup.groups_set >= limits::GROUPS_SET_MAX) {
             let what = "groups of one queue with a weight or a pause";
             return Err(Reject::TooMany { what, limit: limits::GROUPS_SET_MAX as u64 });
         }
         self.ensure_lineup(queue);
         let lineup = self.lineup_mut(queue);
         let number = lineup.group(group);
-        let found = &mut lineup.groups[number];
-        found.weight = weight.unwrap_or(found.weight);
-        let resumed = found.paused && paused == Some(false);
-        found.paused = paused.unwrap_or(found.paused);
+        let resumed = lineup.groups[number].paused && paused == Some(false);
+        lineup.set_group(number, weight, paused);
         self.dirty.groups.insert((queue, group.clone()));
         if resumed {
             self.unpark(queue, number);
         }
-        let _ = self.lineup_mut(queue).retire(number);
+        let lineup = self.queues[queue as usize].lineup.as_mut().expect("the queue has a lineup");
+        lineup.retire(queue, number, &mut self.dirty);
         self.drop_lineup(queue);
         Ok(Reply::Done)
     }

@@ -1,6 +1,6 @@
 //! What must hold of lines and gates at every moment.
 
-use super::{GateKey, NO_LINE, dispatch::rank_of, line::Place};
+use super::{Class, GateKey, NO_LINE, dispatch::rank_of, line::Place};
 use crate::shard::Shard;
 use model::State;
 use std::collections::{BTreeMap, BTreeSet};
@@ -23,13 +23,17 @@ impl Shard {
             if job.line != NO_LINE {
                 *live.entry(job.line).or_default() += 1;
                 let line = &self.flow.lines[job.line];
-                if let Some(gate) = line.order.filter(|_| line.class.holder) {
+                if Class::of(job) != Some(line.class()) {
+                    return fail("it is in the line of another class");
+                }
+                if let Some(gate) = line.order.filter(|_| job.run.as_ref().is_some_and(|run| run.holds_order))
+                {
                     *in_use.entry(gate).or_default() += 1;
                 }
             }
             if job.state == State::Active {
                 let limits: &[(u32, u32)] =
-                    if job.line == NO_LINE { &[] } else { &self.flow.lines[job.line].limits };
+                    if job.line == NO_LINE { &[] } else { self.flow.lines[job.line].limits() };
                 for (gate, cost) in limits {
                     *in_use.entry(*gate).or_default() += u64::from(*cost);
                 }
@@ -51,13 +55,16 @@ impl Shard {
         let mut users: BTreeMap<u32, u32> = BTreeMap::new();
         let mut standing: BTreeMap<(u32, u32, u32), BTreeSet<u32>> = BTreeMap::new();
         for (number, line) in self.flow.lines.iter() {
-            let fail = |what: &str| Err(format!("line {number} {:?}: {what}", line.class));
-            let plain = self.queues[line.class.queue as usize].lineup.as_ref().map(|lineup| lineup.plain);
+            let fail = |what: &str| Err(format!("line {number} {:?}: {what}", line.class()));
+            let plain = &self.queues[line.queue as usize];
+            let plain = plain.lineup.as_ref().or(plain.shelf.as_ref()).map(|lineup| lineup.plain);
             if plain != Some(number) && line.live != live.get(&number).copied().unwrap_or(0) {
                 return fail("its live jobs are miscounted");
             }
-            if plain != Some(number) && line.live == 0 {
-                return fail("it has no live job and is still here");
+            if plain != Some(number)
+                && (line.live == 0) != self.flow.idle.iter().any(|idle| *idle == (number, line.idle))
+            {
+                return fail("it is idle exactly while it has no live job");
             }
             if line.jobs.len() as u64 != waiting.get(&number).copied().unwrap_or(0) {
                 return fail("its waiting jobs are miscounted");
@@ -65,12 +72,12 @@ impl Shard {
             if line.jobs.is_empty() != (line.place == Place::Nowhere) {
                 return fail("it stands somewhere exactly while it has waiting jobs");
             }
-            line.limits.iter().map(|(gate, _)| *gate).chain(line.order).for_each(|gate| {
+            line.limits().iter().map(|(gate, _)| *gate).chain(line.order).for_each(|gate| {
                 *users.entry(gate).or_default() += 1;
             });
             if !line.jobs.is_empty() {
-                for (gate, cost) in line.gates() {
-                    standing.entry((gate, line.class.queue, cost)).or_default().insert(number);
+                for (gate, cost) in line.gates.iter().copied() {
+                    standing.entry((gate, line.queue, cost)).or_default().insert(number);
                 }
             }
         }
@@ -116,7 +123,7 @@ impl Shard {
     fn check_dispatch(&self) -> Result<(), String> {
         let now = self.counters.time;
         for (number, line) in self.flow.lines.iter() {
-            let queue = line.class.queue;
+            let queue = line.queue;
             let Place::Held(gate, cost) = line.place else { continue };
             let gate_is_open = self.flow.gates[gate].meter.obstacle(cost, None, now).is_none();
             let lineup = self.queues[queue as usize].lineup.as_ref();

@@ -6,13 +6,15 @@
 use super::{Class, Gate, GateKey, Line, Lineup, Memory, Meter, NO_LINE, Rank, line::Place};
 use crate::{job::Job, shard::Shard};
 use kit::Timestamp;
-use model::{Order, State};
-use std::collections::BTreeMap;
+use model::{Order, Route, State};
+use std::sync::Arc;
 
 /// A stand of so few lines is moved at once when its gate opens; a larger one stays and becomes a source.
 const MOVED_AT_ONCE: usize = 8;
 /// Lines that an estimate of what may start looks at, for each place where lines stand.
 const LOOKED_AT: usize = 64;
+/// Lines without live jobs that are kept, with their gates and groups. Each takes about a kilobyte.
+const IDLE_LINES_MAX: usize = 16_384;
 /// The bit of a rank that says: the lane does not count, waiting does.
 const AGED: u64 = 1 << 63;
 
@@ -25,76 +27,51 @@ pub(super) fn rank_of(job: &Job) -> Rank {
 impl Shard {
     // Lines
 
-    /// What makes a job like others; `None` for a plain one.
-    fn class_of(&self, job: &Job) -> Option<Class> {
-        let route = job.asked.as_deref().and_then(|asked| asked.route.as_deref());
-        let run = job.run.as_deref();
-        let retry = run.is_some_and(|run| run.budgeted);
-        if route.is_none() && !retry {
-            return None;
-        }
-        let mut limits: Vec<(GateKey, u32)> = route.map_or(Vec::new(), |route| {
-            route.limits.iter().map(|used| (GateKey::Limit(used.key.clone()), used.cost)).collect()
-        });
-        limits.sort_unstable();
-        if retry {
-            limits.push((GateKey::Retries(job.queue), 1));
-        }
-        Some(Class {
-            queue: job.queue,
-            group: route.and_then(|route| route.group.clone()).unwrap_or_default(),
-            limits,
-            order: route.and_then(|route| route.ordering_key.clone()),
-            holder: run.is_some_and(|run| run.holds_order),
-            retry,
-        })
+    /// The line of a class, if there is one.
+    fn find_line(&self, class: Class<'_>) -> Option<u32> {
+        let flow = &self.flow;
+        let is_it = |number: &u32| flow.lines[*number].class() == class;
+        // Jobs mostly come in runs of one route.
+        flow.recent.filter(is_it).or_else(|| flow.line_index.find(class.hash(), is_it).copied())
+    }
+
+    /// A job's own copy of a route, or that of its line if it says the same.
+    pub(crate) fn share_route(&self, queue: u32, route: &Route) -> Arc<Route> {
+        let line = self.find_line(Class::new(queue, route)).map(|number| &self.flow.lines[number].route);
+        line.filter(|shared| ***shared == *route).map_or_else(|| Arc::new(route.clone()), Arc::clone)
     }
 
     /// Gives a live job its line.
     pub(crate) fn join_line(&mut self, slot: u32) {
-        let job = &self.jobs[slot];
-        // Jobs mostly come in runs of one route.
-        let recent = self.flow.recent.filter(|line| {
-            let class = &self.flow.lines[*line].class;
-            job.run.is_none()
-                && class.queue == job.queue
-                && job.route().is_some_and(|route| class.is_of(route))
-        });
-        let number = match recent {
+        let Some(class) = Class::of(&self.jobs[slot]) else { return };
+        let number = match self.find_line(class) {
             Some(number) => number,
             None => {
-                let Some(class) = self.class_of(job) else { return };
-                match self.flow.line_index.get(&class) {
-                    Some(number) => *number,
-                    None => self.open_line(class),
-                }
+                let line = Line::new(class, 0);
+                self.open_line(line)
             }
         };
         self.flow.recent = Some(number);
-        self.jobs[slot].line = number;
-        let line = &mut self.flow.lines[number];
-        line.live += 1;
-        if let Some(gate) = line.order.filter(|_| line.class.holder) {
-            self.flow.gates[gate].meter.in_use += 1;
-            self.gate_moved(gate, false);
+        if self.flow.lines[number].live == 0 {
+            self.wake_line(number);
         }
+        self.flow.lines[number].live += 1;
+        self.jobs[slot].line = number;
+        self.occupy_order(slot, true);
     }
 
-    /// Takes a job out of its line, for good or before it joins another. The line goes with its last job.
+    /// Takes a job out of its line, for good or before it joins another.
     pub(crate) fn quit_line(&mut self, slot: u32) {
-        let number = std::mem::replace(&mut self.jobs[slot].line, NO_LINE);
+        let number = self.jobs[slot].line;
         if number == NO_LINE {
             return;
         }
+        self.occupy_order(slot, false);
+        self.jobs[slot].line = NO_LINE;
         let line = &mut self.flow.lines[number];
         line.live -= 1;
-        let (held, last) = (line.order.filter(|_| line.class.holder), line.live == 0);
-        if let Some(gate) = held {
-            self.flow.gates[gate].meter.in_use -= 1;
-            self.gate_moved(gate, true);
-        }
-        if last {
-            self.close_line(number);
+        if line.live == 0 {
+            self.rest_line(number);
         }
     }
 
@@ -108,48 +85,94 @@ impl Shard {
         self.jobs[slot].line = joined;
     }
 
-    fn open_line(&mut self, class: Class) -> u32 {
-        let queue = class.queue;
+    /// A job that holds the place of its ordering key enters or leaves its line, or begins to hold it.
+    pub(crate) fn occupy_order(&mut self, slot: u32, enters: bool) {
+        let job = &self.jobs[slot];
+        if job.line == NO_LINE || !job.run.as_ref().is_some_and(|run| run.holds_order) {
+            return;
+        }
+        if let Some(gate) = self.flow.lines[job.line].order {
+            self.flow.gates[gate].meter.occupy(None, 1, enters);
+            self.gate_moved(gate, !enters);
+        }
+    }
+
+    fn open_line(&mut self, mut line: Line) -> u32 {
+        let (queue, hash) = (line.queue, line.class().hash());
         self.ensure_lineup(queue);
-        let limits = class.limits.iter().map(|(key, cost)| (self.use_gate(key), *cost)).collect();
-        let order = class.order.clone().map(|key| self.use_gate(&GateKey::Order(queue, key)));
-        let number = self.add_line(Line {
-            group: 0,
-            limits,
-            order,
-            jobs: BTreeMap::new(),
-            place: Place::Nowhere,
-            live: 0,
-            class: class.clone(),
-        });
-        self.lineup_mut(queue).lines += 1;
-        self.flow.line_index.insert(class, number);
+        let limits = line.route.limits.iter().map(|used| (GateKey::Limit(used.key.clone()), used.cost));
+        let keys: Vec<_> = limits.chain(line.retry.then_some((GateKey::Retries(queue), 1))).collect();
+        let mut gates: Vec<_> = keys.iter().map(|(key, cost)| (self.use_gate(key), *cost)).collect();
+        line.order = line.route.ordering_key.clone().map(|key| self.use_gate(&GateKey::Order(queue, key)));
+        gates.extend(line.order.filter(|_| !line.holder).map(|gate| (gate, 1)));
+        line.gates = gates.into();
+        self.lineup_mut(queue).kept += 1;
+        let number = self.add_line(line);
+        let lines = &self.flow.lines;
+        self.flow.line_index.insert_unique(hash, number, |other| lines[*other].class().hash());
         number
     }
 
     fn add_line(&mut self, mut line: Line) -> u32 {
-        let lineup = self.queues[line.class.queue as usize].lineup.as_mut().expect("a line is in a lineup");
-        line.group = lineup.group(&line.class.group);
-        let group = &mut lineup.groups[line.group];
-        group.lines += 1;
-        lineup.idle.remove(&(group.tag, line.group));
+        let lineup = self.lineup_mut(line.queue);
+        line.group = lineup.group(line.route.group.as_deref().unwrap_or_default());
+        lineup.groups[line.group].kept += 1;
         self.flow.lines.insert(line)
+    }
+
+    /// A line has live jobs again, or its first.
+    fn wake_line(&mut self, number: u32) {
+        let line = &mut self.flow.lines[number];
+        line.idle = 0;
+        let (queue, group) = (line.queue, line.group);
+        self.ensure_lineup(queue);
+        let lineup = self.lineup_mut(queue);
+        lineup.lines += 1;
+        let found = &mut lineup.groups[group];
+        found.lines += 1;
+        lineup.idle.remove(&(found.tag, group));
+    }
+
+    /// A line has no live job any more. It is kept for a while, because the next of its class is mostly not far.
+    fn rest_line(&mut self, number: u32) {
+        let flow = &mut self.flow;
+        flow.rests += 1;
+        flow.idle.push_back((number, flow.rests));
+        let line = &mut flow.lines[number];
+        line.idle = flow.rests;
+        let (queue, group) = (line.queue, line.group);
+        let lineup = self.queues[queue as usize].lineup.as_mut().expect("the queue has a lineup");
+        lineup.lines -= 1;
+        lineup.groups[group].lines -= 1;
+        lineup.retire(queue, group, &mut self.dirty);
+        self.drop_lineup(queue);
+        if self.flow.idle.len() > IDLE_LINES_MAX
+            && let Some((oldest, since)) = self.flow.idle.pop_front()
+            && self.flow.lines.get(oldest).is_some_and(|line| line.idle == since)
+        {
+            self.close_line(oldest);
+        }
     }
 
     fn close_line(&mut self, number: u32) {
         let Some(line) = self.flow.lines.remove(number) else { return };
         self.flow.recent = None;
-        let queue = line.class.queue;
-        self.flow.line_index.remove(&line.class);
-        for gate in line.limits.iter().map(|(gate, _)| *gate).chain(line.order) {
+        if let Ok(found) = self.flow.line_index.find_entry(line.class().hash(), |other| *other == number) {
+            found.remove();
+        }
+        let limits = line.limits().iter().map(|(gate, _)| *gate);
+        for gate in limits.chain(line.order) {
             self.drop_gate(gate);
         }
-        let lineup = self.lineup_mut(queue);
-        lineup.lines -= 1;
-        lineup.groups[line.group].lines -= 1;
-        let gone = lineup.retire(line.group);
-        self.dirty.groups.extend(gone.map(|name| (queue, name)));
-        self.drop_lineup(queue);
+        let home = &mut self.queues[line.queue as usize];
+        let lineup = home.lineup.as_mut().or(home.shelf.as_mut()).expect("a line is in a lineup");
+        lineup.kept -= 1;
+        lineup.groups[line.group].kept -= 1;
+        lineup.retire(line.queue, line.group, &mut self.dirty);
+        if home.shelf.as_ref().is_some_and(|lineup| lineup.kept == 0) {
+            let plain = home.shelf.take().map(|lineup| lineup.plain);
+            plain.and_then(|plain| self.flow.lines.remove(plain));
+        }
     }
 
     // Lineups
@@ -160,28 +183,18 @@ impl Shard {
 
     /// Lets a queue have lines: from now on they decide, and no longer its lanes. Jobs without a route form one.
     pub(crate) fn ensure_lineup(&mut self, queue: u32) {
-        if self.queues[queue as usize].lineup.is_some() {
+        let home = &mut self.queues[queue as usize];
+        if home.lineup.is_some() {
             return;
         }
-        self.queues[queue as usize].lineup = Some(Box::default());
-        let class = Class {
-            queue,
-            group: Default::default(),
-            limits: Vec::new(),
-            order: None,
-            holder: false,
-            retry: false,
-        };
-        let plain = self.add_line(Line {
-            class,
-            group: 0,
-            limits: Box::default(),
-            order: None,
-            jobs: BTreeMap::new(),
-            place: Place::Nowhere,
-            live: 0,
-        });
-        self.lineup_mut(queue).plain = plain;
+        home.lineup = home.shelf.take();
+        if home.lineup.is_none() {
+            home.lineup = Some(Box::default());
+            let plain = self.add_line(Line::new(Class::new(queue, &Route::default()), 0));
+            let lineup = self.lineup_mut(queue);
+            lineup.plain = plain;
+            lineup.groups[0].lines += 1;
+        }
         let waiting: Vec<u32> = self.queues[queue as usize]
             .waiting_lanes()
             .flat_map(|(_, lane)| lane.iter_from(0))
@@ -191,20 +204,19 @@ impl Shard {
         self.touch_queue(queue);
     }
 
-    /// A queue without lines, waiting jobs and set groups needs no lineup. Virtual time begins anew with the next.
+    /// A queue without live lines, waiting jobs and set groups has no lineup. Virtual time begins anew with the next; idle lines wait
+    /// for it on the shelf.
     pub(crate) fn drop_lineup(&mut self, queue: u32) {
-        let Some(lineup) = &self.queues[queue as usize].lineup else { return };
-        let plain = &self.flow.lines[lineup.plain];
-        if lineup.lines > 0 || !plain.jobs.is_empty() || lineup.groups.iter().any(|(_, group)| group.is_set())
-        {
+        let home = &mut self.queues[queue as usize];
+        let Some(lineup) = &mut home.lineup else { return };
+        let plain = lineup.plain;
+        if lineup.lines > 0 || !self.flow.lines[plain].jobs.is_empty() || lineup.groups_set > 0 {
             return;
         }
-        let plain = lineup.plain;
-        let names: Vec<_> = lineup.group_index.keys().cloned().collect();
-        self.flow.lines.remove(plain);
-        self.queues[queue as usize].lineup = None;
-        for name in names {
-            self.dirty.groups.insert((queue, name));
+        lineup.begin_anew(queue, &mut self.dirty);
+        home.shelf = home.lineup.take().filter(|lineup| lineup.kept > 0);
+        if home.shelf.is_none() {
+            self.flow.lines.remove(plain);
         }
         self.touch_queue(queue);
     }
@@ -270,12 +282,9 @@ impl Shard {
 
     /// A line has waiting jobs: its gates know it.
     fn come(&mut self, number: u32) {
-        let line = &self.flow.lines[number];
-        let queue = line.class.queue;
-        if line.limits.is_empty() && line.order.is_none() {
-            return;
-        }
-        for (gate, cost) in line.gates().collect::<Vec<_>>() {
+        let queue = self.flow.lines[number].queue;
+        for at in 0..self.flow.lines[number].gates.len() {
+            let (gate, cost) = self.flow.lines[number].gates[at];
             self.flow.gates[gate].waiting.entry((queue, cost)).or_default().lines += 1;
             self.arm(gate);
         }
@@ -283,12 +292,9 @@ impl Shard {
 
     /// A line has none any more.
     fn go(&mut self, number: u32) {
-        let line = &self.flow.lines[number];
-        let queue = line.class.queue;
-        if line.limits.is_empty() && line.order.is_none() {
-            return;
-        }
-        for (gate, cost) in line.gates().collect::<Vec<_>>() {
+        let queue = self.flow.lines[number].queue;
+        for at in 0..self.flow.lines[number].gates.len() {
+            let (gate, cost) = self.flow.lines[number].gates[at];
             if let Some(waiting) = self.flow.gates[gate].waiting.get_mut(&(queue, cost)) {
                 waiting.lines -= 1;
                 if waiting.lines == 0 {
@@ -307,9 +313,11 @@ impl Shard {
         let now = self.counters.time;
         let line = &self.flow.lines[number];
         let Some((rank, _)) = line.first() else { return };
-        let (queue, group) = (line.class.queue, line.group);
+        let (queue, group) = (line.queue, line.group);
         let held = line
-            .gates()
+            .gates
+            .iter()
+            .copied()
             .find(|(gate, cost)| self.flow.gates[*gate].meter.obstacle(*cost, None, now).is_some());
         let lineup = self.queues[queue as usize].lineup.as_mut().expect("a line is in a lineup");
         let place = if lineup.groups[group].paused {
@@ -331,7 +339,7 @@ impl Shard {
     /// Takes a line from where it stands, under the rank its first job had.
     fn unplace(&mut self, number: u32, rank: Rank) {
         let line = &mut self.flow.lines[number];
-        let (queue, group) = (line.class.queue, line.group);
+        let (queue, group) = (line.queue, line.group);
         let place = std::mem::replace(&mut line.place, Place::Nowhere);
         let lineup = self.queues[queue as usize].lineup.as_mut().expect("a line is in a lineup");
         match place {
@@ -352,7 +360,7 @@ impl Shard {
     /// Another job of a line is first.
     fn rerank(&mut self, number: u32, former: Rank, rank: Rank) {
         let line = &self.flow.lines[number];
-        let (queue, group, place) = (line.class.queue, line.group, line.place);
+        let (queue, group, place) = (line.queue, line.group, line.place);
         let lineup = self.queues[queue as usize].lineup.as_mut().expect("a line is in a lineup");
         let stand = match place {
             Place::Nowhere | Place::Parked => return,
@@ -513,9 +521,9 @@ impl Shard {
         }
         let job = &self.jobs[slot];
         let (queue, line) = (job.queue, job.line);
-        let limits = if line == NO_LINE { 0 } else { self.flow.lines[line].limits.len() };
+        let limits = if line == NO_LINE { 0 } else { self.flow.lines[line].limits().len() };
         for at in 0..limits {
-            let (gate, cost) = self.flow.lines[line].limits[at];
+            let (gate, cost) = self.flow.lines[line].gates[at];
             self.flow.gates[gate].meter.occupy(None, cost, starts);
             self.gate_moved(gate, !starts);
         }
@@ -539,14 +547,13 @@ impl Shard {
         let Some(lineup) = &mut home.lineup else { return };
         let line = if self.jobs[slot].line == NO_LINE { lineup.plain } else { self.jobs[slot].line };
         let line = &self.flow.lines[line];
-        for (gate, cost) in &line.limits {
+        for (gate, cost) in line.limits() {
             let gate = &mut self.flow.gates[*gate];
             gate.meter.take(*cost, now);
             self.dirty.touch_gate(gate);
         }
         let group = line.group;
-        let passed = lineup.advance(lineup.groups[group].tag);
-        self.dirty.groups.extend(passed.into_iter().map(|name| (queue, name)));
+        lineup.advance(queue, lineup.groups[group].tag, &mut self.dirty);
         let clock = lineup.clock;
         #[cfg(feature = "plant")]
         let stopped = crate::plant::is(crate::plant::Bug::StopGroupTime);
@@ -582,7 +589,8 @@ impl Shard {
     /// Every gate that an attempt of this job takes from, with its cost: those of its queue first.
     fn gates_of(&self, slot: u32) -> impl Iterator<Item = (u32, u32)> + '_ {
         let job = &self.jobs[slot];
-        let limits: &[(u32, u32)] = if job.line == NO_LINE { &[] } else { &self.flow.lines[job.line].limits };
+        let limits: &[(u32, u32)] =
+            if job.line == NO_LINE { &[] } else { self.flow.lines[job.line].limits() };
         let whole = self.queues[job.queue as usize].gates.iter().map(|gate| (*gate, 1));
         whole.chain(limits.iter().copied())
     }
@@ -608,8 +616,9 @@ impl Shard {
             let line = &self.flow.lines[number];
             let held = lineup.groups[line.group].paused
                 || line
-                    .gates()
-                    .any(|(gate, cost)| self.flow.gates[gate].meter.obstacle(cost, None, now).is_some());
+                    .gates
+                    .iter()
+                    .any(|(gate, cost)| self.flow.gates[*gate].meter.obstacle(*cost, None, now).is_some());
             if !held {
                 return line.first().map(|(_, slot)| slot);
             }
@@ -636,8 +645,9 @@ impl Shard {
         let line = &self.flow.lines[self.line_number(slot)];
         !lineup.groups[line.group].paused
             && line
-                .gates()
-                .all(|(gate, cost)| self.flow.gates[gate].meter.obstacle(cost, None, now).is_none())
+                .gates
+                .iter()
+                .all(|(gate, cost)| self.flow.gates[*gate].meter.obstacle(*cost, None, now).is_none())
     }
 
     /// About how many jobs of a queue may start now: none only if none may.
@@ -661,8 +671,9 @@ impl Shard {
                 let line = &self.flow.lines[number];
                 if !lineup.groups[line.group].paused {
                     let gates = line
-                        .gates()
-                        .map(|(gate, cost)| self.flow.gates[gate].meter.allowance(cost, None, now));
+                        .gates
+                        .iter()
+                        .map(|(gate, cost)| self.flow.gates[*gate].meter.allowance(*cost, None, now));
                     sum = sum.saturating_add(gates.min().unwrap_or(u64::MAX).min(line.jobs.len() as u64));
                 }
             }

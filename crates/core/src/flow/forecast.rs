@@ -128,7 +128,7 @@ impl Shard {
         let walk = |line: &Line| {
             let mut rest: Vec<_> = line.jobs.iter().take(limit).map(|(rank, slot)| (*rank, *slot)).collect();
             rest.reverse();
-            Walk { group: line.group, gates: line.gates().collect(), rest }
+            Walk { group: line.group, gates: line.gates.to_vec(), rest }
         };
         self.lines_of(queue).map(walk).collect()
     }
@@ -136,7 +136,7 @@ impl Shard {
     /// The lines of a queue that have waiting jobs.
     fn lines_of(&self, queue: u32) -> impl Iterator<Item = &Line> {
         let lines = self.flow.lines.iter().map(|(_, line)| line);
-        lines.filter(move |line| line.class.queue == queue && !line.jobs.is_empty())
+        lines.filter(move |line| line.queue == queue && !line.jobs.is_empty())
     }
 
     /// How many waiting jobs of a queue nothing but their places hold.
@@ -158,7 +158,7 @@ impl Shard {
         let job = &self.jobs[slot];
         let whole = self.queues[job.queue as usize].gates.iter().map(|gate| (*gate, 1, Some(job.queue)));
         let line = (job.line != NO_LINE).then(|| &self.flow.lines[job.line]);
-        let line = line.into_iter().flat_map(|line| line.gates()).map(|(gate, cost)| (gate, cost, None));
+        let line = line.into_iter().flat_map(|line| &line.gates).map(|(gate, cost)| (*gate, *cost, None));
         let gates = whole.chain(line);
         gates
             .filter_map(|(gate, cost, class)| {

@@ -15,8 +15,10 @@ pub(crate) struct Group {
     /// Among equals, who came first.
     pub(crate) seat: u64,
     pub(crate) waiting: u64,
-    /// Lines of it.
+    /// Lines of it with live jobs; the plain line counts.
     pub(crate) lines: u32,
+    /// Lines of it, the idle ones too.
+    pub(crate) kept: u32,
     /// In the list of records to write. Not part of the state.
     pub(crate) dirty: bool,
     /// Lines with waiting jobs that were found while it is paused.

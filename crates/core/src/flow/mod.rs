@@ -40,9 +40,10 @@ pub(crate) use line::{Class, Line, NO_LINE, Rank};
 pub(crate) use lineup::Lineup;
 pub(crate) use rules::Rules;
 
-use crate::{split::SplitMap, table::Table};
+use crate::table::Table;
+use hashbrown::HashTable;
 use kit::Timestamp;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// Gates and lines of all queues of a shard.
 #[derive(Debug)]
@@ -51,9 +52,14 @@ pub(crate) struct Flow {
     pub(crate) gates: Table<Gate>,
     pub(crate) gate_index: BTreeMap<GateKey, u32>,
     pub(crate) lines: Table<Line>,
-    pub(crate) line_index: SplitMap<Class, u32>,
+    /// Lines by their classes, which stand in the lines themselves.
+    pub(crate) line_index: HashTable<u32>,
     /// The line that a job joined last.
     pub(crate) recent: Option<u32>,
+    /// Lines that ran empty, and when; those that have live jobs again have another number or none.
+    pub(crate) idle: VecDeque<(u32, u64)>,
+    /// How often a line ran empty.
+    pub(crate) rests: u64,
     /// When a gate that is closed for a time opens.
     pub(crate) timers: BTreeSet<(Timestamp, u32)>,
     /// Queues in which something may start that could not before; told at the end of the command.
@@ -67,8 +73,10 @@ impl Flow {
             gates: Table::default(),
             gate_index: BTreeMap::new(),
             lines: Table::default(),
-            line_index: SplitMap::new(),
+            line_index: HashTable::new(),
             recent: None,
+            idle: VecDeque::new(),
+            rests: 0,
             timers: BTreeSet::new(),
             stirred: BTreeSet::new(),
         }

@@ -645,7 +645,16 @@ impl Script {
                     .join(" ")
             }
             "gates" => {
-                format!("{} gates, {} lines", self.shard.flow.gates.len(), self.shard.flow.lines.len())
+                let flow = &self.shard.flow;
+                let (lineups, now) =
+                    (self.shard.queues.iter().filter(|queue| queue.lineup.is_some()), self.shard.time());
+                let live: Vec<_> = flow.lines.iter().filter(|(_, line)| line.live > 0).collect();
+                let used =
+                    |gate| live.iter().any(|(_, line)| line.gates.iter().any(|(used, _)| *used == gate));
+                let gates = flow.gates.iter().filter(|(number, gate)| {
+                    used(*number) || !gate.queues.is_empty() || gate.meter.remembers(now)
+                });
+                format!("{} gates, {} lines", gates.count(), lineups.count() + live.len())
             }
             "bulks" => join(self.shard.bulks().iter().map(bulk)),
             "joined" => {

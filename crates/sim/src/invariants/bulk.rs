@@ -9,17 +9,20 @@ use crate::{
 };
 use kit::Timestamp;
 use millpond_core::{ListQuery, Shard};
-use model::{BulkAction, BulkStatus, BulkView, Filter, JobId, JobRef, JobView, QueueName, State};
+use model::{BulkAction, BulkStatus, BulkView, Cause, Filter, JobId, JobRef, JobView, QueueName, State};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Retention of final jobs is left alone by the workload: a day.
 const KEPT_MS: u64 = 24 * 3_600_000;
 
 /// What a job looked like, and where in the log it was pushed and last changed.
+#[derive(Debug)]
 pub(crate) struct Seen {
     pub(crate) job: JobView,
     pushed: u64,
     changed: u64,
+    /// What changed it last.
+    cause: Option<Cause>,
 }
 
 /// The swept queue, the queue that it is moved to, and the operations, at one moment.
@@ -71,7 +74,8 @@ impl Moment {
             let named = JobRef { queue: Some(job.queue.clone()), id: job.id.clone() };
             let history = shard.history(&named).unwrap_or_default();
             let [pushed, changed] = [history.first(), history.last()].map(|e| e.map_or(0, |e| e.position));
-            (job.sequence, Seen { job, pushed, changed })
+            let cause = history.last().map(|entry| entry.cause);
+            (job.sequence, Seen { job, pushed, changed, cause })
         };
         Moment {
             jobs: listed(shard, &workload::swept()).into_iter().map(seen).collect(),
@@ -191,7 +195,7 @@ fn counted(before: &BulkView, after: &Moment) -> u64 {
 /// What operations did to a job, by the names of their actions.
 fn changes(seen: &Seen, after: &Moment, sequence: u64, now: Timestamp) -> Vec<&'static str> {
     let was = &seen.job;
-    let Some(Seen { job: is, .. }) = after.jobs.get(&sequence) else {
+    let Some(Seen { job: is, changed, cause, .. }) = after.jobs.get(&sequence) else {
         return match was.finished_at {
             _ if after.beside.get(&sequence) == Some(&was.id) => vec!["move"],
             Some(at) if at + KEPT_MS <= now => Vec::new(),
@@ -212,9 +216,11 @@ fn changes(seen: &Seen, after: &Moment, sequence: u64, now: Timestamp) -> Vec<&'
     if was.state.is_final() && !is.state.is_final() {
         found.push("redrive");
     }
-    let early =
-        matches!(was.state, State::Delayed | State::Retrying) && was.due_at.is_some_and(|due| due > now);
-    if early && matches!(stored(is.state), State::Waiting) {
+    // One that was due may have waited for a tick to say so, or have become one in the same command: its history knows.
+    let promoted = *changed > seen.changed && *cause == Some(Cause::Promote);
+    let delayed = matches!(was.state, State::Delayed | State::Retrying);
+    let early = delayed && was.due_at.is_some_and(|due| due > now);
+    if (promoted || early) && stored(is.state) == State::Waiting {
         found.push("promote");
     }
     found

@@ -20,7 +20,10 @@ pub(crate) fn crashes_are_counted(job: &Job, given: &DispatchedJob) -> Check {
     )
 }
 
-/// Where a job may be after a crash was reported and counted.
-pub(crate) fn after_a_crash(job: &Job) -> &'static [State] {
+/// Where a job may be after a crash was reported and counted. In a loose queue another life may have begun behind the shadow's back.
+pub(crate) fn after_a_crash(job: &Job, strict: bool) -> &'static [State] {
+    if !strict {
+        return &[State::Dead, State::Retrying, State::Waiting];
+    }
     if job.crashes >= job.max_crashes { &[State::Dead] } else { &[State::Retrying, State::Waiting] }
 }

@@ -20,7 +20,7 @@ pub(crate) fn may_be_second(
     if keeps && holder.started && !another_stands_by {
         return Ok(());
     }
-    broken("I12", format!("unique key {key} was given away while it was held ({rule:?})"))
+    broken("I12", format!("unique key {key} was given away while it was held ({rule:?}) by {holder:?}"))
 }
 
 /// A push was answered with a job that then took over its content.
@@ -35,7 +35,7 @@ pub(crate) fn may_be_renewed(job: &Job, key: &Key, strict: bool) -> Check {
 pub(crate) fn was_called(holder: Option<&Job>, key: &Key, now: Timestamp) -> Check {
     match holder {
         Some(holder) if !holder.ended && !holder.expired(now) => {
-            broken("I12", format!("job {key:?} stood by and was started before the holder of its key ended"))
+            broken("I12", format!("job {key:?} stood by and was started before {holder:?} ended"))
         }
         _ => Ok(()),
     }
