@@ -44,6 +44,34 @@ Feature: A job that cannot be done is kept, and can be tried again
     Then the command succeeds
     And it prints "2  test: no account #"
 
+  Scenario: Dead jobs go on to another queue
+    When I run "millpond dead payments policy --to payments.dead --alert-count 5"
+    Then the command succeeds
+    Given the job "pay-1" in "payments" was fetched by a worker
+    When the worker fails it for good with the error "no such account"
+    Then the job "pay-1" in "payments.dead" is waiting
+    When a worker fetches from "payments.dead"
+    Then it gets the job "pay-1" as attempt 1
+    When I run "millpond dead payments policy"
+    Then the command succeeds
+    And it prints "dead jobs go on to payments.dead"
+
+  Scenario: Dead letters that would go round in a circle are refused
+    When I run "millpond dead payments policy --to payments.dead"
+    Then the command succeeds
+    When I run "millpond dead payments.dead policy --to payments"
+    Then the command fails with exit code 1
+    And it prints "they would come back"
+
+  Scenario: Many dead jobs are an alert
+    When I run "millpond dead payments policy --alert-count 2"
+    Then the command succeeds
+    Given the dead job "pay-1" in "payments"
+    And the dead job "pay-2" in "payments"
+    When I run "millpond dead payments policy"
+    Then the command succeeds
+    And it prints "ALERT since"
+
   Scenario: A body is mended before the job is redriven
     When I push the job "pay-1" to "payments" with the body {"to":"an","amount":10}
     And a worker fetches from "payments"

@@ -2,6 +2,7 @@
 
 use crate::{
     job::Job,
+    queue::Queue,
     shard::Shard,
     steps::{Parent, Signal, Wait},
 };
@@ -117,6 +118,7 @@ impl Shard {
             {
                 return Err(format!("queue {}: its bytes are miscounted", queue.name));
             }
+            self.check_dead_letters(queue)?;
             let classes: Vec<_> = self.classes.of(index as u32).map(|(_, class)| class.count).collect();
             let complete = classes.len() < model::limits::ERROR_CLASSES_MAX;
             let counted: u64 = classes.iter().sum();
@@ -163,6 +165,24 @@ impl Shard {
             Some((what, kept, counted)) => Err(format!("{what}: {kept} kept, {counted} counted")),
             None => Ok(()),
         }
+    }
+
+    /// Its target leads nowhere back, and it remembers deaths where it has an alert.
+    fn check_dead_letters(&self, queue: &Queue) -> Result<(), String> {
+        let fail = |what: &str| Err(format!("queue {}: {what}", queue.name));
+        let mut at = queue;
+        for _ in 0..self.queues.len() {
+            let Some(target) = &at.settings.dead_letter.queue else { break };
+            match self.queue_by_name(target) {
+                Some(next) if next.name != queue.name => at = next,
+                Some(_) => return fail("its dead letters come back"),
+                None => return fail("the target of its dead letters is missing"),
+            }
+        }
+        if queue.alarm.is_some() != (queue.settings.dead_letter.alert != Default::default()) {
+            return fail("it has an alert and remembers nothing, or the other way round");
+        }
+        Ok(())
     }
 
     /// A job's steps and what it waits for; returns the bytes they hold.

@@ -14,10 +14,10 @@
 use crate::shard::Shard;
 use compact_str::CompactString;
 use kit::{Millis, Timestamp};
-use model::{Crash, ErrorInfo, JobId, limits};
+use model::{Alert, Crash, ErrorInfo, JobId, QueueName, limits};
 use std::collections::{BTreeMap, BTreeSet};
 
-const MINUTE: Millis = 60_000;
+pub(crate) const MINUTE: Millis = 60_000;
 const HOUR: Millis = 60 * MINUTE;
 /// Lines of a stack that a class looks at.
 const FRAMES: usize = 3;
@@ -63,13 +63,13 @@ impl Window {
         }
     }
 
-    fn add(&mut self, at: Timestamp, span: Millis) {
+    pub(crate) fn add(&mut self, at: Timestamp, span: Millis) {
         self.roll(at, span);
         self.now += 1;
     }
 
     /// How many in the span that ends at `at`, if those of the span before came evenly.
-    fn rate(mut self, at: Timestamp, span: Millis) -> u64 {
+    pub(crate) fn rate(mut self, at: Timestamp, span: Millis) -> u64 {
         self.roll(at, span);
         self.now + self.before.saturating_mul(span - (at - self.from)) / span
     }
@@ -109,6 +109,12 @@ pub struct DeadLetters {
     pub classes: Vec<ErrorClass>,
     /// Deaths of classes that are no longer remembered.
     pub others: u64,
+    /// The queue that those who die now go on to.
+    pub target: Option<QueueName>,
+    /// From when on they are an alert.
+    pub alert: Alert,
+    /// Since when they are one.
+    pub alert_since: Option<Timestamp>,
 }
 
 impl Classes {
@@ -129,8 +135,8 @@ impl Classes {
         self.by_print.range((queue, 0)..=(queue, u64::MAX)).map(|((_, print), class)| (*print, class))
     }
 
-    /// A job of that queue died.
-    fn add(&mut self, queue: u32, error: &ErrorInfo, sample: JobId, now: Timestamp) {
+    /// A job of that queue died. Returns the fingerprint of its class.
+    fn add(&mut self, queue: u32, error: &ErrorInfo, sample: JobId, now: Timestamp) -> u64 {
         let message = general(&error.message);
         let key = (queue, fingerprint(&error.kind, &message, &error.stack));
         if !self.by_print.contains_key(&key) && self.of(queue).count() >= limits::ERROR_CLASSES_MAX {
@@ -153,25 +159,26 @@ impl Classes {
         });
         #[cfg(feature = "plant")]
         if crate::plant::is(crate::plant::Bug::CountErrorClassOnce) && class.count > 0 {
-            return;
+            return key.1;
         }
         class.count += 1;
         class.last_at = now;
         class.sample = sample;
         class.minute.add(now, MINUTE);
         class.hour.add(now, HOUR);
+        key.1
     }
 }
 
 impl Shard {
-    /// Counts a death in the class of its error.
-    pub(crate) fn count_death(&mut self, slot: u32, error: &ErrorInfo, now: Timestamp) {
+    /// Counts a death in the class of its error, and returns the class.
+    pub(crate) fn count_death(&mut self, slot: u32, error: &ErrorInfo, now: Timestamp) -> u64 {
         let job = &self.jobs[slot];
-        self.classes.add(job.queue, error, job.id(self.id), now);
+        self.classes.add(job.queue, error, job.id(self.id), now)
     }
 
     /// The dead letters of a queue; `None` if there is no such queue.
-    pub fn dead_letters(&self, name: &model::QueueName) -> Option<DeadLetters> {
+    pub fn dead_letters(&self, name: &QueueName) -> Option<DeadLetters> {
         let index = *self.queue_index.get(name)?;
         let (queue, now) = (&self.queues[index as usize], self.counters.time);
         let mut classes: Vec<_> = self
@@ -197,6 +204,9 @@ impl Shard {
             oldest_at: oldest.map(|(_, slot)| self.jobs[slot].finished_at()),
             classes,
             others: queue.totals.dead.saturating_sub(counted),
+            target: queue.settings.dead_letter.queue.clone(),
+            alert: queue.settings.dead_letter.alert,
+            alert_since: self.alert_since(index),
         })
     }
 }
@@ -216,10 +226,15 @@ fn fingerprint(kind: &str, message: &str, stack: &str) -> u64 {
     xxhash_rust::xxh3::xxh3_64(text.as_bytes())
 }
 
+/// At most so many bytes of a text, cut at a character.
+pub(crate) fn cut(text: &str, bytes: usize) -> &str {
+    let end = (0..=text.len().min(bytes)).rev().find(|at| text.is_char_boundary(*at));
+    &text[..end.unwrap_or(0)]
+}
+
 /// A text without what differs from one time to the next.
 fn general(text: &str) -> CompactString {
-    let cut = (0..=text.len().min(limits::ERROR_CLASS_BYTES_MAX)).rev().find(|at| text.is_char_boundary(*at));
-    let text = &text[..cut.unwrap_or(0)];
+    let text = cut(text, limits::ERROR_CLASS_BYTES_MAX);
     let mut out = CompactString::default();
     let mut rest = text.trim();
     while let Some(first) = rest.chars().next() {

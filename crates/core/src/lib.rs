@@ -30,6 +30,7 @@ mod changes;
 mod check;
 mod commands;
 mod dead;
+mod dead_letter;
 mod firing;
 mod flow;
 mod history;

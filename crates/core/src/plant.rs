@@ -59,6 +59,10 @@ pub enum Bug {
     StopGroupTime,
     /// A class of errors counts its first death only.
     CountErrorClassOnce,
+    /// A dead letter that is to go on is forgotten.
+    LoseDeadLetter,
+    /// An alert is told with every death beyond its threshold.
+    RepeatAlert,
 }
 
 thread_local! {

@@ -1,4 +1,4 @@
-use crate::{flow::Lineup, lane::Lane};
+use crate::{dead_letter::Alarm, flow::Lineup, lane::Lane};
 use kit::Timestamp;
 use model::{Keep, Priority, QueueCounts, QueueName, QueueSettings, State};
 
@@ -23,6 +23,8 @@ pub(crate) struct Queue {
     pub(crate) shelf: Option<Box<Lineup>>,
     /// The gates it passes as a whole.
     pub(crate) gates: Vec<u32>,
+    /// What it remembers of its deaths, where there is an alert.
+    pub(crate) alarm: Option<Box<Alarm>>,
     /// Waiting jobs whose bodies are on disk only. Not part of the state.
     pub(crate) cold_waiting: u64,
     /// By state as a number: when the timer of that final lane fires, zero for never. Not part of the state.
@@ -56,6 +58,7 @@ impl Queue {
             lineup: None,
             shelf: None,
             gates: Vec::new(),
+            alarm: None,
             cold_waiting: 0,
             retention_timers: [Timestamp::ZERO; State::COUNT],
             dirty: false,

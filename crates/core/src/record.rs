@@ -25,6 +25,7 @@
 use crate::{
     bulk::{Bulk, Cursor},
     dead::{Class, Window},
+    dead_letter::Alarm,
     flow::{Circuit, GateKey, Group, Lineup, Memory, NO_LINE},
     history::History,
     idempotency::Call,
@@ -631,12 +632,20 @@ pub(crate) fn queue(queue: &Queue) -> Vec<u8> {
     if let Some(lineup) = &queue.lineup {
         put_field(&mut out, FIELD_CLOCK, |out| put_u64(out, lineup.clock));
     }
+    if let Some(alarm) = &queue.alarm {
+        put_field(&mut out, FIELD_ALARM, |out| {
+            put_window(out, &alarm.minute);
+            put_option(out, alarm.raised_at.as_ref(), |out, at| put_timestamp(out, *at));
+        });
+    }
     end_fields(&mut out);
     out
 }
 
 /// Tag of a queue: it has a lineup, with this virtual time.
 const FIELD_CLOCK: u8 = 1;
+/// Tag of a queue: it has an alert; deaths of the minute, and since when it is raised.
+const FIELD_ALARM: u8 = 25;
 
 /// A queue without its jobs. A lineup has no plain line yet.
 pub(crate) fn read_queue(bytes: &[u8]) -> Result<Queue, Malformed> {
@@ -654,11 +663,19 @@ pub(crate) fn read_queue(bytes: &[u8]) -> Result<Queue, Malformed> {
         dead: reader.u64("total")?,
     };
     fields(reader, version, "queue field", |tag, field| {
-        if tag == FIELD_CLOCK {
-            let clock = field.u64("virtual time")?;
-            queue.lineup = Some(Box::new(Lineup { clock, ..Lineup::default() }));
+        match tag {
+            FIELD_CLOCK => {
+                let clock = field.u64("virtual time")?;
+                queue.lineup = Some(Box::new(Lineup { clock, ..Lineup::default() }));
+            }
+            FIELD_ALARM => {
+                let minute = read_window(field)?;
+                let raised_at = field.option("alert", read_timestamp)?;
+                queue.alarm = Some(Box::new(Alarm { minute, raised_at }));
+            }
+            _ => return Ok(false),
         }
-        Ok(tag == FIELD_CLOCK)
+        Ok(true)
     })?;
     reader.finish("queue")?;
     Ok(queue)
@@ -694,20 +711,25 @@ pub(crate) fn class(class: &Class) -> Vec<u8> {
     put_timestamp(&mut out, *last_at);
     put_job_id(&mut out, sample);
     for window in [minute, hour] {
-        put_timestamp(&mut out, window.from);
-        put_u64(&mut out, window.now);
-        put_u64(&mut out, window.before);
+        put_window(&mut out, window);
     }
     end_fields(&mut out);
     out
 }
 
+fn put_window(out: &mut Vec<u8>, window: &Window) {
+    put_timestamp(out, window.from);
+    put_u64(out, window.now);
+    put_u64(out, window.before);
+}
+
+fn read_window(reader: &mut Reader<'_>) -> Result<Window, Malformed> {
+    Ok(Window { from: read_timestamp(reader)?, now: reader.u64("count")?, before: reader.u64("count")? })
+}
+
 pub(crate) fn read_class(bytes: &[u8]) -> Result<Class, Malformed> {
     let reader = &mut Reader::new(bytes);
     let version = version(reader)?;
-    let window = |reader: &mut Reader<'_>| {
-        Ok(Window { from: read_timestamp(reader)?, now: reader.u64("count")?, before: reader.u64("count")? })
-    };
     let class = Class {
         kind: read_text(reader)?,
         message: read_text(reader)?,
@@ -715,8 +737,8 @@ pub(crate) fn read_class(bytes: &[u8]) -> Result<Class, Malformed> {
         first_at: read_timestamp(reader)?,
         last_at: read_timestamp(reader)?,
         sample: read_job_id(reader)?,
-        minute: window(reader)?,
-        hour: window(reader)?,
+        minute: read_window(reader)?,
+        hour: read_window(reader)?,
     };
     fields(reader, version, "field of a class of errors", |_, _| Ok(false))?;
     reader.finish("class of errors")?;

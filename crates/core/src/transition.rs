@@ -2,6 +2,7 @@
 //! command can forget one of them.
 
 use crate::{
+    dead_letter::Onward,
     flow::NO_LINE,
     job::Job,
     shard::{Context, Shard},
@@ -18,11 +19,13 @@ pub(crate) struct Change {
     pub(crate) error: Option<ErrorInfo>,
     /// What it becomes on the way, where a newer push took it over.
     pub(crate) content: Option<Box<Job>>,
+    /// Where it goes on to when it has died.
+    pub(crate) onward: Option<Onward>,
 }
 
 impl Change {
     pub(crate) fn new(to: State, cause: Cause) -> Self {
-        Self { to, due: Timestamp::ZERO, cause, error: None, content: None }
+        Self { to, due: Timestamp::ZERO, cause, error: None, content: None, onward: None }
     }
 
     pub(crate) fn due(mut self, due: Timestamp) -> Self {
@@ -83,7 +86,9 @@ impl Shard {
         if turned && self.jobs[slot].ties().is_some() {
             self.tied_job_changed(slot, from, context.now);
         }
-        if change.to.is_final() {
+        if let Some(onward) = change.onward {
+            self.send_on(slot, onward, context);
+        } else if change.to.is_final() {
             self.trim_finals(slot);
         }
     }
@@ -126,7 +131,7 @@ impl Shard {
     }
 
     /// Adds an entry to a job's history.
-    fn record(
+    pub(crate) fn record(
         &mut self,
         slot: u32,
         from: State,
@@ -355,7 +360,14 @@ impl Shard {
         self.touch(slot);
     }
 
-    fn after_change(&mut self, slot: u32, from: Option<State>, cause: Cause, context: &mut Context<'_>) {
+    /// Notes and tells what follows from a change of a job that has its new place.
+    pub(crate) fn after_change(
+        &mut self,
+        slot: u32,
+        from: Option<State>,
+        cause: Cause,
+        context: &mut Context<'_>,
+    ) {
         self.dirty.touch_queue(&mut self.queues, self.jobs[slot].queue);
         let job = &self.jobs[slot];
         if job.state == State::Waiting && from != Some(State::Waiting) && self.may_start(slot) {

@@ -86,7 +86,7 @@ impl<T> Queue<T> {
     /// Changes settings; returns all of them.
     pub async fn configure(&self, patch: QueuePatch) -> Result<QueueSettings, Error> {
         match self.pond.inner.command(Command::Configure { queue: self.name.clone(), patch }).await? {
-            Reply::Configured(settings) => Ok(settings),
+            Reply::Configured(settings) => Ok(*settings),
             _ => Err(Error::Mismatch),
         }
     }

@@ -86,11 +86,14 @@ pub enum QueueChange {
     Drained,
     /// Its last job that was not final ended, or went otherwise.
     Empty,
+    /// Its dead letters passed the threshold of its alert.
+    DeadAlert,
 }
 
 impl QueueChange {
     /// All of them.
-    pub const ALL: [Self; 5] = [Self::Paused, Self::Resumed, Self::Configured, Self::Drained, Self::Empty];
+    pub const ALL: [Self; 6] =
+        [Self::Paused, Self::Resumed, Self::Configured, Self::Drained, Self::Empty, Self::DeadAlert];
 
     /// The name used on every surface.
     pub const fn name(self) -> &'static str {
@@ -100,6 +103,7 @@ impl QueueChange {
             Self::Configured => "configured",
             Self::Drained => "drained",
             Self::Empty => "empty",
+            Self::DeadAlert => "dead_alert",
         }
     }
 }

@@ -201,15 +201,17 @@ pub enum Cause {
     Wait = 21,
     /// A join ended, or was called off.
     Join = 22,
+    /// It died, and its queue sends dead letters on to this one.
+    DeadLetter = 23,
     /// The worker saw the handler's process die.
-    Crash = 23,
+    Crash = 24,
     /// It crashed as often as it may.
-    Quarantine = 24,
+    Quarantine = 25,
 }
 
 impl Cause {
     /// Every cause, by number.
-    pub const ALL: [Cause; 25] = [
+    pub const ALL: [Cause; 26] = [
         Cause::Push,
         Cause::Fetch,
         Cause::Complete,
@@ -233,6 +235,7 @@ impl Cause {
         Cause::Patch,
         Cause::Wait,
         Cause::Join,
+        Cause::DeadLetter,
         Cause::Crash,
         Cause::Quarantine,
     ];
@@ -260,6 +263,7 @@ impl Cause {
             Cause::ChildEnded => "child_ended",
             Cause::Wait => "wait",
             Cause::Join => "join",
+            Cause::DeadLetter => "dead_letter",
             Cause::Crash => "crash",
             Cause::Quarantine => "quarantine",
             Cause::Reprioritise => "reprioritise",

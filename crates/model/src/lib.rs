@@ -34,7 +34,9 @@ pub use join::{
     OnFailure, Policy, Rest,
 };
 pub use limit::{Breaker, Bulkhead, Limit, LimitUse, Order, Rate, RetryBudget, Route};
-pub use queue::{Capacity, Keep, OnFull, QueueCounts, QueuePatch, QueueSettings, QueueView};
+pub use queue::{
+    Alert, Capacity, DeadLetter, Keep, OnFull, QueueCounts, QueuePatch, QueueSettings, QueueView,
+};
 pub use reject::Reject;
 pub use reply::{Pushed, Renewed, Reply, Settled};
 pub use schedule::{

@@ -55,6 +55,10 @@ pub const DEBOUNCE_WAITS: u64 = 10;
 pub const ERROR_CLASSES_MAX: usize = 100;
 /// Bytes of an error's message, and of one line of its stack, that its class looks at.
 pub const ERROR_CLASS_BYTES_MAX: usize = 512;
+/// How many queues a dead letter can go through from the one where it died first.
+pub const DEAD_LETTER_HOPS_MAX: usize = 16;
+/// Dead jobs, or deaths a minute, that an alert can wait for.
+pub const ALERT_MAX: u64 = 1_000_000;
 /// How many throttled unique keys are remembered.
 pub const THROTTLES_MAX: usize = 1_000_000;
 /// How long an idempotency key is remembered.

@@ -33,6 +33,24 @@ pub struct Capacity {
     pub on_full: OnFull,
 }
 
+/// What becomes of jobs that die in a queue.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct DeadLetter {
+    /// They go on to this queue, where they wait as if pushed anew; `None`: they stay where they died.
+    pub queue: Option<QueueName>,
+    /// When somebody should be told.
+    pub alert: Alert,
+}
+
+/// From when on a queue's dead letters are an alert. It is raised once, and again after all numbers were below half.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Alert {
+    /// This many dead jobs in the queue; 0 for never.
+    pub count: u64,
+    /// This many deaths in a minute, wherever the dead go; 0 for never.
+    pub per_minute: u64,
+}
+
 /// The settings of one queue.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct QueueSettings {
@@ -60,6 +78,8 @@ pub struct QueueSettings {
     pub bulkhead: Bulkhead,
     /// How many of its retries may start.
     pub retry_budget: RetryBudget,
+    /// What becomes of jobs that die.
+    pub dead_letter: DeadLetter,
 }
 
 impl QueueSettings {
@@ -89,6 +109,7 @@ impl QueueSettings {
         order: Order::Priority,
         bulkhead: Bulkhead { pool: CompactString::const_new(""), reserved: 0, max: 0 },
         retry_budget: RetryBudget { percent: 0, per_minute: 0 },
+        dead_letter: DeadLetter { queue: None, alert: Alert { count: 0, per_minute: 0 } },
     };
 
     /// Changes what the patch names.
@@ -106,6 +127,7 @@ impl QueueSettings {
             order,
             bulkhead,
             retry_budget,
+            dead_letter,
         } = patch;
         set(&mut self.attempts, attempts);
         set(&mut self.max_crashes, max_crashes);
@@ -119,6 +141,7 @@ impl QueueSettings {
         set(&mut self.order, order);
         set(&mut self.bulkhead, bulkhead);
         set(&mut self.retry_budget, retry_budget);
+        set(&mut self.dead_letter, &dead_letter.as_deref().cloned());
     }
 
     /// The patch that leads here from [`QueueSettings::DEFAULT`].
@@ -137,6 +160,7 @@ impl QueueSettings {
             order: differs(&self.order, &default.order),
             bulkhead: differs(&self.bulkhead, &default.bulkhead),
             retry_budget: differs(&self.retry_budget, &default.retry_budget),
+            dead_letter: differs(&self.dead_letter, &default.dead_letter).map(Box::new),
         }
     }
 }
@@ -184,6 +208,8 @@ pub struct QueuePatch {
     pub bulkhead: Option<Bulkhead>,
     /// See [`QueueSettings::retry_budget`].
     pub retry_budget: Option<RetryBudget>,
+    /// See [`QueueSettings::dead_letter`].
+    pub dead_letter: Option<Box<DeadLetter>>,
 }
 
 /// How many jobs of a queue are in each state.

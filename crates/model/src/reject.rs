@@ -189,6 +189,16 @@ pub enum Reject {
         /// Which job.
         id: CompactString,
     },
+    /// Dead letters would come back to the queue they left.
+    #[error(
+        "dead letters of {queue} cannot go to {target}: from there they would come back to it; name a queue that sends none there"
+    )]
+    DeadLetterCycle {
+        /// The queue to configure.
+        queue: QueueName,
+        /// Its target.
+        target: QueueName,
+    },
     /// The body is not the one that the change was made for.
     #[error("the body of job {id} was changed meanwhile; read it again and repeat the change")]
     BodyChanged {
@@ -226,6 +236,7 @@ impl Reject {
             Reject::OperationEnded { .. } => "operation_ended",
             Reject::StaleChoice { .. } => "stale_choice",
             Reject::BodyChanged { .. } => "body_changed",
+            Reject::DeadLetterCycle { .. } => "dead_letter_cycle",
         }
     }
 

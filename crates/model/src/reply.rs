@@ -15,7 +15,7 @@ pub enum Reply {
     /// To a change of one or several named jobs: their states now, in order.
     Changed(Vec<State>),
     /// To a change of settings: all of them now.
-    Configured(QueueSettings),
+    Configured(Box<QueueSettings>),
     /// To a graph of joins.
     Joined(Joined),
     /// To the start of a bulk operation, or a change of it: as it is now.

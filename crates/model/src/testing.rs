@@ -1,12 +1,13 @@
 //! Values for tests: every variant of every type, from a seed. The same seed gives the same value for ever.
 
 use crate::{
-    Actor, BodyTest, Breaker, BulkAction, BulkControl, BulkStatus, BulkView, Bulkhead, Capacity, CatchUp,
-    ChildEnd, Chosen, Command, Compare, Crash, DispatchedJob, Envelope, ErrorInfo, Filter, Graph, Ignore,
-    JobId, JobRef, Joined, Keep, LeaseRef, Limit, LimitUse, MemberState, NamedJob, NewBulk, NewJob, NewJoin,
-    OnConflict, OnFailure, OnFull, Order, Outcome, Overlap, Policy, Priority, Pushed, QueueName, QueuePatch,
-    QueueSettings, Rate, Reject, Renewed, Reply, Rest, RetryBudget, Route, ScheduleChange, ScheduleId,
-    ScheduleSpec, ScheduleState, Scheduled, Settled, Settlement, State, Step, StepValue, Unique, Until, When,
+    Actor, Alert, BodyTest, Breaker, BulkAction, BulkControl, BulkStatus, BulkView, Bulkhead, Capacity,
+    CatchUp, ChildEnd, Chosen, Command, Compare, Crash, DeadLetter, DispatchedJob, Envelope, ErrorInfo,
+    Filter, Graph, Ignore, JobId, JobRef, Joined, Keep, LeaseRef, Limit, LimitUse, MemberState, NamedJob,
+    NewBulk, NewJob, NewJoin, OnConflict, OnFailure, OnFull, Order, Outcome, Overlap, Policy, Priority,
+    Pushed, QueueName, QueuePatch, QueueSettings, Rate, Reject, Renewed, Reply, Rest, RetryBudget, Route,
+    ScheduleChange, ScheduleId, ScheduleSpec, ScheduleState, Scheduled, Settled, Settlement, State, Step,
+    StepValue, Unique, Until, When,
 };
 use bytes::Bytes;
 use compact_str::CompactString;
@@ -17,7 +18,7 @@ pub const COMMANDS: u64 = 32;
 /// How many variants [`Reply`] has.
 pub const REPLIES: u64 = 12;
 /// How many variants [`Reject`] has.
-pub const REJECTS: u64 = 25;
+pub const REJECTS: u64 = 26;
 
 fn pick<T: Copy>(random: &mut Random, among: &[T]) -> T {
     among[random.below(among.len() as u64) as usize]
@@ -244,6 +245,12 @@ fn queue_patch(random: &mut Random) -> QueuePatch {
         }),
         bulkhead: maybe(random, |r| Bulkhead { pool: text(r), reserved: small(r), max: small(r) }),
         retry_budget: maybe(random, |r| RetryBudget { percent: small(r), per_minute: small(r) }),
+        dead_letter: maybe(random, |r| {
+            Box::new(DeadLetter {
+                queue: maybe(r, queue_name),
+                alert: Alert { count: number(r), per_minute: number(r) },
+            })
+        }),
     }
 }
 
@@ -517,6 +524,7 @@ pub fn reject(random: &mut Random, variant: u64) -> Reject {
         20 => Reject::StaleChoice { operation: number(random) },
         21 => Reject::BodyChanged { id },
         22 => Reject::UnknownJoin { id },
+        24 => Reject::DeadLetterCycle { queue: queue_name(random), target: queue_name(random) },
         23 => Reject::BadGraph { name: id, reason: "waits for itself" },
         _ => Reject::JoinClosed { id, state: "sealed" },
     }
@@ -542,7 +550,7 @@ pub fn reply(random: &mut Random, variant: u64) -> Reply {
             result(r, |r| Settled { state: pick(r, &State::ALL), pushed: several(r, pushed) })
         })),
         4 => Reply::Changed(several(random, |r| pick(r, &State::ALL))),
-        5 => Reply::Configured(queue_settings(random)),
+        5 => Reply::Configured(Box::new(queue_settings(random))),
         6 => Reply::Operation(Box::new(BulkView {
             id: number(random),
             asked: new_bulk(random),

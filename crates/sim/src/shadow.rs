@@ -311,7 +311,7 @@ impl Shadow {
                 Ok(())
             }
             (Command::Configure { queue, .. }, Reply::Configured(settings)) => {
-                self.queue(queue).settings = settings.clone();
+                self.queue(queue).settings = (**settings).clone();
                 Ok(())
             }
             (Command::PutSchedule { id, spec }, Reply::Scheduled(scheduled)) => {

@@ -10,11 +10,19 @@ impl Shard {
         context: &mut Context<'_>,
     ) -> Result<Reply, Reject> {
         check_patch(patch)?;
-        if !self.queue_index.contains_key(name) && self.queues.len() >= limits::QUEUES_MAX {
+        self.check_target(name, patch)?;
+        let target = patch.dead_letter.as_ref().and_then(|policy| policy.queue.as_ref());
+        let new = [Some(name), target].into_iter().flatten();
+        let new = new.filter(|name| !self.queue_index.contains_key(*name)).count();
+        if self.queues.len() + new > limits::QUEUES_MAX && new > 0 {
             return Err(Reject::TooMany { what: "queues", limit: limits::QUEUES_MAX as u64 });
         }
         let index = self.ensure_queue(name);
+        if let Some(target) = target {
+            self.ensure_queue(target);
+        }
         let queue = &mut self.queues[index as usize];
+        let alert = queue.settings.dead_letter.alert;
         queue.settings.apply(patch);
         let settings = queue.settings.clone();
         if patch.limit.is_some() || patch.bulkhead.is_some() || patch.retry_budget.is_some() {
@@ -25,7 +33,10 @@ impl Shard {
         }
         self.touch_queue(index);
         self.tell_queue(index, QueueChange::Configured, context);
-        Ok(Reply::Configured(settings))
+        if settings.dead_letter.alert != alert {
+            self.set_alert(index, context);
+        }
+        Ok(Reply::Configured(Box::new(settings)))
     }
 }
 
@@ -61,6 +72,11 @@ fn check_patch(patch: &QueuePatch) -> Result<(), Reject> {
     }
     if patch.retry_budget.is_some_and(|budget| budget.percent > 1_000 || budget.per_minute > 1_000_000) {
         return invalid("retry_budget", "is at most 1000 percent and 1000000 a minute");
+    }
+    if patch.dead_letter.as_ref().is_some_and(|policy| {
+        policy.alert.per_minute > limits::ALERT_MAX || policy.alert.count > limits::ALERT_MAX
+    }) {
+        return invalid("dead_letter", "has an alert at 1 to 1000000 jobs, or deaths a minute");
     }
     patch.backoff.as_ref().map_or(Ok(()), super::push::check_backoff)
 }

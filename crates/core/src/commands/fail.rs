@@ -67,11 +67,16 @@ impl Shard {
         State::Dead
     }
 
-    /// Makes a job dead that no attempt has failed.
+    /// Makes a job dead that no attempt has failed. Where its queue has a target, it goes on and waits there.
     pub(crate) fn die(&mut self, slot: u32, cause: Cause, error: ErrorInfo, context: &mut Context<'_>) {
-        self.queues[self.jobs[slot].queue as usize].totals.dead += 1;
-        self.count_death(slot, &error, context.now);
-        self.transition(slot, Change::new(State::Dead, cause).error(error), context);
+        let queue = self.jobs[slot].queue;
+        self.queues[queue as usize].totals.dead += 1;
+        let class = self.count_death(slot, &error, context.now);
+        self.count_for_alert(queue, context.now);
+        let onward = self.onward(slot, class);
+        let change = Change::new(State::Dead, cause).error(error);
+        self.transition(slot, Change { onward, ..change }, context);
+        self.raise_alert(queue, context);
     }
 }
 

@@ -5,11 +5,11 @@ use crate::{Effects, Shard};
 use compact_str::CompactString;
 use kit::{Timestamp, random::Random};
 use model::{
-    Actor, BodyTest, Breaker, BulkAction, BulkControl, Bulkhead, Capacity, CatchUp, Chosen, Command, Compare,
-    Crash, Envelope, ErrorInfo, Filter, Graph, Ignore, JobId, JobRef, Keep, LeaseRef, Limit, LimitUse,
-    MemberState, NamedJob, NewBulk, NewJob, NewJoin, OnConflict, OnFailure, OnFull, Order, Outcome, Overlap,
-    Policy, Priority, QueueName, QueuePatch, Rate, Reject, Reply, Rest, RetryBudget, Route, ScheduleId,
-    ScheduleSpec, Settlement, State, Unique, Until, When, testing,
+    Actor, Alert, BodyTest, Breaker, BulkAction, BulkControl, Bulkhead, Capacity, CatchUp, Chosen, Command,
+    Compare, Crash, DeadLetter, Envelope, ErrorInfo, Filter, Graph, Ignore, JobId, JobRef, Keep, LeaseRef,
+    Limit, LimitUse, MemberState, NamedJob, NewBulk, NewJob, NewJoin, OnConflict, OnFailure, OnFull, Order,
+    Outcome, Overlap, Policy, Priority, QueueName, QueuePatch, Rate, Reject, Reply, Rest, RetryBudget, Route,
+    ScheduleId, ScheduleSpec, Settlement, State, Unique, Until, When, testing,
 };
 use std::collections::BTreeMap;
 
@@ -271,6 +271,12 @@ impl Player {
                 pool: p.one_of(&["", "api", "user:1"]).into(),
                 reserved: p.random.below(2) as u32,
                 max: 1 + p.random.below(3) as u32,
+            }),
+            dead_letter: self.some(3, |p| {
+                Box::new(DeadLetter {
+                    queue: p.some(3, Self::queue),
+                    alert: Alert { count: p.one_of(&[0, 1, 5]), per_minute: p.one_of(&[0, 0, 2]) },
+                })
             }),
             retry_budget: self.some(3, |p| RetryBudget {
                 percent: p.one_of(&[0, 10, 100]),

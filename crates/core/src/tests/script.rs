@@ -16,12 +16,12 @@ use bytes::Bytes;
 use compact_str::CompactString;
 use kit::{Backoff, Timestamp};
 use model::{
-    Actor, BodyTest, Breaker, BulkAction, BulkControl, BulkStatus, BulkView, Bulkhead, Capacity, CatchUp,
-    Chosen, Command, Compare, Crash, DispatchedJob, Effect, Envelope, ErrorInfo, Event, Filter, FiringResult,
-    Graph, Ignore, JobId, JobRef, JoinView, Keep, LeaseRef, Limit, LimitUse, MemberOf, MemberState, NamedJob,
-    NewBulk, NewJob, NewJoin, OnConflict, OnFailure, OnFull, Order, Outcome, Overlap, Policy, Priority,
-    Pushed, QueueName, QueuePatch, Rate, Reject, Reply, Rest, RetryBudget, Route, ScheduleId, ScheduleSpec,
-    Settlement, State, StepValue, Unique, Until, When,
+    Actor, Alert, BodyTest, Breaker, BulkAction, BulkControl, BulkStatus, BulkView, Bulkhead, Capacity,
+    CatchUp, Chosen, Command, Compare, Crash, DeadLetter, DispatchedJob, Effect, Envelope, ErrorInfo, Event,
+    Filter, FiringResult, Graph, Ignore, JobId, JobRef, JoinView, Keep, LeaseRef, Limit, LimitUse, MemberOf,
+    MemberState, NamedJob, NewBulk, NewJob, NewJoin, OnConflict, OnFailure, OnFull, Order, Outcome, Overlap,
+    Policy, Priority, Pushed, QueueName, QueuePatch, Rate, Reject, Reply, Rest, RetryBudget, Route,
+    ScheduleId, ScheduleSpec, Settlement, State, StepValue, Unique, Until, When,
 };
 use std::collections::BTreeMap;
 
@@ -613,6 +613,11 @@ impl Script {
                 let oldest = letters.oldest_at.map_or("never".into(), since);
                 format!("{} dead since {oldest}: {classes}", letters.dead)
             }
+            "alert" => self
+                .shard
+                .dead_letters(&name(first))?
+                .alert_since
+                .map_or("none".into(), |at| format!("since {}", since(at))),
             "why" => {
                 let explanation = self.shard.explain(&self.job(first))?;
                 let at = explanation.expected_at.map_or("never".into(), since);
@@ -1023,6 +1028,14 @@ fn patch(words: &Words<'_>) -> QueuePatch {
             pool: pool.into(),
             reserved: words.number("reserved").unwrap_or(0) as u32,
             max: words.number("max").unwrap_or(0) as u32,
+        }),
+        dead_letter: (words.get("dead").is_some() || words.get("alert").is_some()).then(|| {
+            let (count, per_minute) =
+                words.get("alert").map_or(("0", "0"), |alert| alert.split_once('/').unwrap_or((alert, "0")));
+            Box::new(DeadLetter {
+                queue: words.get("dead").filter(|target| *target != "-").map(name),
+                alert: Alert { count: count.parse().unwrap(), per_minute: per_minute.parse().unwrap() },
+            })
         }),
         retry_budget: words.get("budget").map(|budget| {
             let (percent, per_minute) = budget.split_once(':').unwrap();

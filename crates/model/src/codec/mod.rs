@@ -103,8 +103,8 @@ pub use limit::{
 };
 pub use new_job::{put_limit_use, put_new_job, put_unique, read_limit_use, read_new_job, read_unique};
 pub use queue::{
-    put_capacity, put_keep, put_queue_patch, put_queue_settings, read_capacity, read_keep, read_queue_patch,
-    read_queue_settings,
+    put_capacity, put_dead_letter, put_keep, put_queue_patch, put_queue_settings, read_capacity,
+    read_dead_letter, read_keep, read_queue_patch, read_queue_settings,
 };
 pub use reject::{REJECT_WORDS, put_reject, read_reject};
 pub use reply::{

@@ -1,11 +1,11 @@
 //! Settings of queues.
 
 use super::{
-    checked, put_backoff, put_bulkhead, put_limit, put_on_full, put_order, put_retry_budget, read_backoff,
-    read_bulkhead, read_limit, read_on_full, read_order, read_retry_budget,
+    checked, put_backoff, put_bulkhead, put_limit, put_on_full, put_order, put_queue_name, put_retry_budget,
+    read_backoff, read_bulkhead, read_limit, read_on_full, read_order, read_queue_name, read_retry_budget,
 };
-use crate::{Capacity, Keep, QueuePatch, QueueSettings};
-use kit::codec::{Malformed, Reader, put_u64};
+use crate::{Alert, Capacity, DeadLetter, Keep, QueuePatch, QueueSettings};
+use kit::codec::{Malformed, Reader, put_option, put_u64};
 
 /// Age, count.
 pub fn put_keep(out: &mut Vec<u8>, keep: &Keep) {
@@ -32,6 +32,21 @@ pub fn read_capacity(reader: &mut Reader<'_>) -> Result<Capacity, Malformed> {
         bytes: reader.u64("capacity in bytes")?,
         on_full: read_on_full(reader)?,
     })
+}
+
+/// Target, then the alert's count and rate.
+pub fn put_dead_letter(out: &mut Vec<u8>, dead_letter: &DeadLetter) {
+    let DeadLetter { queue, alert: Alert { count, per_minute } } = dead_letter;
+    put_option(out, queue.as_ref(), put_queue_name);
+    put_u64(out, *count);
+    put_u64(out, *per_minute);
+}
+
+/// What [`put_dead_letter`] wrote.
+pub fn read_dead_letter(reader: &mut Reader<'_>) -> Result<DeadLetter, Malformed> {
+    let queue = reader.option("dead-letter queue", read_queue_name)?;
+    let alert = Alert { count: reader.u64("alert count")?, per_minute: reader.u64("alert rate")? };
+    Ok(DeadLetter { queue, alert })
 }
 
 /// A zero, then the patch that leads from the defaults to these settings.
@@ -62,7 +77,10 @@ pub fn read_queue_settings(reader: &mut Reader<'_>) -> Result<QueueSettings, Mal
     Ok(settings)
 }
 
-/// One bit per change, lowest first in the order of the struct, then the changes.
+/// Bits of a patch that mean something. Bits 12 to 15 are kept for what limits a queue.
+const PATCH_BITS: u64 = 1 << 16 | 0xfff;
+
+/// One bit per change, lowest first in the order of the struct (`dead_letter` has bit 16), then the changes.
 pub fn put_queue_patch(out: &mut Vec<u8>, patch: &QueuePatch) {
     let QueuePatch {
         attempts,
@@ -77,6 +95,7 @@ pub fn put_queue_patch(out: &mut Vec<u8>, patch: &QueuePatch) {
         order,
         bulkhead,
         retry_budget,
+        dead_letter,
     } = patch;
     let present = [
         attempts.is_some(),
@@ -91,6 +110,11 @@ pub fn put_queue_patch(out: &mut Vec<u8>, patch: &QueuePatch) {
         order.is_some(),
         bulkhead.is_some(),
         retry_budget.is_some(),
+        false,
+        false,
+        false,
+        false,
+        dead_letter.is_some(),
     ];
     put_u64(out, present.iter().rev().fold(0, |bits, present| bits << 1 | u64::from(*present)));
     for number in [attempts, max_crashes].into_iter().flatten() {
@@ -120,13 +144,16 @@ pub fn put_queue_patch(out: &mut Vec<u8>, patch: &QueuePatch) {
     if let Some(budget) = retry_budget {
         put_retry_budget(out, budget);
     }
+    if let Some(dead_letter) = dead_letter {
+        put_dead_letter(out, dead_letter);
+    }
 }
 
 /// What [`put_queue_patch`] wrote.
 pub fn read_queue_patch(reader: &mut Reader<'_>) -> Result<QueuePatch, Malformed> {
     let present = checked(reader, "settings", |r| {
         let present = r.u64("settings")?;
-        Ok((present < 1 << 12).then_some(present))
+        Ok((present & !PATCH_BITS == 0).then_some(present))
     })?;
     let has = |bit: u32| present & 1 << bit != 0;
     Ok(QueuePatch {
@@ -142,5 +169,6 @@ pub fn read_queue_patch(reader: &mut Reader<'_>) -> Result<QueuePatch, Malformed
         order: has(9).then(|| read_order(reader)).transpose()?,
         bulkhead: has(10).then(|| read_bulkhead(reader)).transpose()?,
         retry_budget: has(11).then(|| read_retry_budget(reader)).transpose()?,
+        dead_letter: has(16).then(|| read_dead_letter(reader).map(Box::new)).transpose()?,
     })
 }

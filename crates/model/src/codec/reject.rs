@@ -121,6 +121,8 @@ pub const REJECT_WORDS: &[&str] = &[
     "retry_budget",
     "groups of one queue with a weight or a pause",
     "the body of a job can be changed while no worker has it",
+    "dead_letter",
+    "queues from one dead-letter queue to the next",
 ];
 
 fn put_word(out: &mut Vec<u8>, word: &str) {
@@ -243,6 +245,11 @@ pub fn put_reject(out: &mut Vec<u8>, reject: &Reject) {
             out.push(28);
             put_str(out, id);
         }
+        Reject::DeadLetterCycle { queue, target } => {
+            out.push(29);
+            put_queue_name(out, queue);
+            put_queue_name(out, target);
+        }
         Reject::UnknownOperation { operation } => {
             out.push(31);
             put_u64(out, *operation);
@@ -306,6 +313,7 @@ pub fn read_reject(reader: &mut Reader<'_>) -> Result<Reject, Malformed> {
             },
             26 => Reject::ChildExists { id: read_compact(r, "job id")? },
             28 => Reject::BodyChanged { id: read_compact(r, "job id")? },
+            29 => Reject::DeadLetterCycle { queue: read_queue_name(r)?, target: read_queue_name(r)? },
             31 => Reject::UnknownOperation { operation: r.u64("operation")? },
             32 => Reject::OperationEnded { operation: r.u64("operation")?, status: read_word(r)? },
             33 => Reject::StaleChoice { operation: r.u64("operation")? },

@@ -76,7 +76,7 @@ pub fn decode_reply(reader: &mut Reader<'_>) -> Result<Reply, Malformed> {
             })?),
             3 => Reply::Settled(r.list("settled attempts", |r| read_result(r, read_settled))?),
             4 => Reply::Changed(r.list("states", read_state)?),
-            5 => Reply::Configured(read_queue_settings(r)?),
+            5 => Reply::Configured(Box::new(read_queue_settings(r)?)),
             6 => Reply::Operation(Box::new(read_plain_bulk_view(r)?)),
             7 => Reply::Done,
             13 => Reply::Joined(read_joined(r)?),

@@ -6,7 +6,7 @@ use super::{
     print,
     queues::{changed, next_page},
 };
-use crate::client::{Extras, JobsPage, segment};
+use crate::client::{ClientError, Extras, JobsPage, segment};
 use clap::Args;
 use hyper::Method;
 use serde_json::{Value, json};
@@ -25,6 +25,8 @@ enum Verb {
     Classes,
     /// Change the body of one by a JSON merge patch: patch ID JSON
     Patch,
+    /// Where those who die go, and when there is an alert; with --to, --stay or --alert-.. set it
+    Policy,
 }
 
 /// What a queue's jobs died of.
@@ -33,6 +35,15 @@ struct ClassesAnswer {
     dead: u64,
     classes: Vec<ErrorClass>,
     others: u64,
+    target: Option<String>,
+    alert: Option<Alert>,
+    alert_since: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, Default, serde::Deserialize, serde::Serialize)]
+struct Alert {
+    count: u64,
+    per_minute: u64,
 }
 
 #[derive(Debug, serde::Deserialize)]
@@ -54,11 +65,12 @@ struct ErrorClass {
   millpond dead mail redrive --error-kind timeout
   millpond dead mail remove --all
   millpond dead mail classes
-  millpond dead mail patch photo-17 '{\"to\":\"ann@example.org\"}'")]
+  millpond dead mail patch photo-17 '{\"to\":\"ann@example.org\"}'
+  millpond dead mail policy --to mail.dead --alert-per-minute 20")]
 pub(crate) struct Dead {
     /// The queue
     queue: String,
-    /// list, redrive, remove, classes or patch
+    /// list, redrive, remove, classes, patch or policy
     #[arg(value_enum, default_value_t)]
     verb: Verb,
     /// These jobs
@@ -76,6 +88,21 @@ pub(crate) struct Dead {
     /// How many to list
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1_000))]
     limit: u32,
+    /// Redrive so many a second, at most 100000; 0 for as fast as dispatch allows
+    #[arg(long, default_value_t = 0, conflicts_with = "ids")]
+    rate: u32,
+    /// policy: those who die from now on go on to this queue
+    #[arg(long, value_name = "QUEUE", conflicts_with = "ids")]
+    to: Option<String>,
+    /// policy: they stay where they died
+    #[arg(long, conflicts_with_all = ["to", "ids"])]
+    stay: bool,
+    /// policy: an alert when so many are dead; 0 for none
+    #[arg(long, value_name = "JOBS", conflicts_with = "ids")]
+    alert_count: Option<u64>,
+    /// policy: an alert when so many die in a minute; 0 for none
+    #[arg(long, value_name = "JOBS", conflicts_with = "ids")]
+    alert_per_minute: Option<u64>,
 }
 
 impl Dead {
@@ -86,6 +113,7 @@ impl Dead {
             Verb::Remove => self.change(context, "remove", "removed").await,
             Verb::Classes => self.classes(context).await,
             Verb::Patch => self.patch(context).await,
+            Verb::Policy => self.policy(context).await,
         }
     }
 
@@ -127,6 +155,9 @@ impl Dead {
         }
         let answer: ClassesAnswer = context.client.parse(&bytes)?;
         print::line(&format!("{} dead now", answer.dead));
+        if let Some(since) = &answer.alert_since {
+            print::line(&context.style.bad(&format!("ALERT since {}", print::clean(since))));
+        }
         for class in &answer.classes {
             let ErrorClass { kind, message, count, last_at, sample, per_minute, per_hour } = class;
             print::line(&format!(
@@ -142,6 +173,60 @@ impl Dead {
         }
         if answer.others > 0 {
             print::line(&format!("{:>8}  of other classes, no longer remembered", answer.others));
+        }
+        Ok(())
+    }
+
+    /// Shows the policy, after changing what the flags say.
+    async fn policy(&self, context: &Context) -> Result<(), Failure> {
+        let queue = format!("/v1/queues/{}", segment(&self.queue));
+        let changes =
+            self.to.is_some() || self.stay || self.alert_count.is_some() || self.alert_per_minute.is_some();
+        if changes {
+            let known: Result<Value, ClientError> = context.client.get(&queue).await;
+            // A queue is made by its first push or by configuring it.
+            let mut policy = match known {
+                Ok(mut queue) => queue["settings"]["dead_letter"].take(),
+                Err(ClientError::Refused(problem)) if problem.code == "unknown_queue" => Value::Null,
+                Err(error) => return Err(error.into()),
+            };
+            if let Some(to) = &self.to {
+                policy["queue"] = json!(to);
+            }
+            if self.stay {
+                policy["queue"] = Value::Null;
+            }
+            for (name, number) in [("count", self.alert_count), ("per_minute", self.alert_per_minute)] {
+                if let Some(number) = number {
+                    policy["alert"][name] = json!(number);
+                }
+            }
+            let patch = json!({"dead_letter": policy}).to_string();
+            context.client.call(Method::PATCH, &queue, patch, Extras::default()).await?;
+        }
+        let path = format!("{queue}/dead/classes");
+        let bytes = context.client.call(Method::GET, &path, bytes::Bytes::new(), Extras::default()).await?;
+        let ClassesAnswer { dead, target, alert, alert_since, .. } = context.client.parse(&bytes)?;
+        if context.json {
+            let policy = json!({"queue": self.queue, "dead": dead, "target": target, "alert": alert, "alert_since": alert_since});
+            print::line(&policy.to_string());
+            return Ok(());
+        }
+        let name = print::clean(&self.queue);
+        print::line(&match target {
+            Some(target) => {
+                format!("{name}: dead jobs go on to {}; {dead} are dead here", print::clean(&target))
+            }
+            None => format!("{name}: dead jobs stay; {dead} are dead now"),
+        });
+        if let Some(Alert { count, per_minute }) = alert {
+            let parts = [(count, "are dead here"), (per_minute, "die in a minute")];
+            let parts = parts.iter().filter(|(number, _)| *number > 0);
+            let parts: Vec<_> = parts.map(|(number, what)| format!("{number} {what}")).collect();
+            print::line(&format!("alert when {}", parts.join(", or ")));
+        }
+        if let Some(since) = alert_since {
+            print::line(&context.style.bad(&format!("ALERT since {}", print::clean(&since))));
         }
         Ok(())
     }
@@ -164,7 +249,7 @@ impl Dead {
         let body = if !self.ids.is_empty() {
             json!({"ids": self.ids})
         } else if self.all || self.tag.is_some() || self.error_kind.is_some() {
-            let mut filter = json!({"state": "dead"});
+            let mut filter = json!({"state": "dead", "rate": self.rate});
             for (name, value) in [("tag", &self.tag), ("error_kind", &self.error_kind)] {
                 if let Some(value) = value {
                     filter[name] = json!(value);

@@ -23,7 +23,8 @@ pub(crate) struct Events {
     /// One job only
     #[arg(long)]
     id: Option<String>,
-    /// Only these kinds: added, removed, a state, paused, resumed, configured, drained, empty
+    /// Only these kinds: added, removed, a state, paused, resumed, configured, drained, empty,
+    /// dead_alert
     #[arg(long, value_delimiter = ',', value_name = "KIND")]
     kind: Vec<String>,
     /// Only jobs that come to one of these states

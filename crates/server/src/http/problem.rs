@@ -84,6 +84,8 @@ kinds! {
         "Wait for that job to end, or push with another `on_conflict`: `return`, `replace`, `keep_last_if_active`."
     BODY_CHANGED "body_changed" 409 "The body was changed meanwhile"
         "Read the job again and repeat the change."
+    DEAD_LETTER_CYCLE "dead_letter_cycle" 409 "Dead letters would come back"
+        "Name a queue whose own dead letters do not lead back here, or take the target of that one away first."
     IDEMPOTENCY_CONFLICT "idempotency_conflict" 409 "The idempotency key was used for another call"
         "Use a new key for new content; a key is remembered for 24 hours."
     JOIN_CLOSED "join_closed" 409 "The join takes no more members"
@@ -253,6 +255,7 @@ impl From<&Reject> for Problem {
             Reject::OperationEnded { .. } => &OPERATION_ENDED,
             Reject::StaleChoice { .. } => &STALE_CHOICE,
             Reject::BodyChanged { .. } => &BODY_CHANGED,
+            Reject::DeadLetterCycle { .. } => &DEAD_LETTER_CYCLE,
         };
         let mut problem = Problem::new(kind, reject.to_string());
         problem.retry_after_ms = reject.retry_after_ms();
@@ -280,6 +283,7 @@ impl From<&Reject> for Problem {
             | Reject::Cancelled { .. }
             | Reject::IdempotencyConflict { .. }
             | Reject::BodyChanged { .. }
+            | Reject::DeadLetterCycle { .. }
             | Reject::ChildExists { .. } => problem,
             Reject::UnknownOperation { .. } | Reject::OperationEnded { .. } | Reject::StaleChoice { .. } => {
                 problem

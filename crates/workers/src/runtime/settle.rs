@@ -147,7 +147,8 @@ fn replacement(mut posted: Posted, reject: &Reject) -> Option<Posted> {
         | Reject::StepsFull { .. }
         | Reject::SignalsFull { .. }
         | Reject::ChildExists { .. }
-        | Reject::BodyChanged { .. } => Outcome::Fail { error: why },
+        | Reject::BodyChanged { .. }
+        | Reject::DeadLetterCycle { .. } => Outcome::Fail { error: why },
         Reject::UnknownOperation { .. } | Reject::OperationEnded { .. } | Reject::StaleChoice { .. } => {
             Outcome::Fail { error: why }
         }

@@ -4,10 +4,13 @@ use super::{
 };
 use crate::http::json::Writer;
 use kit::{Backoff, Millis};
-use model::{Bulkhead, Capacity, Keep, OnFull, QueuePatch, QueueSettings, RetryBudget};
-use serde::{Deserialize, Deserializer};
+use model::{
+    Alert, Bulkhead, Capacity, DeadLetter, Keep, OnFull, QueueName, QueuePatch, QueueSettings, RetryBudget,
+};
+use serde::{Deserialize, Deserializer, de::Error};
 
-/// A change of a queue's settings. What is an object is replaced as a whole; `limit`, `bulkhead` and `retry_budget` are off where null.
+/// A change of a queue's settings. What is an object is replaced as a whole; `limit`, `bulkhead`, `retry_budget` and `dead_letter` are
+/// off where null.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct SettingsDto {
@@ -26,6 +29,37 @@ pub(crate) struct SettingsDto {
     bulkhead: Option<Option<BulkheadDto>>,
     #[serde(default, deserialize_with = "given")]
     retry_budget: Option<Option<RetryBudgetDto>>,
+    #[serde(default, deserialize_with = "given")]
+    dead_letter: Option<Option<DeadLetterDto>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct DeadLetterDto {
+    #[serde(default, deserialize_with = "queue_name")]
+    queue: Option<QueueName>,
+    alert: Option<AlertDto>,
+}
+
+fn queue_name<'de, D: Deserializer<'de>>(input: D) -> Result<Option<QueueName>, D::Error> {
+    let name = Option::<String>::deserialize(input)?;
+    name.map(|name| QueueName::new(&name).map_err(D::Error::custom)).transpose()
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AlertDto {
+    #[serde(default)]
+    count: u64,
+    #[serde(default)]
+    per_minute: u64,
+}
+
+impl From<DeadLetterDto> for DeadLetter {
+    fn from(dto: DeadLetterDto) -> Self {
+        let AlertDto { count, per_minute } = dto.alert.unwrap_or_default();
+        DeadLetter { queue: dto.queue, alert: Alert { count, per_minute } }
+    }
 }
 
 /// Tells null from "not there".
@@ -82,6 +116,7 @@ impl From<SettingsDto> for QueuePatch {
             order: dto.order.map(Into::into),
             bulkhead: dto.bulkhead.map(|bulkhead| bulkhead.unwrap_or_default().into()),
             retry_budget: dto.retry_budget.map(|budget| budget.unwrap_or_default().into()),
+            dead_letter: dto.dead_letter.map(|policy| Box::new(policy.unwrap_or_default().into())),
         }
     }
 }
@@ -131,6 +166,27 @@ pub(crate) fn write_settings(out: &mut Writer, settings: &QueueSettings) {
         out.key("retry_budget").object(|out| {
             out.field("percent", percent);
             out.field("per_minute", per_minute);
+        });
+    }
+    if settings.dead_letter == DeadLetter::default() {
+        out.field("dead_letter", None::<bool>);
+    } else {
+        let DeadLetter { queue, alert } = &settings.dead_letter;
+        out.key("dead_letter").object(|out| {
+            out.field("queue", queue.as_ref());
+            write_alert(out, *alert);
+        });
+    }
+}
+
+/// The field `alert`; null if there is none.
+pub(crate) fn write_alert(out: &mut Writer, alert: Alert) {
+    if alert == Alert::default() {
+        out.field("alert", None::<bool>);
+    } else {
+        out.key("alert").object(|out| {
+            out.field("count", alert.count);
+            out.field("per_minute", alert.per_minute);
         });
     }
 }
@@ -198,6 +254,10 @@ mod tests {
             limit: Limit { concurrency: 5, rate, breaker },
             bulkhead: Bulkhead { pool: "gpu".into(), reserved: 2, max: 4 },
             retry_budget: RetryBudget { percent: 20, per_minute: 10 },
+            dead_letter: DeadLetter {
+                queue: Some(QueueName::new("letters").unwrap()),
+                alert: Alert { count: 100, per_minute: 0 },
+            },
             ..QueueSettings::DEFAULT
         };
         for order in [Order::Priority, Order::Deadline, Order::Aging { step_ms: 60_000 }] {
@@ -209,7 +269,8 @@ mod tests {
             read.apply(&patch);
             assert_eq!(read, settings);
         }
-        let off = r#"{"limit":null,"bulkhead":null,"retry_budget":null,"order":"priority"}"#;
+        let off =
+            r#"{"limit":null,"bulkhead":null,"retry_budget":null,"dead_letter":null,"order":"priority"}"#;
         settings.apply(&serde_json::from_str::<SettingsDto>(off).unwrap().into());
         assert_eq!(settings, QueueSettings::DEFAULT);
         let nothing = QueuePatch::from(serde_json::from_str::<SettingsDto>("{}").unwrap());

@@ -3,6 +3,7 @@
 use super::{Answered, mismatched};
 use crate::http::{
     app::App,
+    dto::write_alert,
     extract::{Call, Job, Payload, Queue},
     json,
     problem::Problem,
@@ -36,6 +37,9 @@ pub(crate) async fn classes(State(app): State<App>, Queue(queue): Queue) -> Answ
             });
         });
         out.field("others", letters.others);
+        out.field("target", letters.target.as_ref());
+        write_alert(out, letters.alert);
+        out.field("alert_since", letters.alert_since);
     }))
 }
 
