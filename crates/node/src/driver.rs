@@ -117,6 +117,8 @@ impl<T> Call<T> {
 #[derive(Debug)]
 pub struct Sealed<T> {
     pub(crate) time: Timestamp,
+    /// What the clock said, which may be less.
+    pub(crate) now: Timestamp,
     pub(crate) level: Durability,
     pub(crate) calls: Vec<Call<T>>,
     pub(crate) payload: Vec<u8>,
@@ -201,7 +203,7 @@ pub struct Driver<T> {
     tick_sealed: bool,
     /// Bodies are being looked at for an operation, or what came of it is on its way.
     choosing: bool,
-    /// The full disk did not take work of its own; not before then is it tried again.
+    /// By the clock: the full disk did not take work of its own; not before then is it tried again.
     own_work_at: Timestamp,
     /// When what was acknowledged below `disk` must be flushed.
     flush_due: Option<Timestamp>,
@@ -422,10 +424,11 @@ impl<T: Ticket> Driver<T> {
         if self.poison.is_some() {
             return None;
         }
-        // The log's time never runs backwards.
+        // The log's time never runs backwards. The clock may, and must not make a wait longer than it was.
         let time = now.max(self.time);
+        self.own_work_at = self.own_work_at.min(now + OWN_RETRY_MS);
         let tick = !self.tick_sealed
-            && time >= self.own_work_at
+            && now >= self.own_work_at
             && self.shard.next_due().is_some_and(|due| due <= time);
         let flush = self.flush_due.is_some_and(|due| due <= time);
         if !tick && !flush && self.pending.is_empty() {
@@ -457,13 +460,13 @@ impl<T: Ticket> Driver<T> {
         if level >= strongest {
             self.flush_due = None;
         }
-        Some(Sealed { time, level, calls, payload, outcome: Written::NotYet })
+        Some(Sealed { time, now, level, calls, payload, outcome: Written::NotYet })
     }
 
     /// Applies a batch that was written, and answers its callers. If it could not be written, nobody gets an OK any more: all
     /// who wait, here and later, hear that the outcome is unknown.
     pub fn commit(&mut self, sealed: Sealed<T>) -> Committed<T> {
-        let Sealed { time, calls, payload, outcome, .. } = sealed;
+        let Sealed { time, now, calls, payload, outcome, .. } = sealed;
         let (first, index, durability, full) = match outcome {
             Written::Yes { first, index, durability, full } => (first, index, durability, full),
             Written::Unknown(reason) => return self.fail(calls, reason),
@@ -487,7 +490,7 @@ impl<T: Ticket> Driver<T> {
             self.choosing &= !matches!(call.command(), Command::Choose(_));
             let result = if call.left_out {
                 if matches!(call.asker, Asker::Node) {
-                    self.own_work_at = time + OWN_RETRY_MS;
+                    self.own_work_at = now + OWN_RETRY_MS;
                 }
                 Err(CallError::DiskFull)
             } else {

@@ -87,12 +87,14 @@ impl Inner {
 
     /// Appends what the disk takes: everything, or the commands that work in hand needs, or nothing.
     fn append<T>(&mut self, sealed: &mut Sealed<T>) -> Result<Option<u64>, Poison> {
-        if self.probe_at.is_none_or(|at| sealed.time >= at) {
+        // By the clock, which may run backwards; the log's time may stand still until it has come back.
+        let probe = self.probe_at.is_none_or(|at| sealed.now >= at || sealed.now + PROBE_MS < at);
+        if probe {
             if let Some(index) = self.put(sealed, false)? {
                 self.probe_at = None;
                 return Ok(Some(index));
             }
-            self.probe_at = Some(sealed.time + PROBE_MS);
+            self.probe_at = Some(sealed.now + PROBE_MS);
         }
         leave_out_new_work(sealed);
         if sealed.calls.iter().all(|call| call.left_out) {

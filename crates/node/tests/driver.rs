@@ -133,6 +133,15 @@ fn after_a_failed_flush_nobody_gets_an_ok_any_more() {
 
 #[test]
 fn a_full_disk_refuses_new_work_lets_running_work_finish_and_heals_by_itself() {
+    fill_and_heal(|now| now + 200);
+}
+
+#[test]
+fn a_full_disk_heals_though_the_clock_was_set_back() {
+    fill_and_heal(|now| kit::Timestamp(now.0 - 1_000));
+}
+
+fn fill_and_heal(later: impl Fn(kit::Timestamp) -> kit::Timestamp) {
     let mut rig = Rig::new();
     rig.offer(1, push("mail", 3), Disk);
     rig.settle();
@@ -164,7 +173,7 @@ fn a_full_disk_refuses_new_work_lets_running_work_finish_and_heals_by_itself() {
     assert_eq!((view.counts.of(State::Waiting), view.counts.of(State::Completed)), (waiting, 1));
 
     rig.files.set_capacity(None);
-    rig.now = rig.now + 200;
+    rig.now = later(rig.now);
     rig.offer(3, push("mail", 1), Disk);
     assert!(rig.settle()[0].1.is_ok());
     assert!(!rig.driver.stats().disk_full);

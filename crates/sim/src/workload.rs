@@ -276,6 +276,12 @@ impl Workload {
         } else {
             outcome
         };
+        // Who waited for a signal once does so again, so that one that was taken is asked for once more.
+        let outcome = if self.waiting.contains(&lease.job) && self.random.chance(1, 2) {
+            Outcome::Suspend { step: self.step_name(), until: self.until_signal() }
+        } else {
+            outcome
+        };
         if matches!(outcome, Outcome::Suspend { until: Until::Signal { .. }, .. }) {
             remember(&mut self.random, &mut self.waiting, lease.job.clone());
         }
@@ -312,17 +318,22 @@ impl Workload {
             _ if self.random.chance(4, 5) => self.lease().job,
             _ => self.job(),
         };
-        let name = format_compact!("g{}", u8::from(self.random.chance(1, 5)));
+        let name = self.signal_name();
         Command::Signal { job, name, body: Bytes::from(format!("\"signal {}\"", self.made)) }
+    }
+
+    fn signal_name(&mut self) -> CompactString {
+        format_compact!("g{}", u8::from(self.random.chance(1, 5)))
+    }
+
+    fn until_signal(&mut self) -> Until {
+        Until::Signal { name: self.signal_name(), timeout_ms: 1 + self.random.below(90_000) }
     }
 
     fn suspend(&mut self, now: Timestamp) -> Outcome {
         let until = match self.random.below(3) {
             0 => Until::Time { after_ms: self.random.below(2) * self.random.below(20_000) },
-            1 => {
-                let name = format_compact!("g{}", u8::from(self.random.chance(1, 5)));
-                Until::Signal { name, timeout_ms: 1 + self.random.below(90_000) }
-            }
+            1 => self.until_signal(),
             _ => {
                 // Its own id, and a queue in which nothing happens behind the shadow's back.
                 let mut job = self.new_job(now);

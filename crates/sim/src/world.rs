@@ -567,6 +567,8 @@ impl World {
             self.crash(Crash::Power)?;
         }
         self.plan.faults = false;
+        // A writer that met a full disk asks for space only now and then.
+        self.now = self.now + 5_000;
         for id in workload::schedules() {
             self.advance(true)?;
             self.call(Command::RemoveSchedule { id }, None, Durability::Disk)?;
