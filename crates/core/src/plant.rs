@@ -57,6 +57,8 @@ pub enum Bug {
     ForgetGates,
     /// A group's turns are not counted.
     StopGroupTime,
+    /// A group's weight does not count.
+    IgnoreWeight,
     /// A class of errors counts its first death only.
     CountErrorClassOnce,
     /// A dead letter that is to go on is forgotten.

@@ -7,6 +7,8 @@ mod cancellation;
 mod durable;
 #[path = "steps/events.rs"]
 mod events;
+#[path = "steps/flow.rs"]
+mod flow;
 #[path = "steps/handlers.rs"]
 mod handlers;
 #[path = "steps/joins.rs"]
@@ -105,8 +107,12 @@ impl World {
     }
 
     fn fetch(&mut self, queue: &str, max: u64, lease_ms: u64, wait: Duration) {
+        self.fetch_as("tester", queue, max, lease_ms, wait);
+    }
+
+    fn fetch_as(&mut self, worker: &str, queue: &str, max: u64, lease_ms: u64, wait: Duration) {
         let wait_ms = u64::try_from(wait.as_millis()).expect("a short wait");
-        let call = json!({"worker": "tester", "queues": [queue], "max": max, "lease_ms": lease_ms, "wait_ms": wait_ms});
+        let call = json!({"worker": worker, "queues": [queue], "max": max, "lease_ms": lease_ms, "wait_ms": wait_ms});
         let answer = self.must("/v1/fetch", &call);
         self.fetched = answer["jobs"].as_array().cloned().unwrap_or_default();
         if self.first.is_none() {
@@ -344,6 +350,11 @@ fn fetches(world: &mut World, queue: String) {
 #[when(expr = "a worker fetches {int} jobs from {string}")]
 fn fetches_many(world: &mut World, max: u64, queue: String) {
     world.fetch(&queue, max, 60_000, Duration::ZERO);
+}
+
+#[when(expr = "a worker fetches from {string} with a lease of {int} ms")]
+fn fetches_for(world: &mut World, queue: String, lease_ms: u64) {
+    world.fetch(&queue, 1, lease_ms, Duration::ZERO);
 }
 
 #[given(expr = "the job {string} in {string} was fetched by a worker")]

@@ -27,7 +27,7 @@ pub enum Planted {
 
 impl Planted {
     /// Every planted bug.
-    pub const ALL: [Planted; 35] = [
+    pub const ALL: [Planted; 36] = [
         Planted::AckBeforeFsync,
         Planted::ApplyBeforeCommit,
         Planted::SkipDirectoryFsync,
@@ -62,6 +62,7 @@ impl Planted {
         Planted::Core(Bug::ReleaseOrderOnRetry),
         Planted::Core(Bug::ForgetGates),
         Planted::Core(Bug::StopGroupTime),
+        Planted::Core(Bug::IgnoreWeight),
         Planted::Core(Bug::CountErrorClassOnce),
     ];
 

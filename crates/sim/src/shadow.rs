@@ -101,6 +101,7 @@ pub(crate) struct Shadow {
     pub(crate) debounced: Vec<(Key, Timestamp)>,
     operations: Operations,
     flow: invariants::flow::Flow,
+    fair: invariants::fair::Fair,
     /// Every join, and the jobs that several of them may wait for.
     pub(crate) joins: BTreeSet<JobId>,
     shared: BTreeSet<JobId>,
@@ -120,6 +121,12 @@ impl Shadow {
             self.jobs.insert((workload::beside(), id), job);
         }
         Ok(())
+    }
+
+    /// Looks at who took turns in the routed queue.
+    pub(crate) fn fair(&mut self, effects: &[Effect]) -> Check {
+        let route = |id: &JobId| self.jobs.get(&(workload::routed(), id.clone()))?.new.route.as_deref();
+        self.fair.look(effects, route)
     }
 
     /// Follows one command of the log, and says where its reply breaks a rule.
@@ -340,8 +347,9 @@ impl Shadow {
                 self.flow.set_limit(pattern, *limit);
                 Ok(())
             }
-            (Command::SetGroup { group, paused, .. }, Reply::Done) => {
+            (Command::SetGroup { group, weight, paused, .. }, Reply::Done) => {
                 self.flow.set_group(group, *paused);
+                self.fair.set_group(group, *weight, *paused);
                 Ok(())
             }
             (Command::Bulk(_), Reply::Operation(view)) => {

@@ -658,6 +658,7 @@ impl Genesis {
             self.shadow.sweep(&before, &Moment::after(&self.shard), self.shard.time())?;
         }
         self.shadow.follow(&entry, &effects)?;
+        self.shadow.fair(&effects)?;
         self.shadow
             .debounced
             .iter()

@@ -1,7 +1,7 @@
 //! The rule of the dispatcher as plainly as it can be said, for people who ask what is next, and for tests that compare it with what
 //! the dispatcher does.
 
-use super::{GateKey, Line, Lineup, Meter, NO_LINE, Obstacle, Rank, group::START};
+use super::{GateKey, Line, Lineup, Meter, NO_LINE, Obstacle, Rank};
 use crate::shard::Shard;
 use compact_str::CompactString;
 use std::collections::{BTreeMap, BTreeSet};
@@ -68,8 +68,7 @@ impl Turns {
             }
             self.clock = self.clock.max(tag);
             self.order.remove(&(tag, seat, group));
-            let weight = u64::from(lineup.groups[group].weight.max(1));
-            self.order.insert((tag.max(self.clock) + START / weight, seat, group));
+            self.order.insert((tag.max(self.clock) + lineup.groups[group].step(), seat, group));
             return Some((at, slot));
         }
     }

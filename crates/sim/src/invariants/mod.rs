@@ -18,7 +18,8 @@
 //! | I16 | `flow` | limits hold, an ordering key has one job under way, a paused group rests, what is said to be next is |
 //! | I17 | `joins` | a continuation starts once and when its join says, losers do not go on, every join ends |
 //! | I18 | `slots` | a slot fires once, never early, and none is missed beyond its schedule's rules |
-//! | I19 | `poison` | crashes are counted apart from attempts, through restarts, up to quarantine |
+//! | I19 | `fair` | groups that wait share a queue by their weights |
+//! | I20 | `poison` | crashes are counted apart from attempts, through restarts, up to quarantine |
 
 pub(crate) mod acked;
 pub(crate) mod bulk;
@@ -27,6 +28,7 @@ pub(crate) mod dead;
 pub(crate) mod drain;
 pub(crate) mod early;
 pub(crate) mod fail_stop;
+pub(crate) mod fair;
 pub(crate) mod flow;
 pub(crate) mod joins;
 pub(crate) mod leases;
