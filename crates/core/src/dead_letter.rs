@@ -140,10 +140,6 @@ impl Shard {
         let (Alert { count, per_minute }, dead) =
             (home.settings.dead_letter.alert, home.counts.of(State::Dead));
         let Some(alarm) = &mut home.alarm else { return };
-        #[cfg(feature = "plant")]
-        if crate::plant::is(crate::plant::Bug::RepeatAlert) {
-            alarm.raised_at = None;
-        }
         let reached = count > 0 && dead >= count
             || per_minute > 0 && alarm.minute.rate(context.now, MINUTE) >= per_minute;
         if reached && alarm.raised_at.is_none() {

@@ -63,8 +63,6 @@ pub enum Bug {
     CountErrorClassOnce,
     /// A dead letter that is to go on is forgotten.
     LoseDeadLetter,
-    /// An alert is told with every death beyond its threshold.
-    RepeatAlert,
 }
 
 thread_local! {

@@ -153,6 +153,12 @@ impl Backend {
         }
     }
 
+    pub(crate) async fn dead_letters(&self, name: QueueName) -> Result<Option<node::DeadLetters>, Error> {
+        match self {
+            Self::Node(handle) => Ok(handle.read(move |shard| shard.dead_letters(&name)).await?),
+        }
+    }
+
     pub(crate) async fn operations(&self) -> Result<Vec<BulkView>, Error> {
         match self {
             Self::Node(handle) => Ok(handle.read(|shard| shard.bulks()).await?),

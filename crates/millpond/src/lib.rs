@@ -24,6 +24,7 @@
 //! effects harmless to repeat with [`Job::id`] and [`Job::token`].
 
 mod backend;
+mod dead;
 mod error;
 mod events;
 mod job;
@@ -45,12 +46,14 @@ pub use job::Job;
 pub use join::{Children, Join, Joined, Member};
 pub use kit::{Backoff, Durability, Timestamp};
 pub use model::{
-    BodyTest, BulkAction, BulkControl, BulkStatus, BulkView, CatchUp, Compare, Event, EventFilter, EventId,
-    EventKind, Filter, Firing, FiringResult, HistoryEntry, JobEvent, JobId, JobView, JoinState, JoinView,
-    LogLine, NewJob, OnConflict, Overlap, Priority, QueueChange, QueuePatch, QueueView, Reject,
-    ScheduleChange, ScheduleId, ScheduleState, ScheduleView, Scheduled, State, Step, StepValue,
+    Alert, BodyTest, BulkAction, BulkControl, BulkStatus, BulkView, CatchUp, Compare, DeadLetter, Event,
+    EventFilter, EventId, EventKind, Filter, Firing, FiringResult, HistoryEntry, JobEvent, JobId, JobView,
+    JoinState, JoinView, LogLine, NewJob, OnConflict, Overlap, Priority, QueueChange, QueueName, QueuePatch,
+    QueueView, Reject, ScheduleChange, ScheduleId, ScheduleState, ScheduleView, Scheduled, State, Step,
+    StepValue,
 };
 pub use model::{Breaker, Bulkhead, Limit, Order, Rate, RetryBudget};
+pub use node::{DeadLetters, ErrorClass};
 pub use outcome::{IntoOutcome, Outcome};
 pub use pond::{Explanation, Pond};
 pub use push::{Push, Receipt};

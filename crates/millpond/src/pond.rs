@@ -170,6 +170,14 @@ impl Pond {
     }
 }
 
+/// The state of the one job that a command changed.
+pub(crate) fn state_of(reply: &Reply) -> Result<State, Error> {
+    match reply {
+        Reply::Changed(states) => states.first().copied().ok_or(Error::Mismatch),
+        _ => Err(Error::Mismatch),
+    }
+}
+
 fn any(id: &JobId) -> JobRef {
     JobRef { queue: None, id: id.clone() }
 }
@@ -209,9 +217,6 @@ impl Inner {
     }
 
     pub(crate) async fn cancel(&self, job: JobRef, reason: &str) -> Result<State, Error> {
-        match self.command(Command::Cancel { job, reason: reason.into() }).await? {
-            Reply::Changed(states) => states.first().copied().ok_or(Error::Mismatch),
-            _ => Err(Error::Mismatch),
-        }
+        state_of(&self.command(Command::Cancel { job, reason: reason.into() }).await?)
     }
 }

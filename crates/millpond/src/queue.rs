@@ -170,7 +170,7 @@ impl<T> Queue<T> {
         self.pond.inner.cancel(self.at(id), reason).await
     }
 
-    fn at(&self, id: &JobId) -> JobRef {
+    pub(crate) fn at(&self, id: &JobId) -> JobRef {
         JobRef { queue: Some(self.name.clone()), id: id.clone() }
     }
 }

@@ -26,6 +26,7 @@ pub use driver::{Answered, Committed, Driver, Packed, Sealed, Snapshot, Ticket};
 pub use error::OpenError;
 pub use feed::{EVENTS_BYTES_MAX, EVENTS_MAX, Events, Gone};
 pub use keeper::Keeper;
+pub use millpond_core::{DeadLetters, ErrorClass};
 pub use options::Options;
 pub use recover::{Recovered, recover};
 pub use rewrite::{Checked, check, rewrite};

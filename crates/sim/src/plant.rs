@@ -27,7 +27,7 @@ pub enum Planted {
 
 impl Planted {
     /// Every planted bug.
-    pub const ALL: [Planted; 36] = [
+    pub const ALL: [Planted; 37] = [
         Planted::AckBeforeFsync,
         Planted::ApplyBeforeCommit,
         Planted::SkipDirectoryFsync,
@@ -64,6 +64,7 @@ impl Planted {
         Planted::Core(Bug::StopGroupTime),
         Planted::Core(Bug::IgnoreWeight),
         Planted::Core(Bug::CountErrorClassOnce),
+        Planted::Core(Bug::LoseDeadLetter),
     ];
 
     /// The part of it that lives in the core.

@@ -105,6 +105,8 @@ pub(crate) struct Shadow {
     /// Every join, and the jobs that several of them may wait for.
     pub(crate) joins: BTreeSet<JobId>,
     shared: BTreeSet<JobId>,
+    /// Jobs of the mortal queue that the newest command sends on when they are settled.
+    dying: BTreeSet<JobId>,
 }
 
 impl Shadow {
@@ -139,18 +141,17 @@ impl Shadow {
         self.lapse();
         self.slots_fired(effects)?;
         self.joins_failed(effects);
+        self.dying = invariants::dead::sent_on(effects).cloned().collect();
         let Some(key) = &entry.envelope.idempotency_key else { return self.command(entry) };
         let mut content = Vec::new();
         codec::encode_command(&entry.envelope.command, &mut content);
         if let Some(known) = self.keys.get(key)
             && known.at + limits::IDEMPOTENCY_MS > self.now
         {
-            return invariants::phantom::same_outcome(
-                key,
-                known.content == content,
-                &known.reply,
-                &entry.reply,
-            );
+            let same =
+                invariants::phantom::same_outcome(key, known.content == content, &known.reply, &entry.reply);
+            self.bury(&BTreeSet::new());
+            return same;
         }
         self.command(entry)?;
         if let Ok(reply) = &entry.reply
@@ -232,7 +233,39 @@ impl Shadow {
         self.jobs.get_mut(&key)
     }
 
+    /// Follows those who died by themselves to the queue of the dead; those that are settled as dead follow later.
+    fn bury(&mut self, settled: &BTreeSet<JobId>) {
+        for id in std::mem::take(&mut self.dying) {
+            match settled.contains(&id) {
+                true => drop(self.dying.insert(id)),
+                false => self.send_on(&id),
+            }
+        }
+    }
+
+    /// A job that has died waits in another queue: the same job, from its beginning.
+    fn send_on(&mut self, id: &JobId) {
+        let Some(mut job) = self.jobs.remove(&(workload::mortal(), id.clone())) else { return };
+        job.new.queue = workload::letters();
+        (job.attempt, job.crashes, job.expires_at, job.lease) = (0, 0, None, None);
+        (job.stands_by, job.unique_until, job.latest, job.new.unique) = (None, None, None, None);
+        (job.began, job.ended, job.not_before) = (false, false, Timestamp::ZERO);
+        if let JobId::Uuid(_) = id {
+            self.queue_of.insert(id.clone(), workload::letters());
+        }
+        self.jobs.insert((workload::letters(), id.clone()), job);
+    }
+
     fn command(&mut self, entry: &Entry) -> Check {
+        let mut settled = BTreeSet::new();
+        if let (Command::Settle { settlements }, Ok(Reply::Settled(replies))) =
+            (&entry.envelope.command, &entry.reply)
+        {
+            let dead = settlements.iter().zip(replies);
+            let dead = dead.filter(|(_, reply)| matches!(reply, Ok(Settled { state: State::Dead, .. })));
+            settled.extend(dead.map(|(settlement, _)| settlement.lease.job.id.clone()));
+        }
+        self.bury(&settled);
         let reply = match &entry.reply {
             Ok(reply) => reply,
             Err(reject) => return self.refused(&entry.envelope.command, reject),
@@ -403,7 +436,8 @@ impl Shadow {
             return match known {
                 Some(_) if by_id => Ok(()),
                 Some(_) => self.renew_content(key, new),
-                None if pushed.forgotten => Ok(()),
+                // A throttled key remembers a job that is gone, or that was moved to another queue.
+                None if pushed.forgotten || self.queue_of.contains_key(&pushed.id) => Ok(()),
                 None => broken("I2", format!("a push found job {key:?}, which does not exist")),
             };
         }
@@ -665,6 +699,9 @@ impl Shadow {
         job.ended = settled.state.is_final();
         if !expected.contains(&settled.state) {
             return broken("I5", format!("{settlement:?} led to {}", settled.state));
+        }
+        if self.dying.remove(&settlement.lease.job.id) {
+            self.send_on(&settlement.lease.job.id);
         }
         let Outcome::Wait { children } = &settlement.outcome else {
             return self.push(&settlement.push, &settled.pushed);

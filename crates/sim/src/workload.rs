@@ -4,11 +4,11 @@ use bytes::Bytes;
 use compact_str::{CompactString, format_compact};
 use kit::{Backoff, Durability, Timestamp, random::Random};
 use model::{
-    BodyTest, Breaker, BulkAction, BulkControl, Bulkhead, Capacity, CatchUp, Command, Compare, Crash,
-    DispatchedJob, ErrorInfo, Filter, Graph, Ignore, JobId, JobRef, Keep, LeaseRef, Limit, LimitUse,
-    NamedJob, NewBulk, NewJob, NewJoin, OnConflict, OnFailure, OnFull, Order, Outcome, Overlap, Policy,
-    Priority, QueueName, QueuePatch, Rate, Rest, RetryBudget, Route, ScheduleId, ScheduleSpec, Settlement,
-    State, Unique, Until, When,
+    Alert, BodyTest, Breaker, BulkAction, BulkControl, Bulkhead, Capacity, CatchUp, Command, Compare, Crash,
+    DeadLetter, DispatchedJob, ErrorInfo, Filter, Graph, Ignore, JobId, JobRef, Keep, LeaseRef, Limit,
+    LimitUse, NamedJob, NewBulk, NewJob, NewJoin, OnConflict, OnFailure, OnFull, Order, Outcome, Overlap,
+    Policy, Priority, QueueName, QueuePatch, Rate, Rest, RetryBudget, Route, ScheduleId, ScheduleSpec,
+    Settlement, State, Unique, Until, When,
 };
 
 const QUEUES: u64 = 7;
@@ -26,7 +26,7 @@ pub(crate) fn queue(number: u64) -> QueueName {
 
 /// Every queue.
 pub(crate) fn queues() -> Vec<QueueName> {
-    (0..QUEUES).map(queue).collect()
+    (0..=QUEUES).map(queue).collect()
 }
 
 const SCHEDULES: u64 = 3;
@@ -55,6 +55,16 @@ pub(crate) fn beside() -> QueueName {
 /// The queue whose jobs have routes: groups, ordering keys, limits. No operations sweep it.
 pub(crate) fn routed() -> QueueName {
     queue(6)
+}
+
+/// The queue whose jobs go on to [`letters`] when they die. It is loose.
+pub(crate) fn mortal() -> QueueName {
+    queue(3)
+}
+
+/// Where dead letters go. Nothing is pushed here.
+pub(crate) fn letters() -> QueueName {
+    queue(QUEUES)
 }
 
 /// Limit keys and patterns that the routed queue uses.
@@ -187,6 +197,7 @@ impl Workload {
             93 => Command::Pause { queue: self.queue() },
             94..97 => Command::Resume { queue: self.queue() },
             97 if self.random.chance(2, 3) => self.schedule(now),
+            97 if self.random.chance(1, 3) => self.dead_letter(),
             97 => self.configure(),
             98 if self.random.chance(1, 3) => {
                 let control = [BulkControl::Pause, BulkControl::Resume, BulkControl::Cancel];
@@ -240,6 +251,10 @@ impl Workload {
     }
 
     fn fetch(&mut self) -> Command {
+        if self.random.chance(1, 12) {
+            let max = 1 + self.random.below(6) as u32;
+            return Command::Fetch { queues: vec![letters()], max, lease_ms: self.lease_ms() };
+        }
         if self.random.chance(1, 6) {
             let max = 1 + self.random.below(6) as u32;
             return Command::Fetch { queues: vec![routed()], max, lease_ms: self.lease_ms() };
@@ -500,6 +515,19 @@ impl Workload {
     /// A client heard of a join.
     pub(crate) fn learn_join(&mut self, id: &JobId) {
         remember(&mut self.random, &mut self.joins, id.clone());
+    }
+
+    /// Where the dead of one queue go, and an alert; now and then a target from which they would come back.
+    fn dead_letter(&mut self) -> Command {
+        let random = &mut self.random;
+        let alert = Alert { count: random.below(5), per_minute: random.below(8) };
+        let (queue, target) = match random.below(8) {
+            0 => (letters(), Some(mortal())),
+            1 => (mortal(), None),
+            _ => (mortal(), Some(letters())),
+        };
+        let dead_letter = Some(Box::new(DeadLetter { queue: target, alert }));
+        Command::Configure { queue, patch: QueuePatch { dead_letter, ..QueuePatch::default() } }
     }
 
     fn configure(&mut self) -> Command {

@@ -646,9 +646,14 @@ impl Genesis {
         let sweeps =
             matches!(entry.envelope.command, Command::Tick | Command::Fetch { .. } | Command::Choose(_));
         let before = if sweeps { Moment::of(&self.shard) } else { None };
+        let target = dead::target(&self.shard);
         let foretold = flow::foretold(&self.shard, &entry.envelope, entry.time);
         entry.reply = self.shard.apply(entry.position, entry.time, &entry.envelope, &mut self.effects);
         let effects = std::mem::take(&mut self.effects.list);
+        if let Some(target) = target.filter(|_| !matches!(entry.envelope.command, Command::Configure { .. }))
+        {
+            dead::none_is_lost(&self.shard, &target, &effects)?;
+        }
         phantom::was_asked_for(&entry, calls)?;
         replay::same_answer(&entry, calls)?;
         if let Ok(reply) = &entry.reply {

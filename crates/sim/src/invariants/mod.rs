@@ -14,7 +14,7 @@
 //! | I12 | `unique` | a unique key has one job that runs and one that stands by, a throttled one has none for its span |
 //! | I13 | `bulk` | an operation changes what its filter means and nothing else, counts right, and ends |
 //! | I14 | `steps` | a step keeps its value, a signal is delivered once, a suspended job wakes when what it waits for has come |
-//! | I15 | `dead` | every death is counted in one class of errors |
+//! | I15 | `dead` | every death is counted in one class of errors; a dead letter that is sent on is not lost |
 //! | I16 | `flow` | limits hold, an ordering key has one job under way, a paused group rests, what is said to be next is |
 //! | I17 | `joins` | a continuation starts once and when its join says, losers do not go on, every join ends |
 //! | I18 | `slots` | a slot fires once, never early, and none is missed beyond its schedule's rules |
