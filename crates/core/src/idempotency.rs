@@ -82,6 +82,11 @@ impl Idempotency {
         }
     }
 
+    /// Whether a call with this key would be answered from memory, or refused because of it.
+    pub(crate) fn holds(&self, key: &CompactString, now: Timestamp) -> bool {
+        self.calls.get(key).is_some_and(|call| call.at + limits::IDEMPOTENCY_MS > now)
+    }
+
     /// Bodies are left out: they stand in the jobs, and which of them are in memory must not reach the state.
     pub(crate) fn remember(&mut self, key: CompactString, content: u128, now: Timestamp, reply: &Reply) {
         let mut reply = reply.clone();

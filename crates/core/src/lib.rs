@@ -26,6 +26,7 @@
 
 mod bodies;
 mod bulk;
+mod capacity;
 mod changes;
 mod check;
 mod commands;
@@ -56,6 +57,7 @@ mod unique;
 mod views;
 
 pub use bulk::{Preview, Previewed, Unread};
+pub use capacity::{Growth, Room};
 pub use changes::Changes;
 pub use dead::{DeadLetters, ErrorClass};
 pub use join::JoinQuery;

@@ -61,6 +61,8 @@ pub enum Bug {
     IgnoreWeight,
     /// A class of errors counts its first death only.
     CountErrorClassOnce,
+    /// A queue whose producers wait never says that it has room.
+    HideRoom,
     /// A dead letter that is to go on is forgotten.
     LoseDeadLetter,
 }

@@ -38,6 +38,21 @@ impl Backend {
         }
     }
 
+    /// A push, which waits where a full queue lets its producers wait: up to `wait`, or as long as the future lives.
+    pub(crate) async fn push(
+        &self,
+        envelope: Envelope,
+        wait: Option<Duration>,
+        level: Durability,
+    ) -> Result<Answer, Error> {
+        match self {
+            Self::Node(handle) => {
+                let node::Answer { reply, position, durability } = handle.push(envelope, wait, level).await?;
+                Ok(Answer { reply, position, durability })
+            }
+        }
+    }
+
     pub(crate) async fn command(
         &self,
         actor: &Actor,

@@ -52,7 +52,7 @@ pub use model::{
     QueueView, Reject, ScheduleChange, ScheduleId, ScheduleState, ScheduleView, Scheduled, State, Step,
     StepValue,
 };
-pub use model::{Breaker, Bulkhead, Limit, Order, Rate, RetryBudget};
+pub use model::{Breaker, Bulkhead, Capacity, Limit, OnFull, Order, Rate, RetryBudget};
 pub use node::{DeadLetters, ErrorClass};
 pub use outcome::{IntoOutcome, Outcome};
 pub use pond::{Explanation, Pond};

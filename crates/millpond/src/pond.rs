@@ -1,4 +1,9 @@
-use crate::{Error, Queue, Receipt, Signal, backend::Backend, events::Order, testing::Bench};
+use crate::{
+    Error, Queue, Receipt, Signal,
+    backend::{Answer, Backend},
+    events::Order,
+    testing::Bench,
+};
 use kit::{Durability, Timestamp};
 use model::{
     Actor, BulkControl, BulkView, Command, Envelope, HistoryEntry, JobId, JobRef, JobView, Limit, LogLine,
@@ -76,9 +81,10 @@ impl Pond {
         Ok(Queue { pond: self.clone(), name: QueueName::new(name)?, body: PhantomData })
     }
 
-    /// Pushes jobs of any queues as one change: all or none. At most 10,000; see [`crate::Push::job`].
+    /// Pushes jobs of any queues as one change: all or none. At most 10,000; see [`crate::Push::job`]. Where a full queue lets its
+    /// producers wait, so does this, until there is room for all or the future is dropped.
     pub async fn push_all(&self, jobs: Vec<NewJob>) -> Result<Vec<Receipt>, Error> {
-        self.inner.push(jobs, None, self.inner.level).await
+        self.inner.push(jobs, None, None, self.inner.level).await
     }
 
     /// Sets the limit of a key, or of all keys that begin so if it ends in `*`; the most specific one counts. It counts at once,
@@ -170,6 +176,12 @@ impl Pond {
     }
 }
 
+fn receipts(answer: Answer) -> Result<Vec<Receipt>, Error> {
+    let Reply::Pushed(pushed) = answer.reply else { return Err(Error::Mismatch) };
+    let receipt = |pushed| Receipt::of(pushed, answer.position, answer.durability);
+    Ok(pushed.into_iter().map(receipt).collect())
+}
+
 /// The state of the one job that a command changed.
 pub(crate) fn state_of(reply: &Reply) -> Result<State, Error> {
     match reply {
@@ -198,6 +210,7 @@ impl Inner {
         &self,
         jobs: Vec<NewJob>,
         idempotency_key: Option<&str>,
+        wait: Option<Duration>,
         level: Durability,
     ) -> Result<Vec<Receipt>, Error> {
         let envelope = Envelope {
@@ -205,15 +218,12 @@ impl Inner {
             idempotency_key: idempotency_key.map(Into::into),
             command: Command::Push { jobs },
         };
-        self.pushing(envelope, level).await
+        receipts(self.backend.push(envelope, wait, level).await?)
     }
 
     /// A call that is answered with the jobs it pushed.
     pub(crate) async fn pushing(&self, envelope: Envelope, level: Durability) -> Result<Vec<Receipt>, Error> {
-        let answer = self.backend.call(envelope, level).await?;
-        let Reply::Pushed(pushed) = answer.reply else { return Err(Error::Mismatch) };
-        let receipt = |pushed| Receipt::of(pushed, answer.position, answer.durability);
-        Ok(pushed.into_iter().map(receipt).collect())
+        receipts(self.backend.call(envelope, level).await?)
     }
 
     pub(crate) async fn cancel(&self, job: JobRef, reason: &str) -> Result<State, Error> {

@@ -39,12 +39,13 @@ pub struct Push {
     job: Result<NewJob, Error>,
     level: Durability,
     idempotency_key: Option<String>,
+    wait: Option<Duration>,
 }
 
 impl Push {
     pub(crate) fn new(pond: Pond, job: Result<NewJob, Error>) -> Self {
         let level = pond.inner.level;
-        Self { pond, job, level, idempotency_key: None }
+        Self { pond, job, level, idempotency_key: None, wait: None }
     }
 
     fn with(mut self, change: impl FnOnce(&mut NewJob)) -> Self {
@@ -185,6 +186,13 @@ impl Push {
         self
     }
 
+    /// How long to wait for room, where a full queue lets its producers wait ([`crate::OnFull::Block`]); then the push is refused. Default: until
+    /// there is room, or the future is dropped.
+    pub fn wait(mut self, longest: Duration) -> Self {
+        self.wait = Some(longest);
+        self
+    }
+
     /// The job without pushing it, for [`Pond::push_all`] and [`crate::Outcome::push`].
     pub fn job(self) -> Result<NewJob, Error> {
         self.job
@@ -197,8 +205,8 @@ impl IntoFuture for Push {
 
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(async move {
-            let receipts =
-                self.pond.inner.push(vec![self.job?], self.idempotency_key.as_deref(), self.level).await?;
+            let Self { pond, job, level, idempotency_key, wait } = self;
+            let receipts = pond.inner.push(vec![job?], idempotency_key.as_deref(), wait, level).await?;
             receipts.into_iter().next().ok_or(Error::Mismatch)
         })
     }

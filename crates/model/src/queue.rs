@@ -20,6 +20,9 @@ pub enum OnFull {
     Reject = 0,
     /// The oldest waiting job of the least urgent priority is cancelled to make room.
     DropOldest = 1,
+    /// It waits for room, behind those that came before it, for as long as its caller wants to; then it is refused with
+    /// `queue_full`. What is pushed otherwise than by a push (a graph of joins, a schedule) is refused at once.
+    Block = 2,
 }
 
 /// How much a queue may hold. Jobs count while they are not final.

@@ -38,6 +38,8 @@ pub enum Reject {
         limit: u64,
         /// `jobs` or `bytes`.
         unit: &'static str,
+        /// Producers wait for room there, and this push would fit once there is some.
+        waits: bool,
     },
     /// The shard holds as many jobs as it may.
     #[error("this pond holds its limit of {limit} jobs; let workers drain it, or purge")]

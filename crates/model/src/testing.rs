@@ -220,7 +220,7 @@ fn capacity(random: &mut Random) -> Capacity {
     Capacity {
         jobs: number(random),
         bytes: number(random),
-        on_full: pick(random, &[OnFull::Reject, OnFull::DropOldest]),
+        on_full: pick(random, &[OnFull::Reject, OnFull::DropOldest, OnFull::Block]),
     }
 }
 
@@ -504,7 +504,12 @@ pub fn reject(random: &mut Random, variant: u64) -> Reject {
         0 => Reject::Invalid { field: "priority", reason: text(random) },
         1 => Reject::TooMany { what: "jobs", limit: number(random) },
         2 => Reject::BodyTooLarge { bytes: number(random), limit: number(random) },
-        3 => Reject::QueueFull { queue: queue_name(random), limit: number(random), unit: "bytes" },
+        3 => Reject::QueueFull {
+            queue: queue_name(random),
+            limit: number(random),
+            unit: "bytes",
+            waits: random.chance(1, 2),
+        },
         4 => Reject::PondFull { limit: number(random) },
         5 => Reject::UnknownQueue { queue: queue_name(random) },
         6 => Reject::UnknownJob { id },

@@ -71,6 +71,8 @@ pub struct Stats {
     pub pending: u64,
     /// Fetches that wait for jobs now.
     pub waiting_fetches: u64,
+    /// Pushes that wait for room in their queues now.
+    pub waiting_pushes: u64,
     /// Checkpoints written.
     pub checkpoints: u64,
     /// The position that the newest checkpoint reaches to.

@@ -1,9 +1,9 @@
 //! The driver of one shard, step by step: no threads, no clocks, no I/O of its own.
 //!
 //! ```text
-//! offer, fetch ──► pending ──► seal ──► Sealed ──► Writer::write ──► commit ──► answers, effects
-//!                     ▲                                                │
-//!                     └──────────── woken fetches ◄────────────────────┘
+//! offer, push, fetch ──► pending ──► seal ──► Sealed ──► Writer::write ──► commit ──► answers, effects
+//!                           ▲                                                │
+//!                           └────── woken fetches, pushes with room ◄────────┘
 //! ```
 //!
 //! A batch is applied only after the log has it at the strongest level that one of its callers asked for, and batches are applied
@@ -13,10 +13,11 @@ use crate::{
     answer::{Answer, CallError, Poison, Stats},
     batch,
     options::Options,
+    producers::{Parked, Producers},
     waiters::{Waiter, Waiters, fetch_of},
 };
 use kit::{Durability, Millis, Timestamp};
-use millpond_core::{Effects, Shard, Unread};
+use millpond_core::{Effects, Growth, Shard, Unread};
 use model::{
     Actor, Command, DispatchedJob, Effect, Envelope, LeaseRef, Outcome, QueueName, Reject, Reply, Settlement,
     codec, limits,
@@ -62,13 +63,19 @@ pub struct Packed {
 impl Packed {
     /// Encodes a command; refuses one beyond [`limits::COMMAND_BYTES_MAX`].
     pub fn new(envelope: Envelope) -> Result<Self, Reject> {
-        let mut bytes = Vec::new();
-        codec::encode_envelope(&envelope, &mut bytes);
-        if bytes.len() > limits::COMMAND_BYTES_MAX {
+        let packed = Self::again(envelope);
+        if packed.len() > limits::COMMAND_BYTES_MAX {
             let limit = limits::COMMAND_BYTES_MAX as u64;
             return Err(Reject::TooMany { what: "the size of a command in bytes", limit });
         }
-        Ok(Self { envelope, bytes })
+        Ok(packed)
+    }
+
+    /// The same for one that was small enough before.
+    fn again(envelope: Envelope) -> Self {
+        let mut bytes = Vec::new();
+        codec::encode_envelope(&envelope, &mut bytes);
+        Self { envelope, bytes }
     }
 
     /// Bytes in the log.
@@ -89,6 +96,8 @@ enum Asker<T> {
     Caller(T),
     /// Somebody who may go on waiting if the fetch brings nothing: number and end of the wait.
     Fetcher { ticket: T, number: u64, until: Timestamp },
+    /// Somebody whose push may wait for room: number, end of the wait, and the room that it claims.
+    Producer { ticket: T, number: u64, until: Timestamp, claim: Vec<Growth> },
     /// Nobody: a tick, or jobs handed back.
     Node,
 }
@@ -198,6 +207,7 @@ pub struct Driver<T> {
     unanswered: usize,
     unanswered_bytes: usize,
     waiters: Waiters<T>,
+    producers: Producers<T>,
     /// Time of the newest sealed batch.
     time: Timestamp,
     tick_sealed: bool,
@@ -233,6 +243,7 @@ impl<T: Ticket> Driver<T> {
             unanswered: 0,
             unanswered_bytes: 0,
             waiters: Waiters::default(),
+            producers: Producers::default(),
             time,
             tick_sealed: false,
             choosing: false,
@@ -263,6 +274,7 @@ impl<T: Ticket> Driver<T> {
         Stats {
             pending: self.unanswered as u64,
             waiting_fetches: self.waiters.len() as u64,
+            waiting_pushes: self.producers.len() as u64,
             poisoned: self.poison.is_some(),
             shard: self.shard.stats(),
             ..self.stats.clone()
@@ -331,9 +343,41 @@ impl<T: Ticket> Driver<T> {
         None
     }
 
-    /// Forgets a waiting fetch.
+    /// Takes a push. If a queue is full whose producers wait, so does the push, until then; behind those that came before it, even if
+    /// it is smaller. Answers at once to refuse it. What else is there is offered: see [`Driver::offer`].
+    pub fn push(&mut self, waiter: Waiter<T>, now: Timestamp) -> Option<Answered<T>> {
+        if let Err(error) = self.admit(&waiter.packed, waiter.level, false) {
+            return Some((waiter.ticket, Err(error)));
+        }
+        if self.producers.len() > 0 {
+            let growth = self.shard.growth(&waiter.packed.envelope);
+            if let Some(by) = growth.iter().find(|by| self.producers.in_line(&by.queue) > 0) {
+                let refusal = self.shard.taken(&by.queue);
+                let size = waiter.packed.len();
+                return self.park(waiter, growth, refusal, size, now);
+            }
+        }
+        let Waiter { number, ticket, packed, level, until } = waiter;
+        self.enqueue(packed, Asker::Producer { ticket, number, until, claim: Vec::new() }, level);
+        None
+    }
+
+    /// How many pushes wait for room in a queue.
+    pub fn producers(&self, queue: &QueueName) -> u64 {
+        self.producers.in_line(queue)
+    }
+
+    /// The push that has waited for room longest.
+    pub fn first_producer(&self) -> Option<&Envelope> {
+        self.producers.first().map(|parked| &parked.envelope)
+    }
+
+    /// Forgets a waiting fetch or push.
     pub fn withdraw(&mut self, number: u64) {
         self.waiters.remove(number);
+        if self.producers.remove(number).is_some() {
+            self.admit_producers();
+        }
     }
 
     /// Puts jobs back that nobody was there to receive: at once, and without using an attempt.
@@ -388,21 +432,32 @@ impl<T: Ticket> Driver<T> {
         self.shard.unread_due().map(|due| due.max(self.own_work_at))
     }
 
-    /// Answers the fetches that have waited long enough.
+    /// Answers the fetches and refuses the pushes that have waited long enough.
     pub fn expire(&mut self, now: Timestamp) -> Vec<Answered<T>> {
         let mut answers = Vec::new();
         while let Some(waiter) = self.waiters.expired(now) {
             answers.push(self.nothing(waiter.ticket, waiter.level));
         }
+        let fetches = answers.len();
+        while let Some(Parked { ticket, refusal, .. }) = self.producers.expired(now) {
+            answers.push((ticket, Err(CallError::Refused(refusal))));
+        }
+        if answers.len() > fetches {
+            // Who stood behind one that did not fit may fit.
+            self.admit_producers();
+        }
         answers
     }
 
-    /// From now on no fetch waits; those that do are answered with nothing.
+    /// From now on no fetch and no push waits; fetches that do are answered with nothing, pushes are refused.
     pub fn stop(&mut self) -> Vec<Answered<T>> {
         self.stopping = true;
         let mut answers = Vec::new();
         while let Some(waiter) = self.waiters.pop() {
             answers.push(self.nothing(waiter.ticket, waiter.level));
+        }
+        while let Some(parked) = self.producers.pop() {
+            answers.push((parked.ticket, Err(CallError::Stopping)));
         }
         answers
     }
@@ -412,10 +467,9 @@ impl<T: Ticket> Driver<T> {
         let tick = if self.tick_sealed { None } else { self.shard.next_due() };
         let tick = tick.map(|due| due.max(self.own_work_at));
         let unread = if self.stopping { None } else { self.unread_due() };
-        [tick, unread, self.waiters.next_deadline(), self.flush_due, self.checkpoint_due()]
-            .into_iter()
-            .flatten()
-            .min()
+        let waits = [self.waiters.next_deadline(), self.producers.next_deadline()];
+        let own = [tick, unread, self.flush_due, self.checkpoint_due()];
+        own.into_iter().chain(waits).flatten().min()
     }
 
     /// Closes the next batch: a tick if something is due, then what is pending, up to a limit. An empty batch means that what
@@ -518,6 +572,7 @@ impl<T: Ticket> Driver<T> {
         for queue in &stirred {
             self.wake(queue);
         }
+        self.admit_producers();
         Committed { answers, effects }
     }
 
@@ -626,6 +681,71 @@ impl<T: Ticket> Driver<T> {
         }
     }
 
+    /// Lets a push wait for room, if it may.
+    fn park(
+        &mut self,
+        waiter: Waiter<T>,
+        growth: Vec<Growth>,
+        refusal: Reject,
+        size: usize,
+        now: Timestamp,
+    ) -> Option<Answered<T>> {
+        let fits = self.producers.len() < self.options.producers_max
+            && self.producers.bytes() + size <= self.options.producers_bytes_max;
+        if !fits || waiter.until <= now || self.stopping || waiter.ticket.gone() {
+            return Some((waiter.ticket, Err(CallError::Refused(refusal))));
+        }
+        self.producers.park(waiter, growth, refusal, size);
+        None
+    }
+
+    /// Offers waiting pushes again, first come first served in each queue, as long as there is room for them.
+    fn admit_producers(&mut self) {
+        if self.producers.len() == 0 || self.poison.is_some() {
+            return;
+        }
+        while let Some((number, parked, claim)) = self.producers.next(|queue| self.shard.room(queue)) {
+            if parked.ticket.gone() {
+                self.producers.release(&claim);
+            } else {
+                self.offer_again(number, parked, claim);
+            }
+        }
+    }
+
+    fn offer_again(&mut self, number: u64, parked: Parked<T>, claim: Vec<Growth>) {
+        let Parked { ticket, envelope, level, until, .. } = parked;
+        let asker = Asker::Producer { ticket, number, until, claim };
+        self.enqueue(Packed::again(envelope), asker, level);
+    }
+
+    /// Answers a push, or lets it wait for room.
+    fn settle_push(
+        &mut self,
+        waiter: Waiter<T>,
+        size: usize,
+        result: Result<Answer, CallError>,
+        now: Timestamp,
+    ) -> Option<Answered<T>> {
+        match result {
+            Err(CallError::Refused(refusal @ Reject::QueueFull { waits: true, .. })) => {
+                let growth = self.shard.growth(&waiter.packed.envelope);
+                self.park(waiter, growth, refusal, size, now)
+            }
+            Ok(answer) => {
+                if self.producers.len() > 0
+                    && let Some(key) = &waiter.packed.envelope.idempotency_key
+                {
+                    for (number, parked) in self.producers.repeats(key) {
+                        self.offer_again(number, parked, Vec::new());
+                    }
+                }
+                Some((waiter.ticket, Ok(answer)))
+            }
+            refused => Some((waiter.ticket, refused)),
+        }
+    }
+
     /// Ends the claims of a fetch. If it brought something, there may be more for others in the queues that it named.
     fn release(
         &mut self,
@@ -652,10 +772,14 @@ impl<T: Ticket> Driver<T> {
         result: Result<Answer, CallError>,
         now: Timestamp,
     ) -> Option<Answered<T>> {
-        let Call { packed, asker, level, .. } = call;
+        let Call { packed, asker, level, size, .. } = call;
         match asker {
             Asker::Node => None,
             Asker::Caller(ticket) => Some((ticket, result)),
+            Asker::Producer { ticket, number, until, claim } => {
+                self.producers.release(&claim);
+                self.settle_push(Waiter { number, ticket, packed, level, until }, size, result, now)
+            }
             Asker::Fetcher { ticket, number, until } => {
                 let empty =
                     matches!(&result, Ok(Answer { reply: Reply::Fetched(jobs), .. }) if jobs.is_empty());
@@ -705,11 +829,16 @@ impl<T: Ticket> Driver<T> {
         let mut answers: Vec<_> = calls
             .filter_map(|call| match call.asker {
                 Asker::Node => None,
-                Asker::Caller(ticket) | Asker::Fetcher { ticket, .. } => Some(told(ticket)),
+                Asker::Caller(ticket) | Asker::Fetcher { ticket, .. } | Asker::Producer { ticket, .. } => {
+                    Some(told(ticket))
+                }
             })
             .collect();
         while let Some(waiter) = self.waiters.pop() {
             answers.push(told(waiter.ticket));
+        }
+        while let Some(parked) = self.producers.pop() {
+            answers.push(told(parked.ticket));
         }
         Committed { answers, effects: Vec::new() }
     }
@@ -717,9 +846,7 @@ impl<T: Ticket> Driver<T> {
 
 fn tick_call<T>() -> Call<T> {
     let envelope = Envelope { actor: Actor::default(), idempotency_key: None, command: Command::Tick };
-    let mut bytes = Vec::new();
-    codec::encode_envelope(&envelope, &mut bytes);
-    let packed = Packed { envelope, bytes };
+    let packed = Packed::again(envelope);
     Call { packed, asker: Asker::Node, level: Durability::Memory, size: 0, end: 0, left_out: false }
 }
 

@@ -13,6 +13,7 @@ mod error;
 mod feed;
 mod keeper;
 mod options;
+mod producers;
 mod recover;
 mod rewrite;
 mod shell;

@@ -20,6 +20,10 @@ pub struct Options {
     pub wait_ms_max: Millis,
     /// Fetches that may wait for jobs at once. Default 16,384.
     pub waiters_max: usize,
+    /// Pushes that may wait for room in their queues at once; beyond it a full queue refuses at once. Default 4,096.
+    pub producers_max: usize,
+    /// Bytes of those pushes, as encoded for the log. Default 64 MiB.
+    pub producers_bytes_max: usize,
     /// Bytes of one segment file of the log. Default 64 MiB.
     pub segment_bytes: u64,
     /// Space held back on the disk, so that running work can finish when the disk is full: 0 for none; anything else is rounded
@@ -66,6 +70,8 @@ impl Default for Options {
             checkpoint_ms: 5_000,
             wait_ms_max: 60_000,
             waiters_max: 16_384,
+            producers_max: 4_096,
+            producers_bytes_max: 64 << 20,
             segment_bytes: 64 << 20,
             reserve_bytes: 64 << 20,
             at_rest: AtRest::default(),

@@ -3,18 +3,18 @@ use kit::{Durability, Timestamp};
 use model::{Command, QueueName};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-/// A fetch that waits, or would wait, for jobs.
+/// A call that waits, or would wait: a fetch for jobs, a push for room.
 #[derive(Debug)]
 pub struct Waiter<T> {
     /// Its place in the line: lower numbers are served first. Unique.
     pub number: u64,
     /// Who hears the answer.
     pub ticket: T,
-    /// The fetch command, ready for the log.
+    /// The command, ready for the log.
     pub packed: Packed,
     /// The durability it wants.
     pub level: Durability,
-    /// It is answered with nothing at this time.
+    /// Then a fetch is answered with nothing, a push with its refusal.
     pub until: Timestamp,
 }
 

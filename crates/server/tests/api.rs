@@ -161,6 +161,54 @@ async fn a_listing_is_paged_and_a_bulk_operation_is_tracked() {
 }
 
 #[tokio::test]
+async fn a_push_waits_for_room_and_gets_through_when_a_job_ends() {
+    let server = start(&[]).await;
+    let patch = r#"{"capacity":{"jobs":1,"on_full":"block"}}"#;
+    let settings = call(&server, "PATCH /v1/queues/q", patch).await.json();
+    assert_eq!(settings["settings"]["capacity"]["on_full"], "block");
+    assert_eq!(call(&server, "POST /v1/queues/q/jobs", r#"{"body":1}"#).await.status, 201);
+    let impatient = call(&server, "POST /v1/queues/q/jobs?wait_ms=0", r#"{"body":2}"#).await;
+    assert_eq!((impatient.status, impatient.code().as_str()), (429, "queue_full"));
+    assert!(impatient.head.contains("retry-after: 1"), "{}", impatient.head);
+    let finish = async {
+        while call(&server, "GET /v1/queues/q", "").await.json()["producers_waiting"] != 1 {
+            tokio::task::yield_now().await;
+        }
+        assert!(call(&server, "GET /metrics", "").await.text.contains("millpond_pushes_waiting 1"));
+        let jobs = call(&server, "POST /v1/fetch", r#"{"worker":"w","queues":["q"]}"#).await.json();
+        let done = json!({"worker":"w","outcomes":[{"queue":"q","id":jobs["jobs"][0]["id"],
+            "lease_token":jobs["jobs"][0]["lease_token"],"outcome":"done"}]});
+        assert_eq!(
+            call(&server, "POST /v1/outcomes", &done.to_string()).await.json()["results"][0]["ok"],
+            true
+        );
+    };
+    let (patient, ()) = tokio::join!(call(&server, "POST /v1/queues/q/jobs", r#"{"body":3}"#), finish);
+    assert_eq!((patient.status, patient.json()["jobs"][0]["state"].clone()), (201, json!("waiting")));
+    assert_eq!(call(&server, "GET /v1/queues/q", "").await.json()["producers_waiting"], 0);
+    server.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_push_that_waits_is_told_when_the_server_stops() {
+    let server = start(&[]).await;
+    let patch = r#"{"capacity":{"jobs":1,"on_full":"block"}}"#;
+    call(&server, "PATCH /v1/queues/q", patch).await;
+    assert_eq!(call(&server, "POST /v1/queues/q/jobs", r#"{"body":1}"#).await.status, 201);
+    let body = r#"{"jobs":[{"queue":"q","body":2}]}"#;
+    let head = "POST /v1/push?wait_ms=60000 HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer";
+    let mut waiting = TcpStream::connect(server.addr()).await.unwrap();
+    let request = format!("{head} {TOKEN}\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+    waiting.write_all(request.as_bytes()).await.unwrap();
+    while call(&server, "GET /v1/queues/q/upcoming", "").await.json()["producers_waiting"] != 1 {
+        tokio::task::yield_now().await;
+    }
+    server.stop().await.unwrap();
+    let told = read_answer(&mut waiting).await;
+    assert_eq!((told.status, told.code().as_str()), (503, "stopping"));
+}
+
+#[tokio::test]
 async fn settings_change_and_a_pause_holds() {
     let server = start(&[]).await;
     let patch = r#"{"attempts":9,"backoff":"fixed:5s","capacity":{"jobs":1}}"#;

@@ -3,6 +3,11 @@
 use kit::{Durability, Timestamp};
 use model::{Actor, Envelope, Reject, Reply};
 
+/// Whether this may not have been the last answer: the caller waits for room, and asks again.
+pub(crate) fn waited_on(reply: &Result<Reply, Reject>) -> bool {
+    matches!(reply, Err(Reject::QueueFull { waits: true, .. }))
+}
+
 /// One call as its caller knows it.
 #[derive(Debug, Clone)]
 pub(crate) struct Call {

@@ -27,7 +27,7 @@ pub enum Planted {
 
 impl Planted {
     /// Every planted bug.
-    pub const ALL: [Planted; 37] = [
+    pub const ALL: [Planted; 38] = [
         Planted::AckBeforeFsync,
         Planted::ApplyBeforeCommit,
         Planted::SkipDirectoryFsync,
@@ -64,6 +64,7 @@ impl Planted {
         Planted::Core(Bug::StopGroupTime),
         Planted::Core(Bug::IgnoreWeight),
         Planted::Core(Bug::CountErrorClassOnce),
+        Planted::Core(Bug::HideRoom),
         Planted::Core(Bug::LoseDeadLetter),
     ];
 

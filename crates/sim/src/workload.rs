@@ -315,7 +315,7 @@ impl Workload {
     }
 
     fn step_name(&mut self) -> CompactString {
-        format_compact!("s{}", self.random.below(4))
+        format_compact!("s{}", self.random.below(8))
     }
 
     fn step(&mut self) -> Command {
@@ -330,7 +330,11 @@ impl Workload {
         let job = match self.waiting.get(self.random.below(count) as usize) {
             Some(job) if self.random.chance(1, 2) => job.clone(),
             // One that runs keeps its signal until it asks.
-            _ if self.random.chance(4, 5) => self.lease().job,
+            _ if self.random.chance(4, 5) => {
+                let job = self.lease().job;
+                remember(&mut self.random, &mut self.waiting, job.clone());
+                job
+            }
             _ => self.job(),
         };
         let name = self.signal_name();
@@ -541,8 +545,10 @@ impl Workload {
             ..QueuePatch::default()
         };
         if !tame(&queue) {
-            let on_full = if random.chance(1, 2) { OnFull::Reject } else { OnFull::DropOldest };
-            patch.capacity = Some(Capacity { jobs: random.below(4) * 60, bytes: 0, on_full });
+            let rules =
+                [(OnFull::Reject, 60), (OnFull::DropOldest, 60), (OnFull::Block, 20), (OnFull::Block, 5)];
+            let (on_full, unit) = rules[random.below(4) as usize];
+            patch.capacity = Some(Capacity { jobs: random.below(4) * unit, bytes: 0, on_full });
             patch.keep_completed = Some(Keep { age_ms: 1 + random.below(60_000), count: random.below(20) });
         }
         Command::Configure { queue, patch }

@@ -6,7 +6,7 @@ use crate::{
     invariants::{
         acked::{self, Crash},
         bulk::{self, Moment},
-        dead, drain, fail_stop, flow, joins, phantom, replay, unique,
+        dead, drain, fail_stop, flow, joins, phantom, producers, replay, unique,
     },
     pond::{Machine, Pond},
     shadow::Shadow,
@@ -185,7 +185,11 @@ impl World {
 
     fn offer(&mut self, number: usize, envelope: Envelope, level: Durability) -> Check {
         let Some(pond) = &mut self.pond else { return Ok(()) };
-        let fetch = matches!(envelope.command, Command::Fetch { .. });
+        let (fetch, push) = match envelope.command {
+            Command::Fetch { .. } => (true, false),
+            Command::Push { .. } => (false, true),
+            _ => (false, false),
+        };
         let packed = match Packed::new(envelope) {
             Ok(packed) => packed,
             Err(reject) => return broken("I2", format!("an ordinary call was refused: {reject}")),
@@ -194,6 +198,11 @@ impl World {
         let answered = if fetch {
             let until = self.now + self.workload.wait_ms();
             pond.driver.fetch(Waiter { number: ticket, ticket, packed, level, until }, self.now)
+        } else if push {
+            // Every other one waits for room, if it meets a queue that lets it. The log's time may be ahead of a clock that was set back.
+            let now = self.now.max(pond.driver.shard().time());
+            let until = now + mix(self.seed, ticket) % 2 * (mix(self.seed ^ 1, ticket) % 60_000);
+            pond.driver.push(Waiter { number: ticket, ticket, packed, level, until }, self.now)
         } else {
             pond.driver.offer(ticket, packed, level)
         };
@@ -325,6 +334,9 @@ impl World {
             }
             if thorough || self.chooser.chance(2, 3) {
                 moved |= self.commit()?;
+            }
+            if thorough && !moved && self.flights.is_empty() {
+                self.pond.as_ref().map_or(Ok(()), |pond| producers::wait_for_room_only(&pond.driver))?;
             }
             if !thorough || !moved {
                 return Ok(());

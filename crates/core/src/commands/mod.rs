@@ -17,7 +17,7 @@ mod pause;
 mod pause_schedule;
 mod progress;
 mod promote;
-mod push;
+pub(crate) mod push;
 mod put_schedule;
 mod redrive;
 mod remove;

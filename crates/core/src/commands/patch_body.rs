@@ -32,7 +32,7 @@ impl Shard {
         let home = &self.queues[found.queue as usize];
         let limit = home.settings.capacity.bytes;
         if !state.is_final() && limit > 0 && grows > 0 && home.live_bytes + grows > limit {
-            return Err(Reject::QueueFull { queue: home.name.clone(), limit, unit: "bytes" });
+            return Err(Reject::QueueFull { queue: home.name.clone(), limit, unit: "bytes", waits: false });
         }
         self.replace_body(slot, body, Cause::Patch, context);
         Ok(Reply::Changed(vec![state]))

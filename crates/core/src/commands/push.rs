@@ -15,9 +15,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// What the first pass over a batch found out, so that the second can change things without a refusal.
 #[derive(Default)]
-pub(super) struct Plan {
+pub(crate) struct Plan {
     /// What the batch adds, by queue.
-    added: BTreeMap<QueueName, Added>,
+    pub(crate) added: BTreeMap<QueueName, Added>,
     ids: BTreeSet<(QueueName, JobId)>,
     /// Jobs of the batch by their unique keys.
     unique: BTreeMap<(QueueName, CompactString), InBatch>,
@@ -28,9 +28,9 @@ pub(super) struct Plan {
 
 /// How many jobs and bytes a queue gains; a job that takes the place of another can be smaller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-struct Added {
-    jobs: i64,
-    bytes: i64,
+pub(crate) struct Added {
+    pub(crate) jobs: i64,
+    pub(crate) bytes: i64,
 }
 
 /// The job of the batch that a unique key leads to.
@@ -60,7 +60,7 @@ impl Shard {
     }
 
     /// Refuses what may not be pushed; changes nothing.
-    pub(super) fn check_push(&self, jobs: &[NewJob], plan: &mut Plan, now: Timestamp) -> Result<(), Reject> {
+    pub(crate) fn check_push(&self, jobs: &[NewJob], plan: &mut Plan, now: Timestamp) -> Result<(), Reject> {
         if jobs.len() > limits::BATCH_MAX {
             return Err(Reject::TooMany { what: "jobs in one push", limit: limits::BATCH_MAX as u64 });
         }
@@ -172,28 +172,6 @@ impl Shard {
             return Added { jobs: 1, bytes };
         }
         Added { jobs: 0, bytes: bytes - i64::from(job.body_len) }
-    }
-
-    fn check_capacity(&self, name: &QueueName, added: Added) -> Result<(), Reject> {
-        let Some(queue) = self.queue_by_name(name) else { return Ok(()) };
-        let capacity = queue.settings.capacity;
-        let full = |limit, unit| Err(Reject::QueueFull { queue: name.clone(), limit, unit });
-        let over = |limit: u64, held: u64, more: i64| {
-            limit > 0 && more > 0 && held.saturating_add_signed(more) > limit
-        };
-        let (live, bytes) = (queue.counts.live(), queue.live_bytes);
-        match capacity.on_full {
-            OnFull::Reject if over(capacity.jobs, live, added.jobs) => full(capacity.jobs, "jobs"),
-            OnFull::Reject if over(capacity.bytes, bytes, added.bytes) => full(capacity.bytes, "bytes"),
-            // Dropping can only make room by waiting jobs: what runs or is delayed stays.
-            OnFull::DropOldest if over(capacity.jobs, live - queue.waiting_count(), added.jobs) => {
-                full(capacity.jobs, "jobs")
-            }
-            OnFull::DropOldest if over(capacity.bytes, bytes - queue.waiting_bytes, added.bytes) => {
-                full(capacity.bytes, "bytes")
-            }
-            OnFull::Reject | OnFull::DropOldest => Ok(()),
-        }
     }
 
     /// Adds a checked batch.

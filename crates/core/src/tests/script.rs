@@ -784,6 +784,7 @@ fn refusal(reject: &Reject) -> String {
     match reject {
         Reject::Invalid { field, .. } => format!("! invalid {field}"),
         Reject::TooMany { limit, .. } => format!("! too_many {limit}"),
+        Reject::QueueFull { waits: true, .. } => "! queue_full waits".to_owned(),
         Reject::BadGraph { name, reason } => format!("! bad_graph {name}: {reason}"),
         Reject::StepsFull { limit, .. } => format!("! steps_full {limit}"),
         Reject::SignalsFull { limit, .. } => format!("! signals_full {limit}"),
@@ -1000,7 +1001,11 @@ fn patch(words: &Words<'_>) -> QueuePatch {
             Keep { age_ms: span(age), count: count.parse().unwrap() }
         })
     };
-    let full = words.get("full").map(|full| if full == "drop" { OnFull::DropOldest } else { OnFull::Reject });
+    let full = words.get("full").map(|full| match full {
+        "drop" => OnFull::DropOldest,
+        "block" => OnFull::Block,
+        _ => OnFull::Reject,
+    });
     let capacity = [words.get("jobs"), words.get("bytes"), words.get("full")].iter().any(Option::is_some);
     QueuePatch {
         attempts: words.number("attempts").map(|n| n as u32),

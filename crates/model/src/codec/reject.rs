@@ -154,8 +154,8 @@ pub fn put_reject(out: &mut Vec<u8>, reject: &Reject) {
             put_u64(out, *bytes);
             put_u64(out, *limit);
         }
-        Reject::QueueFull { queue, limit, unit } => {
-            out.push(3);
+        Reject::QueueFull { queue, limit, unit, waits } => {
+            out.push(if *waits { 38 } else { 3 });
             put_queue_name(out, queue);
             put_u64(out, *limit);
             put_word(out, unit);
@@ -269,12 +269,14 @@ pub fn put_reject(out: &mut Vec<u8>, reject: &Reject) {
 /// What [`put_reject`] wrote.
 pub fn read_reject(reader: &mut Reader<'_>) -> Result<Reject, Malformed> {
     checked(reader, "refusal", |r| {
-        Ok(Some(match r.u8("refusal")? {
+        let number = r.u8("refusal")?;
+        Ok(Some(match number {
             0 => Reject::Invalid { field: read_word(r)?, reason: read_compact(r, "reason")? },
             1 => Reject::TooMany { what: read_word(r)?, limit: r.u64("limit")? },
             2 => Reject::BodyTooLarge { bytes: r.u64("bytes")?, limit: r.u64("limit")? },
-            3 => {
-                Reject::QueueFull { queue: read_queue_name(r)?, limit: r.u64("limit")?, unit: read_word(r)? }
+            3 | 38 => {
+                let (queue, limit, unit) = (read_queue_name(r)?, r.u64("limit")?, read_word(r)?);
+                Reject::QueueFull { queue, limit, unit, waits: number == 38 }
             }
             4 => Reject::PondFull { limit: r.u64("limit")? },
             5 => Reject::UnknownQueue { queue: read_queue_name(r)? },

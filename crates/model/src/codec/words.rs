@@ -164,7 +164,7 @@ pub fn put_on_full(out: &mut Vec<u8>, rule: OnFull) {
 
 /// What [`put_on_full`] wrote.
 pub fn read_on_full(reader: &mut Reader<'_>) -> Result<OnFull, Malformed> {
-    const ALL: [OnFull; 2] = [OnFull::Reject, OnFull::DropOldest];
+    const ALL: [OnFull; 3] = [OnFull::Reject, OnFull::DropOldest, OnFull::Block];
     checked(reader, "full rule", |r| Ok(ALL.get(usize::from(r.u8("full rule")?)).copied()))
 }
 

@@ -48,7 +48,23 @@ impl Machine {
                 let answered = self.driver.fetch(waiter, self.now);
                 self.answer_all(answered);
             }
+            Message::Push { packed, level, caller, number, wait_ms } => {
+                self.shared.gate.leave(1, packed.len());
+                let level = level.min(kit::Durability::Memory);
+                let waiter = Waiter { number, ticket: caller, packed, level, until: self.now + wait_ms };
+                let refused = self.driver.push(waiter, self.now);
+                self.answer_all(refused);
+            }
             Message::Withdraw(number) => self.driver.withdraw(number),
+            Message::EndWaits => {
+                let answers = self.driver.stop();
+                self.answer_all(answers);
+            }
+            Message::Producers { queue, caller } => {
+                self.shared.gate.leave(1, 0);
+                // Whoever asked may have left.
+                let _ = caller.send(self.driver.producers(&queue));
+            }
             Message::HandBack(jobs) => self.driver.hand_back(&jobs),
             Message::Listen => self.shared.feed.begin(self.driver.shard().position()),
             Message::Read(read) => {

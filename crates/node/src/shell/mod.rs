@@ -72,7 +72,20 @@ pub(crate) enum Message {
         number: u64,
         wait_ms: Millis,
     },
+    Push {
+        packed: Packed,
+        level: Durability,
+        caller: Caller,
+        number: u64,
+        wait_ms: Millis,
+    },
     Withdraw(u64),
+    /// Nobody is to wait for jobs or room any more.
+    EndWaits,
+    Producers {
+        queue: QueueName,
+        caller: oneshot::Sender<u64>,
+    },
     HandBack(Vec<DispatchedJob>),
     /// Somebody wants to hear events.
     Listen,
@@ -102,7 +115,7 @@ pub(crate) struct Shared {
     stats: Mutex<Stats>,
     feed: Arc<Feed>,
     revocations: Revocations,
-    /// Given to fetches, in the order of their arrival.
+    /// Given to fetches and pushes, in the order of their arrival.
     numbers: AtomicU64,
 }
 
@@ -281,7 +294,38 @@ impl Handle {
     pub async fn call(&self, envelope: Envelope, level: Durability) -> Result<Answer, CallError> {
         self.inner.check()?;
         let packed = Packed::new(envelope)?;
-        self.ask(None, packed.len(), |caller| Message::Call { packed, level, caller }).await
+        self.ask(None, |caller| Message::Call { packed, level, caller }).await
+    }
+
+    /// The same for a push that may wait for room where a full queue lets its producers wait: up to `wait`, or, without one, for as long
+    /// as the future lives. Dropping the future withdraws the wait.
+    pub async fn push(
+        &self,
+        push: Envelope,
+        wait: Option<Duration>,
+        level: Durability,
+    ) -> Result<Answer, CallError> {
+        self.inner.check()?;
+        let packed = Packed::new(push)?;
+        let number = self.inner.shared.numbers.fetch_add(1, Ordering::Relaxed);
+        let wait_ms = wait.map_or(Millis::MAX, millis);
+        let message = |caller| Message::Push { packed, level, caller, number, wait_ms };
+        self.ask(Some(number), message).await
+    }
+
+    /// How many pushes wait for room in a queue.
+    pub async fn producers(&self, queue: QueueName) -> Result<u64, CallError> {
+        self.inner.check()?;
+        let (caller, receiver) = oneshot::channel();
+        self.inner.send(0, Message::Producers { queue, caller })?;
+        receiver.await.map_err(|_| self.inner.shared.silence())
+    }
+
+    /// From now on no fetch and no push waits, and those that do are answered: fetches with nothing, pushes with
+    /// [`CallError::Stopping`].
+    pub fn end_waits(&self) {
+        // If the thread has ended, so have the waits.
+        let _ = self.inner.inbox.send(Message::EndWaits);
     }
 
     /// Leases up to `max` jobs; waits up to `wait` (at most [`Options::wait_ms_max`]) for the first. Bodies are always present in
@@ -310,10 +354,9 @@ impl Handle {
         self.inner.check()?;
         let packed = Packed::new(fetch)?;
         let number = self.inner.shared.numbers.fetch_add(1, Ordering::Relaxed);
-        let wait_ms = Millis::try_from(wait.as_millis()).unwrap_or(Millis::MAX);
+        let wait_ms = millis(wait);
         let message = |caller| Message::Fetch { packed, level, caller, number, wait_ms };
-        let size = 0;
-        match self.ask(Some(number), size, message).await?.reply {
+        match self.ask(Some(number), message).await?.reply {
             Reply::Fetched(jobs) => Ok(jobs),
             _ => Err(CallError::unknown("a fetch got another command's answer")),
         }
@@ -407,16 +450,24 @@ impl Handle {
     async fn ask(
         &self,
         number: Option<u64>,
-        size: usize,
         message: impl FnOnce(Caller) -> Message,
     ) -> Result<Answer, CallError> {
         let (sender, receiver) = oneshot::channel();
-        self.inner.send(size, message(Caller(sender)))?;
+        let message = message(Caller(sender));
+        let size = match &message {
+            Message::Call { packed, .. } | Message::Push { packed, .. } => packed.len(),
+            _ => 0,
+        };
+        self.inner.send(size, message)?;
         let mut waiting = Waiting { inner: &self.inner, receiver, number, answered: false };
         let outcome = (&mut waiting.receiver).await;
         waiting.answered = true;
         outcome.unwrap_or_else(|_| Err(self.inner.shared.silence()))
     }
+}
+
+fn millis(wait: Duration) -> Millis {
+    Millis::try_from(wait.as_millis()).unwrap_or(Millis::MAX)
 }
 
 impl Inner {
@@ -451,7 +502,7 @@ impl Drop for Inner {
     }
 }
 
-/// A caller that waits. Dropped early, it sees to it that no leased job is lost with it.
+/// A caller that waits. Dropped early, it sees to it that no leased job is lost with it, and that nothing waits in its name.
 struct Waiting<'a> {
     inner: &'a Inner,
     receiver: oneshot::Receiver<Outcome>,

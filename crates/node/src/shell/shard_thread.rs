@@ -184,7 +184,25 @@ impl ShardThread {
                 self.shared.gate.leave(1, 0);
                 self.fetch(packed, level, caller, number, wait_ms);
             }
+            Message::Push { packed, level, caller, number, wait_ms } => {
+                self.shared.gate.leave(1, packed.len());
+                // Only a push that ends its wait by itself needs a clock.
+                let ends = wait_ms > 0 && wait_ms < kit::Millis::MAX;
+                let now = if ends { self.clock.now() } else { self.driver.shard().time() };
+                let waiter = Waiter { number, ticket: caller, packed, level, until: now + wait_ms };
+                let refused = self.driver.push(waiter, now);
+                self.answer_all(refused);
+            }
             Message::Withdraw(number) => self.driver.withdraw(number),
+            Message::EndWaits => {
+                let answers = self.driver.stop();
+                self.answer_all(answers);
+            }
+            Message::Producers { queue, caller } => {
+                self.shared.gate.leave(1, 0);
+                // Whoever asked may have left.
+                let _ = caller.send(self.driver.producers(&queue));
+            }
             Message::Listen => self.shared.feed.begin(self.driver.shard().position()),
             Message::HandBack(jobs) => self.driver.hand_back(&jobs),
             Message::Read(read) => {

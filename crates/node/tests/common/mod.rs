@@ -134,6 +134,25 @@ impl Rig {
         Waiter { number, ticket: number, packed, level: Durability::Disk, until: self.now + wait_ms }
     }
 
+    /// A push that waits for room.
+    pub fn push(&mut self, number: u64, command: Command, wait_ms: Millis) -> Option<Answered<u64>> {
+        self.push_as(number, None, command, wait_ms)
+    }
+
+    pub fn push_as(
+        &mut self,
+        number: u64,
+        key: Option<&str>,
+        command: Command,
+        wait_ms: Millis,
+    ) -> Option<Answered<u64>> {
+        let idempotency_key = key.map(Into::into);
+        let packed = Packed::new(Envelope { actor: Actor::new("test"), idempotency_key, command }).unwrap();
+        let until = self.now + wait_ms;
+        let waiter = Waiter { number, ticket: number, packed, level: Durability::Disk, until };
+        self.driver.push(waiter, self.now)
+    }
+
     pub fn seal(&mut self) -> Option<Sealed<u64>> {
         self.driver.seal(self.now)
     }

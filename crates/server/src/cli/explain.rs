@@ -44,10 +44,10 @@ impl Explain {
 
 fn upcoming(context: &Context, answer: &Value) -> String {
     let jobs = answer["jobs"].as_array().map(Vec::as_slice).unwrap_or_default();
-    if jobs.is_empty() {
-        return "Nothing waits.\n".to_owned();
-    }
     let mut out = String::new();
+    if jobs.is_empty() {
+        out.push_str("Nothing waits.\n");
+    }
     for (nth, job) in jobs.iter().enumerate() {
         let id = job["id"].as_str().unwrap_or_default();
         let (place, text) = match &job["explain"] {
@@ -56,6 +56,13 @@ fn upcoming(context: &Context, answer: &Value) -> String {
         };
         out.push_str(&format!("{place:>4} {}  {text}\n", context.style.bold(&print::clean(id))));
     }
+    let pushes = match answer["producers_waiting"].as_u64() {
+        None | Some(0) => return out,
+        Some(1) => "1 push waits".to_owned(),
+        Some(count) => format!("{} pushes wait", print::count(count)),
+    };
+    let full = context.style.warn("The queue is full:");
+    out.push_str(&format!("{full} {pushes} for room. It comes when jobs end, or with more capacity.\n"));
     out
 }
 

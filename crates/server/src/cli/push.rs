@@ -11,7 +11,8 @@ use clap::Args;
 use hyper::Method;
 use kit::{Durability, Millis};
 use serde_json::{json, value::RawValue};
-use std::io::Read;
+use server::http::PUSH_WAIT_MS;
+use std::{io::Read, time::Duration};
 
 const CONFLICT_RULES: [&str; 6] =
     ["return", "reject", "replace", "debounce", "throttle", "keep_last_if_active"];
@@ -57,6 +58,9 @@ pub(crate) struct Push {
     /// Repeating the call with this key within 24 h changes nothing and gives the first answer
     #[arg(long, value_name = "KEY")]
     idempotency_key: Option<String>,
+    /// How long to wait for room if the queue is full and lets its producers wait; 30s if absent
+    #[arg(long, value_parser = options::span, value_name = "SPAN")]
+    wait: Option<Millis>,
 }
 
 impl Push {
@@ -85,9 +89,10 @@ impl Push {
         let extras = Extras {
             idempotency_key: self.idempotency_key.as_deref(),
             durability: self.durability.map(Durability::name),
-            ..Extras::default()
+            patience: Duration::from_millis(self.wait.unwrap_or(PUSH_WAIT_MS)),
         };
-        let path = format!("/v1/queues/{}/jobs", segment(&self.queue));
+        let wait = self.wait.map(|wait| format!("?wait_ms={wait}")).unwrap_or_default();
+        let path = format!("/v1/queues/{}/jobs{wait}", segment(&self.queue));
         let bytes = context.client.call(Method::POST, &path, call, extras).await?;
         if context.json {
             print::line(String::from_utf8_lossy(&bytes).trim_end());

@@ -62,8 +62,9 @@ impl App {
         }))
     }
 
-    /// Lets long polls and event streams end; everything else goes on.
+    /// Lets long polls, event streams and waits for room end; everything else goes on.
     pub fn begin_stop(&self) {
+        self.node.end_waits();
         self.stopping.send_replace(true);
     }
 

@@ -125,6 +125,7 @@ fn write_node(page: &mut Page, app: &App) {
         ("log_bytes_total", "counter", "Bytes appended to the log.", stats.bytes_logged),
         ("commands_pending", "gauge", "Commands waiting to be logged.", stats.pending),
         ("fetches_waiting", "gauge", "Fetches waiting for work.", stats.waiting_fetches),
+        ("pushes_waiting", "gauge", "Pushes waiting for room in full queues.", stats.waiting_pushes),
         ("checkpoints_total", "counter", "Checkpoints written.", stats.checkpoints),
         ("checkpoint_position", "gauge", "Log position of the newest checkpoint.", stats.checkpoint_position),
         ("log_poisoned", "gauge", "1 after a failed write or flush.", u64::from(stats.poisoned)),

@@ -15,6 +15,9 @@ mod rates;
 mod reply;
 mod routes;
 
+/// How long a push waits for room in a full queue whose producers wait, if it does not say.
+pub const PUSH_WAIT_MS: kit::Millis = 30_000;
+
 pub use accept::{Door, serve_connections};
 pub use app::{App, Rules};
 pub use openapi::document as openapi_document;

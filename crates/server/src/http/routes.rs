@@ -83,7 +83,7 @@ fn table() -> Vec<(Route, MethodRouter<App>)> {
         (route("GET", "/openapi.json", "this API, described"), get(about::openapi)),
         (route("GET", "/v1/events", "what happens to jobs and queues, as it happens (Server-Sent Events)").query(&["queue", "id", "kind", "state", "from"]).long(), get(events::stream)),
 
-        (route("POST", "/v1/push", "push jobs to several queues, all or none").takes("PushMany").answers(201), post(push::to_many)),
+        (route("POST", "/v1/push", "push jobs to several queues, all or none").query(&["wait_ms"]).takes("PushMany").answers(201), post(push::to_many)),
         (route("POST", "/v1/fetch", "lease jobs, waiting for some if need be").takes("Fetch").long(), post(work::fetch)),
         (route("POST", "/v1/outcomes", "report how attempts ended").takes("Outcomes"), post(work::outcomes)),
         (route("POST", "/v1/renew", "keep leases").takes("Renew"), post(work::renew)),
@@ -119,7 +119,7 @@ fn table() -> Vec<(Route, MethodRouter<App>)> {
         (route("GET", QUEUE, "one queue: counts, totals, rates, settings"), get(queues::show)),
         (route("PATCH", QUEUE, "change settings; makes the queue").takes("Settings"), patch(queues::configure)),
         (route("GET", "/v1/queues/{queue}/jobs", "jobs of a queue").query(&["state", "tag", "error_kind", "limit", "cursor"]), get(queues::jobs)),
-        (route("POST", "/v1/queues/{queue}/jobs", "push one job or several, all or none").takes("Push").answers(201), post(push::to_queue)),
+        (route("POST", "/v1/queues/{queue}/jobs", "push one job or several, all or none").query(&["wait_ms"]).takes("Push").answers(201), post(push::to_queue)),
         (route("PATCH", "/v1/queues/{queue}/groups/{group}", "change a group's weight, hold its jobs, let them go").takes("Group"), patch(queues::set_group)),
         (route("GET", "/v1/queues/{queue}/upcoming", "the jobs that start next, in order; then those that are held, and by what").query(&["limit"]), get(queues::upcoming)),
         (route("GET", "/v1/queues/{queue}/dead/classes", "what kills its jobs, by class of error"), get(dead::classes)),

@@ -1,4 +1,4 @@
-//! I20: crashes are counted apart from attempts, through restarts, and a job that crashed as often as it may is in quarantine.
+//! I21: crashes are counted apart from attempts, through restarts, and a job that crashed as often as it may is in quarantine.
 
 use crate::{
     history::{Check, broken},
@@ -12,7 +12,7 @@ pub(crate) fn crashes_are_counted(job: &Job, given: &DispatchedJob) -> Check {
         return Ok(());
     }
     broken(
-        "I20",
+        "I21",
         format!(
             "job {} of {} was handed out with {} crashes after {} of {}",
             given.id, given.queue, given.crashes, job.crashes, job.max_crashes

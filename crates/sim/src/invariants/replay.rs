@@ -1,6 +1,6 @@
 //! I4: the state is what a replay of the log from genesis gives, and every answer is the one that the replay gives.
 
-use crate::history::{Call, Check, Entry, Told, broken, call_of};
+use crate::history::{Call, Check, Entry, Told, broken, call_of, waited_on};
 use millpond_core::Shard;
 use model::Reply;
 
@@ -28,10 +28,11 @@ pub(crate) fn same_answer(entry: &Entry, calls: &[Call]) -> Check {
     let Some(call) = call_of(&entry.envelope.actor).and_then(|call| calls.get(call)) else { return Ok(()) };
     let same = match &call.told {
         Told::Done { reply, position } => *position != entry.position || entry.reply.as_ref() == Ok(reply),
-        // A fetch that found nothing waits and asks again; what it was told is the answer to its last asking.
+        // A fetch that found nothing, a push that found no room, waits and asks again; what it was told is the answer to its last asking.
         Told::Refused(reject) => {
             entry.reply.as_ref() == Err(reject)
                 || matches!(&entry.reply, Ok(Reply::Fetched(jobs)) if jobs.is_empty())
+                || waited_on(&entry.reply)
         }
         Told::Nothing | Told::NotDone | Told::Unknown => true,
     };

@@ -21,7 +21,7 @@ pub(crate) use flow::{GroupDto, LimitDto, write_limit};
 pub(crate) use job::{Source, read_jobs};
 pub(crate) use join::{ExtendDto, GraphDto};
 pub(crate) use outcome::{LogDto, OutcomesDto, ProgressDto};
-pub(crate) use query::{EventsQuery, JoinParams, ListParams, PageParams, RevokedQuery, query};
+pub(crate) use query::{EventsQuery, JoinParams, ListParams, PageParams, RevokedQuery, push_wait, query};
 pub(crate) use schedule::{PreviewDto, ScheduleDto, slots_wanted, write_schedule};
 pub(crate) use settings::{SettingsDto, write_alert, write_settings};
 pub(crate) use steps::{SignalDto, StepDto};

@@ -136,6 +136,13 @@ fn words<'a>(pairs: &'a [(&'static str, Cow<'_, str>)], name: &str) -> impl Iter
     find(pairs, name).into_iter().flat_map(|text| text.split(',')).filter(|word| !word.is_empty())
 }
 
+const MILLISECONDS: &str = "is a number of milliseconds";
+
+/// How long a push waits for room, milliseconds, where it may.
+pub(crate) fn push_wait(text: Option<&str>) -> Result<Millis, Problem> {
+    Ok(number(&query(text, &["wait_ms"])?, "wait_ms", MILLISECONDS)?.unwrap_or(crate::http::PUSH_WAIT_MS))
+}
+
 /// From where, and for how long, a worker asks for what it lost.
 #[derive(Debug)]
 pub(crate) struct RevokedQuery {
@@ -147,7 +154,7 @@ impl RevokedQuery {
     pub(crate) fn read(text: Option<&str>) -> Result<Self, Problem> {
         let pairs = query(text, &["after", "wait_ms"])?;
         let after = number(&pairs, "after", "is a position: the one of the answer before")?;
-        let wait_ms = number(&pairs, "wait_ms", "is a number of milliseconds")?.unwrap_or(0);
+        let wait_ms = number(&pairs, "wait_ms", MILLISECONDS)?.unwrap_or(0);
         Ok(Self { after, wait_ms })
     }
 }

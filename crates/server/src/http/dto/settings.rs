@@ -84,6 +84,7 @@ enum OnFullDto {
     #[default]
     Reject,
     DropOldest,
+    Block,
 }
 
 #[derive(Debug, Deserialize)]
@@ -108,6 +109,7 @@ impl From<SettingsDto> for QueuePatch {
                 on_full: match capacity.on_full {
                     OnFullDto::Reject => OnFull::Reject,
                     OnFullDto::DropOldest => OnFull::DropOldest,
+                    OnFullDto::Block => OnFull::Block,
                 },
             }),
             keep_completed: keep(dto.keep_completed),
@@ -134,6 +136,7 @@ pub(crate) fn write_settings(out: &mut Writer, settings: &QueueSettings) {
         let on_full = match settings.capacity.on_full {
             OnFull::Reject => "reject",
             OnFull::DropOldest => "drop_oldest",
+            OnFull::Block => "block",
         };
         out.field("on_full", on_full);
     });

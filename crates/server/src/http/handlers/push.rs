@@ -4,31 +4,50 @@ use super::{Answered, mismatched};
 use crate::http::{
     app::App,
     dto,
-    extract::{Call, Payload, Queue},
+    extract::{Call, Payload, QueryText, Queue},
     json::Writer,
     reply,
 };
 use axum::{extract::State, http::StatusCode};
-use model::{Command, Pushed, QueueName, Reply};
+use model::{Command, Envelope, Pushed, QueueName, Reply};
+use std::time::Duration;
 
 /// POST /v1/queues/{queue}/jobs
 pub(crate) async fn to_queue(
     State(app): State<App>,
     Queue(queue): Queue,
     call: Call,
+    QueryText(text): QueryText,
     payload: Payload,
 ) -> Answered {
-    push(&app, call, &payload, Some(&queue)).await
+    push(&app, call, text.as_deref(), payload, Some(&queue)).await
 }
 
 /// POST /v1/push
-pub(crate) async fn to_many(State(app): State<App>, call: Call, payload: Payload) -> Answered {
-    push(&app, call, &payload, None).await
+pub(crate) async fn to_many(
+    State(app): State<App>,
+    call: Call,
+    QueryText(text): QueryText,
+    payload: Payload,
+) -> Answered {
+    push(&app, call, text.as_deref(), payload, None).await
 }
 
-async fn push(app: &App, call: Call, payload: &Payload, queue: Option<&QueueName>) -> Answered {
+/// If the client goes away while its push waits for room, the future is dropped and the push with it.
+async fn push(
+    app: &App,
+    call: Call,
+    text: Option<&str>,
+    payload: Payload,
+    queue: Option<&QueueName>,
+) -> Answered {
+    let wait = Duration::from_millis(dto::push_wait(text)?.min(app.rules.wait_ms_max));
     let jobs = dto::read_jobs(&payload.bytes, payload.lines, queue)?;
-    let answer = app.call(call, Command::Push { jobs }).await?;
+    // From here on the node counts its bytes, waiting ones too.
+    drop(payload);
+    let command = Command::Push { jobs };
+    let push = Envelope { actor: call.actor, idempotency_key: call.idempotency_key, command };
+    let answer = app.node.push(push, Some(wait), call.level).await?;
     let Reply::Pushed(pushed) = &answer.reply else { return Err(mismatched()) };
     Ok(reply::changed(StatusCode::CREATED, 64 + 96 * pushed.len(), &answer, |out| {
         write_pushed(out, "jobs", pushed);

@@ -51,7 +51,11 @@ fn read_queue_cursor(text: &str) -> Result<QueueName, Problem> {
 pub(crate) async fn show(State(app): State<App>, Queue(queue): Queue) -> Answered {
     let asked = queue.clone();
     let view = app.node.read(move |shard| shard.queue(&asked)).await?.ok_or_else(|| unknown(&queue))?;
-    Ok(reply::object(StatusCode::OK, 1_024, |out| write_queue(out, &view, &app)))
+    let producers = app.node.producers(queue).await?;
+    Ok(reply::object(StatusCode::OK, 1_024, |out| {
+        write_queue(out, &view, &app);
+        out.field("producers_waiting", producers);
+    }))
 }
 
 fn write_queue(out: &mut Writer, queue: &QueueView, app: &App) {
@@ -175,7 +179,9 @@ pub(crate) async fn upcoming(
     let asked = queue.clone();
     let jobs = app.node.read(move |shard| upcoming_with_reasons(shard, &asked, limit)).await?;
     let jobs = jobs.ok_or_else(|| unknown(&queue))?;
+    let producers = app.node.producers(queue).await?;
     Ok(reply::object(StatusCode::OK, 64 + 768 * jobs.len(), |out| {
+        out.field("producers_waiting", producers);
         out.key("jobs").array(&jobs, |out, (job, held)| {
             out.object(|out| {
                 write_view(out, job);
