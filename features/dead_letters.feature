@@ -81,3 +81,36 @@ Feature: A job that cannot be done is kept, and can be tried again
     When I redrive the job "pay-1" in "payments"
     And a worker fetches from "payments"
     Then it gets the job "pay-1" as attempt 1 with the body {"to":"ann","amount":10}
+
+  Scenario: A job that kills its handler goes into quarantine
+    Given a program that takes jobs from "photos":
+      """
+      if [ -e mended ]; then exit 0; fi
+      echo "bad strip size" >&2; kill -SEGV $$
+      """
+    And the job "photo-17" in "photos" with the options {"attempts":1,"backoff":{"type":"fixed","delay_ms":10}}
+    Then the job "photo-17" in "photos" becomes dead
+    And the history of "photo-17" in "photos" has "crash" 2 times
+    And the history of "photo-17" in "photos" has "quarantine" 1 time
+    And its explanation says "it is in quarantine: whoever ran it crashed 3 times, the last time: killed by SIGSEGV"
+    When I run "millpond job photo-17 photos"
+    Then it prints "crashed 3 times"
+    And it prints "crash: killed by SIGSEGV"
+    And it prints "bad strip size"
+    When I run "millpond dead photos --error-kind crash"
+    Then it prints "killed by SIGSEGV"
+    When the file "mended" is there
+    And I redrive the job "photo-17" in "photos"
+    Then the job "photo-17" in "photos" becomes completed
+    When I ask for the job "photo-17" in "photos"
+    Then it has crashed 0 times
+
+  Scenario: A crash is counted through a restart of the server
+    Given the job "photo-17" in "photos" with the options {"max_crashes":2,"backoff":{"type":"fixed","delay_ms":0}}
+    When a worker fetches from "photos"
+    And the worker reports that its process was killed by "SIGABRT"
+    And the server is killed and started again
+    And a worker fetches from "photos"
+    And the worker reports that its process was killed by "SIGKILL"
+    Then the job "photo-17" in "photos" is dead
+    And its error is "killed by SIGKILL"

@@ -8,13 +8,13 @@
 //!    that stands before them become part of it if they have a digit, too;
 //! 4. white space becomes one space.
 //!
-//! The lines of the stack are its first three that are not empty; of one that begins with `Traceback`, as Python writes it, its last
-//! three. So line numbers, addresses, ids and times make no new class, and where it happened does.
+//! The lines of the stack are its first three that are not empty; of one that begins with `Traceback`, as Python writes it, and of the
+//! stderr of a crash, its last three. So line numbers, addresses, ids and times make no new class, and where it happened does.
 
 use crate::shard::Shard;
 use compact_str::CompactString;
 use kit::{Millis, Timestamp};
-use model::{Alert, ErrorInfo, JobId, QueueName, limits};
+use model::{Alert, Crash, ErrorInfo, JobId, QueueName, limits};
 use std::collections::{BTreeMap, BTreeSet};
 
 pub(crate) const MINUTE: Millis = 60_000;
@@ -214,7 +214,7 @@ impl Shard {
 fn fingerprint(kind: &str, message: &str, stack: &str) -> u64 {
     let mut text = format!("{kind}\0{message}");
     let lines = || stack.lines().filter(|line| !line.trim().is_empty());
-    let frames: Vec<&str> = if stack.starts_with("Traceback") {
+    let frames: Vec<&str> = if stack.starts_with("Traceback") || kind == Crash::KIND {
         lines().rev().take(FRAMES).collect()
     } else {
         lines().take(FRAMES).collect()

@@ -7,6 +7,10 @@ use std::cell::Cell;
 pub enum Bug {
     /// A lost worker gives its attempt back.
     CountAttemptOnFailureOnly,
+    /// A reported crash uses up its attempt.
+    CountCrashAsAttempt,
+    /// A restart forgets how often a job crashed.
+    ForgetCrashes,
     /// A lease is not asked for its token.
     AcceptStaleToken,
     /// A lease ends by the machine's clock, not by the log's time.

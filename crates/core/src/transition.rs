@@ -112,7 +112,7 @@ impl Shard {
         if from.is_final() {
             return self.join_line(slot);
         }
-        let fails = matches!(cause, Cause::Fail | Cause::Timeout | Cause::LeaseLost)
+        let fails = matches!(cause, Cause::Fail | Cause::Timeout | Cause::LeaseLost | Cause::Crash)
             && self.queues[job.queue as usize].settings.retry_budget != model::RetryBudget::default()
             && !job.run_mut().budgeted;
         if job.line == NO_LINE && !fails {

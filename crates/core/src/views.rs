@@ -158,6 +158,11 @@ pub enum Reason {
     },
     /// It sleeps in a step of this name.
     Sleeps(CompactString),
+    /// It is dead because whoever ran it crashed too often.
+    Quarantined {
+        /// How often.
+        crashes: u32,
+    },
     /// It is final.
     Final,
 }
@@ -251,6 +256,16 @@ impl Cursor {
     fn encode(self) -> u64 {
         (self.state as u64) << 60 | u64::from(self.priority) << ORDER_BITS | self.order
     }
+}
+
+/// Why it is in the state it is in; the push is not told.
+fn last_cause(job: &Job) -> Option<Cause> {
+    let entries = job.run.as_ref()?.history.entries((job.created_at, job.position)).ok()?;
+    entries.last().map(|entry| entry.cause)
+}
+
+fn error_message(job: &Job) -> &str {
+    job.run.as_ref().and_then(|run| run.error.as_ref()).map_or("", |error| error.message.as_str())
 }
 
 /// The step in which a delayed job sleeps, if it is one that does.
@@ -425,6 +440,9 @@ impl Shard {
                     timeout_at: run.map_or(Timestamp::ZERO, |run| run.timeout_at),
                 });
             }
+            State::Dead if last_cause(job) == Some(Cause::Quarantine) => {
+                reasons.push(Reason::Quarantined { crashes: job.crashes.into() });
+            }
             State::Completed | State::Dead | State::Cancelled | State::Expired => reasons.push(Reason::Final),
         }
         if matches!(job.state, State::Delayed | State::Retrying) {
@@ -557,7 +575,15 @@ impl Shard {
                 Reason::QueuePaused => format!("queue {} is paused", queue.name),
                 Reason::DelayedUntil(at) => format!("it is not to start before {at}"),
                 Reason::RetryAt(at) => {
-                    format!("attempt {} of {} failed; the next is at {at}", job.attempt, job.attempts)
+                    match last_cause(job) {
+                        Some(Cause::Crash) => format!(
+                            "its process crashed, {} of at most {} times ({}); it starts again at {at}",
+                            job.crashes,
+                            job.max_crashes,
+                            error_message(job)
+                        ),
+                        _ => format!("attempt {} of {} failed; the next is at {at}", job.attempt, job.attempts),
+                    }
                 }
                 Reason::Behind { ahead, priority } => {
                     format!(
@@ -610,6 +636,11 @@ impl Shard {
                     format!("it waits for its child {id} in queue {queue}, which is {state}")
                 }
                 Reason::Sleeps(step) => format!("it sleeps in step `{step}`"),
+                Reason::Quarantined { crashes } => format!(
+                    "it is in quarantine: whoever ran it crashed {crashes} times, the last time: {}; redrive it when the cause is \
+                     mended",
+                    error_message(job)
+                ),
                 Reason::Final => match job.run.as_ref().and_then(|run| run.error.as_ref()) {
                     Some(error) if job.state != State::Completed => {
                         format!("it ended {} after {} attempts: {}", job.state, job.attempt, error.message)

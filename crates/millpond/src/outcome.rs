@@ -50,6 +50,12 @@ impl Outcome {
         Self::of(model::Outcome::RateLimited { key, after_ms: crate::push::millis(delay) })
     }
 
+    /// A process that the handler ran died: counted apart from errors, no attempt is used, and after `max_crashes` the job is in
+    /// quarantine. The end of `stderr` is kept with the job.
+    pub fn crash(status: std::process::ExitStatus, stderr: &str) -> Self {
+        Self::of(model::Outcome::Crash(workers::process::crash_of(status, stderr)))
+    }
+
     /// Called off by its own handler.
     pub fn cancel(reason: impl Display) -> Self {
         Self::of(model::Outcome::Cancel { reason: reason.to_string().into() })

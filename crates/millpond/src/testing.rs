@@ -410,6 +410,10 @@ fn note(outcome: &Outcome, ran: &mut Ran, totals: &mut Totals) {
             ran.error = Some(error.message.to_string());
             totals.failed += 1;
         }
+        Outcome::Crash(crash) => {
+            ran.error = Some(crash.to_string());
+            totals.crashed += 1;
+        }
         Outcome::Snooze { .. } | Outcome::RateLimited { .. } | Outcome::Wait { .. } => totals.snoozed += 1,
         Outcome::Cancel { reason } => {
             ran.error = Some(reason.to_string());

@@ -182,3 +182,21 @@ async fn events_are_heard_in_a_test_as_well() {
     }
     assert_eq!(kinds, ["added", "active", "drained", "completed", "empty"]);
 }
+
+#[tokio::test]
+async fn a_process_that_dies_is_a_crash_and_three_are_quarantine() {
+    use std::os::unix::process::ExitStatusExt;
+    let pond = Pond::test();
+    let queue = pond.queue::<u32>("mail").unwrap();
+    let segv = std::process::ExitStatus::from_raw(11);
+    let worker =
+        queue.worker(move |_: u32, _| async move { Outcome::crash(segv, "bad page") }).start().unwrap();
+    let receipt = queue.push(&1).attempts(1).backoff(Backoff::Fixed { delay: 60_000 }).await.unwrap();
+    pond.advance(DAY).await;
+    let told: Vec<_> = pond.ran().iter().map(|ran| (ran.state, ran.error.clone())).collect();
+    let segv = || Some("killed by SIGSEGV".to_owned());
+    assert_eq!(told, [(State::Retrying, segv()), (State::Retrying, segv()), (State::Dead, segv())]);
+    let job = pond.job(&receipt.id).await.unwrap().unwrap();
+    assert_eq!((job.attempt, job.crashes, worker.totals().crashed), (0, 3, 3));
+    assert_eq!(job.error.unwrap().stack, "bad page");
+}

@@ -1,5 +1,5 @@
 use crate::{
-    Actor, BulkControl, Chosen, ErrorInfo, Graph, JobId, JobRef, Limit, NamedJob, NewBulk, Priority,
+    Actor, BulkControl, Chosen, Crash, ErrorInfo, Graph, JobId, JobRef, Limit, NamedJob, NewBulk, Priority,
     QueueName, QueuePatch, Route, ScheduleId, ScheduleSpec, Until,
 };
 use bytes::Bytes;
@@ -388,6 +388,9 @@ pub enum Outcome {
         /// What to wait for.
         children: Graph,
     },
+    /// The handler's process died. Counted apart from errors: no attempt is used, the job waits by its backoff, and after `max_crashes`
+    /// it is dead.
+    Crash(Crash),
     /// Lets go of the job until something comes; no attempt is used. What came is the value of a step.
     Suspend {
         /// The step; if the job has it already, nothing is waited for.

@@ -165,7 +165,7 @@ pub enum Cause {
     Fail = 3,
     /// The attempt ran longer than its timeout.
     Timeout = 4,
-    /// The lease ended without a word from the worker: counted as a crash.
+    /// The lease ended without a word from the worker: counted as a crash, see also [`Cause::Quarantine`].
     LeaseLost = 5,
     /// The worker put it off without using an attempt.
     Snooze = 6,
@@ -203,11 +203,15 @@ pub enum Cause {
     Join = 22,
     /// It died, and its queue sends dead letters on to this one.
     DeadLetter = 23,
+    /// The worker saw the handler's process die.
+    Crash = 24,
+    /// It crashed as often as it may.
+    Quarantine = 25,
 }
 
 impl Cause {
     /// Every cause, by number.
-    pub const ALL: [Cause; 24] = [
+    pub const ALL: [Cause; 26] = [
         Cause::Push,
         Cause::Fetch,
         Cause::Complete,
@@ -232,6 +236,8 @@ impl Cause {
         Cause::Wait,
         Cause::Join,
         Cause::DeadLetter,
+        Cause::Crash,
+        Cause::Quarantine,
     ];
 
     /// The name used on every surface.
@@ -258,6 +264,8 @@ impl Cause {
             Cause::Wait => "wait",
             Cause::Join => "join",
             Cause::DeadLetter => "dead_letter",
+            Cause::Crash => "crash",
+            Cause::Quarantine => "quarantine",
             Cause::Reprioritise => "reprioritise",
             Cause::Move => "move",
             Cause::Patch => "patch",

@@ -6,6 +6,7 @@
 mod bulk;
 pub mod codec;
 mod command;
+mod crash;
 mod effect;
 mod event;
 mod id;
@@ -23,6 +24,7 @@ pub mod testing;
 
 pub use bulk::{BodyTest, BulkAction, BulkControl, BulkStatus, BulkView, Chosen, Compare, Filter, NewBulk};
 pub use command::{Command, Envelope, LeaseRef, NewJob, OnConflict, Outcome, Settlement, Unique};
+pub use crash::Crash;
 pub use effect::{Effect, QueueChange, Revocation};
 pub use event::{BadEventId, Event, EventFilter, EventId, EventKind, JobEvent};
 pub use id::{Actor, BadName, JobId, JobRef, QueueName};

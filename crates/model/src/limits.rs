@@ -41,6 +41,8 @@ pub const LOG_LINE_BYTES_MAX: usize = 4_096;
 pub const LOG_BYTES_MAX: usize = 64 << 10;
 /// Bytes of an error's kind, message and stack together.
 pub const ERROR_BYTES_MAX: usize = 16 << 10;
+/// Bytes of a dead process's stderr that a crash report keeps.
+pub const CRASH_STDERR_BYTES_MAX: usize = 4 << 10;
 /// History entries kept per job: the first 16 and the newest ones.
 pub const HISTORY_MAX: usize = 256;
 /// The longest lease and the longest attempt.

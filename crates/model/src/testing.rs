@@ -2,10 +2,10 @@
 
 use crate::{
     Actor, Alert, BodyTest, Breaker, BulkAction, BulkControl, BulkStatus, BulkView, Bulkhead, Capacity,
-    CatchUp, ChildEnd, Chosen, Command, Compare, DeadLetter, DispatchedJob, Envelope, ErrorInfo, Filter,
-    Graph, Ignore, JobId, JobRef, Joined, Keep, LeaseRef, Limit, LimitUse, MemberState, NamedJob, NewBulk,
-    NewJob, NewJoin, OnConflict, OnFailure, OnFull, Order, Outcome, Overlap, Policy, Priority, Pushed,
-    QueueName, QueuePatch, QueueSettings, Rate, Reject, Renewed, Reply, Rest, RetryBudget, Route,
+    CatchUp, ChildEnd, Chosen, Command, Compare, Crash, DeadLetter, DispatchedJob, Envelope, ErrorInfo,
+    Filter, Graph, Ignore, JobId, JobRef, Joined, Keep, LeaseRef, Limit, LimitUse, MemberState, NamedJob,
+    NewBulk, NewJob, NewJoin, OnConflict, OnFailure, OnFull, Order, Outcome, Overlap, Policy, Priority,
+    Pushed, QueueName, QueuePatch, QueueSettings, Rate, Reject, Renewed, Reply, Rest, RetryBudget, Route,
     ScheduleChange, ScheduleId, ScheduleSpec, ScheduleState, Scheduled, Settled, Settlement, State, Step,
     StepValue, Unique, Until, When,
 };
@@ -139,7 +139,7 @@ pub fn error_info(random: &mut Random) -> ErrorInfo {
 }
 
 fn outcome(random: &mut Random) -> Outcome {
-    match random.below(8) {
+    match random.below(9) {
         0 => Outcome::Done { result: maybe(random, bytes) },
         1 => Outcome::Retry { error: error_info(random), after_ms: maybe(random, number) },
         2 => Outcome::Fail { error: error_info(random) },
@@ -147,8 +147,13 @@ fn outcome(random: &mut Random) -> Outcome {
         5 => Outcome::RateLimited { key: maybe(random, text), after_ms: number(random) },
         4 => Outcome::Cancel { reason: text(random) },
         6 => Outcome::Wait { children: graph(random) },
+        7 => Outcome::Crash(crash(random)),
         _ => Outcome::Suspend { step: text(random), until: until(random) },
     }
+}
+
+fn crash(random: &mut Random) -> Crash {
+    Crash { signal: maybe(random, text), exit: maybe(random, small), stderr: text(random) }
 }
 
 /// One of eight names, so that some meet.

@@ -27,7 +27,7 @@ pub enum Planted {
 
 impl Planted {
     /// Every planted bug.
-    pub const ALL: [Planted; 36] = [
+    pub const ALL: [Planted; 38] = [
         Planted::AckBeforeFsync,
         Planted::ApplyBeforeCommit,
         Planted::SkipDirectoryFsync,
@@ -37,6 +37,8 @@ impl Planted {
         Planted::TrimBeforeCheckpointSync,
         Planted::CompletionAndPushInTwoRecords,
         Planted::Core(Bug::CountAttemptOnFailureOnly),
+        Planted::Core(Bug::CountCrashAsAttempt),
+        Planted::Core(Bug::ForgetCrashes),
         Planted::Core(Bug::AcceptStaleToken),
         Planted::Core(Bug::LeaseFromWallClock),
         Planted::Core(Bug::DropDedupeKeyOnCheckpoint),

@@ -595,6 +595,7 @@ impl Shadow {
                 }
                 invariants::phantom::not_resurrected(job, given, self.now)?;
                 invariants::early::may_start(job, given, self.now)?;
+                invariants::poison::crashes_are_counted(job, given)?;
                 job.steps.may_start(given)?;
                 if let Some((holder, number)) = job.stands_by.take() {
                     let holder = self.jobs.get(&(given.queue.clone(), holder));
@@ -605,7 +606,7 @@ impl Shadow {
             let Some(job) = self.jobs.get_mut(&key) else { continue };
             invariants::leases::may_be_granted(job, given, self.token, strict)?;
             self.token = given.lease_token;
-            job.attempt = given.attempt;
+            (job.attempt, job.crashes) = (given.attempt, given.crashes);
             job.started = true;
             job.began = true;
             job.ended = false;
@@ -673,6 +674,11 @@ impl Shadow {
             Outcome::RateLimited { .. } => {
                 job.attempt -= 1;
                 &[State::Waiting]
+            }
+            Outcome::Crash(_) => {
+                job.attempt -= 1;
+                job.crashes += 1;
+                invariants::poison::after_a_crash(job, workload::strict(&job.new.queue))
             }
             Outcome::Cancel { .. } => &[State::Cancelled],
             Outcome::Wait { .. } => {

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use compact_str::{CompactString, format_compact};
 use kit::{Backoff, Durability, Timestamp, random::Random};
 use model::{
-    Alert, BodyTest, Breaker, BulkAction, BulkControl, Bulkhead, Capacity, CatchUp, Command, Compare,
+    Alert, BodyTest, Breaker, BulkAction, BulkControl, Bulkhead, Capacity, CatchUp, Command, Compare, Crash,
     DeadLetter, DispatchedJob, ErrorInfo, Filter, Graph, Ignore, JobId, JobRef, Keep, LeaseRef, Limit,
     LimitUse, NamedJob, NewBulk, NewJob, NewJoin, OnConflict, OnFailure, OnFull, Order, Outcome, Overlap,
     Policy, Priority, QueueName, QueuePatch, Rate, Rest, RetryBudget, Route, ScheduleId, ScheduleSpec,
@@ -276,7 +276,8 @@ impl Workload {
         let wait = [0, 50, 1_000, 20_000][self.random.below(4) as usize];
         let outcome = match self.random.below(24) {
             0..11 => Outcome::Done { result: self.random.chance(1, 3).then(|| Bytes::from_static(b"42")) },
-            11..15 => Outcome::Retry { error, after_ms: self.random.chance(1, 2).then_some(wait) },
+            11..14 => Outcome::Retry { error, after_ms: self.random.chance(1, 2).then_some(wait) },
+            14 => Outcome::Crash(crash(error.stack)),
             15 => Outcome::Fail { error },
             16..19 => Outcome::Snooze { after_ms: wait },
             19..23 => self.suspend(now),
@@ -708,4 +709,9 @@ fn remember<T>(random: &mut Random, list: &mut Vec<T>, item: T) {
         list.remove(random.below(list.len() as u64 / 2) as usize);
     }
     list.push(item);
+}
+
+/// A handler that kills its process, and what it said before.
+fn crash(stderr: CompactString) -> Crash {
+    Crash { signal: Some("SIGSEGV".into()), exit: None, stderr }
 }

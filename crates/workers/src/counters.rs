@@ -30,6 +30,8 @@ counters! {
     retried,
     /// Attempts whose `fail` was accepted.
     failed,
+    /// Attempts whose handler's process died.
+    crashed,
     /// Attempts put off or handed back.
     snoozed,
     /// Attempts called off by their own handler.

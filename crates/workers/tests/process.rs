@@ -41,6 +41,7 @@ fn error(outcome: &Outcome) -> String {
     match outcome {
         Outcome::Retry { error, .. } => format!("retry {}: {}", error.kind, error.message),
         Outcome::Fail { error } => format!("fail {}: {}", error.kind, error.message),
+        Outcome::Crash(crash) => format!("crash, {crash}: {}", crash.stderr),
         other => format!("{other:?}"),
     }
 }
@@ -83,8 +84,10 @@ async fn the_exit_status_is_the_outcome() {
         ("echo oops >&2; exit 3", "retry exit: exit status 3: oops"),
         ("echo bad data >&2; exit 65", "fail exit: exit status 65: bad data"),
         ("exit 75", "Snooze { after_ms: 30000 }"),
-        ("kill -SEGV $$", "retry signal: killed by SIGSEGV"),
-        ("kill -KILL $$", "retry signal: killed by SIGKILL"),
+        ("echo oops >&2; kill -SEGV $$", "crash, killed by SIGSEGV: oops"),
+        ("kill -KILL $$", "crash, killed by SIGKILL: "),
+        ("exit 134", "crash, killed by SIGABRT: "),
+        ("exit 143", "retry exit: exit status 143"),
     ] {
         assert_eq!(error(&outcome(one_shot(script), job(1, "")).await), expected, "{script}");
     }
@@ -250,7 +253,7 @@ async fn a_child_that_breaks_fails_its_job_and_is_replaced() {
     pit.push((1..=5).map(|token| job(token, "{}")));
     for expected in [
         "retry protocol: the child wrote a line that is not a frame",
-        "retry crash: the child ended without an outcome (killed by SIGSEGV): dying",
+        "crash, killed by SIGSEGV: dying",
         "retry protocol: the child ended lease 99 but has lease 3",
         "retry protocol: the child wrote a line that is too long",
     ] {

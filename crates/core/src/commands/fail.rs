@@ -2,7 +2,7 @@ use crate::{
     shard::{Context, Shard},
     transition::Change,
 };
-use kit::{Millis, random::mix};
+use kit::{Backoff, Millis, random::mix};
 use model::{Cause, ErrorInfo, State};
 
 impl Shard {
@@ -20,11 +20,28 @@ impl Shard {
         if job.attempt >= u32::from(job.attempts) {
             return self.bury(slot, cause, error, context);
         }
-        let queue = job.queue as usize;
-        let backoff = job.asked.as_ref().and_then(|asked| asked.backoff.as_ref());
-        let backoff = backoff.unwrap_or(&self.queues[queue].settings.backoff);
-        let wait = after_ms.unwrap_or_else(|| backoff.delay(job.attempt, mix(job.sequence, job.token())));
-        self.queues[queue].totals.failed += 1;
+        let jittered = || self.backoff(slot).delay(job.attempt, mix(job.sequence, job.token()));
+        let wait = after_ms.unwrap_or_else(jittered);
+        self.try_again(slot, cause, error, wait, context)
+    }
+
+    /// How long a job waits between attempts.
+    pub(crate) fn backoff(&self, slot: u32) -> &Backoff {
+        let job = &self.jobs[slot];
+        let own = job.asked.as_ref().and_then(|asked| asked.backoff.as_ref());
+        own.unwrap_or(&self.queues[job.queue as usize].settings.backoff)
+    }
+
+    /// Puts off a job whose attempt went wrong.
+    pub(crate) fn try_again(
+        &mut self,
+        slot: u32,
+        cause: Cause,
+        error: ErrorInfo,
+        wait: Millis,
+        context: &mut Context<'_>,
+    ) -> State {
+        self.queues[self.jobs[slot].queue as usize].totals.failed += 1;
         if wait == 0 {
             self.wait(slot, Change::new(State::Waiting, cause).error(error), context);
             return State::Waiting;
@@ -35,22 +52,6 @@ impl Shard {
             context,
         );
         State::Retrying
-    }
-
-    /// The worker was lost. It is counted apart from errors, so that a job that kills its workers is found out early.
-    pub(crate) fn crash(&mut self, slot: u32, context: &mut Context<'_>) -> State {
-        let job = &mut self.jobs[slot];
-        job.crashes = job.crashes.saturating_add(1);
-        #[cfg(feature = "plant")]
-        if crate::plant::is(crate::plant::Bug::CountAttemptOnFailureOnly) {
-            job.attempt -= 1;
-        }
-        let message = "the worker was not heard of until its lease ended";
-        let error = ErrorInfo { kind: "lease_lost".into(), message: message.into(), ..ErrorInfo::default() };
-        if job.crashes >= job.max_crashes {
-            return self.bury(slot, Cause::LeaseLost, error, context);
-        }
-        self.fail_attempt(slot, Cause::LeaseLost, error, Some(0), context)
     }
 
     /// Makes a job dead.

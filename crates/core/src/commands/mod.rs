@@ -6,6 +6,7 @@ mod cancel_join;
 mod choose;
 mod configure;
 mod control_bulk;
+mod crash;
 mod extend;
 mod fail;
 mod fetch;

@@ -75,6 +75,7 @@ impl Shard {
             }
             Outcome::Wait { .. } => State::WaitingChildren,
             Outcome::Suspend { step, until } => self.suspend(slot, step, until, context),
+            Outcome::Crash(crash) => self.crash(slot, crash, context),
         };
         Ok(Settled { state, pushed: self.push_checked(&settlement.push, context) })
     }
@@ -160,6 +161,7 @@ fn pushes(settlement: &Settlement) -> usize {
         | Outcome::Snooze { .. }
         | Outcome::RateLimited { .. }
         | Outcome::Cancel { .. }
+        | Outcome::Crash(_)
         | Outcome::Suspend { .. } => 0,
     };
     children + settlement.push.len()
@@ -179,12 +181,22 @@ fn check_outcome(outcome: &Outcome) -> Result<(), Reject> {
         Outcome::Cancel { reason } if reason.len() > limits::LOG_LINE_BYTES_MAX => {
             Err(Reject::Invalid { field: "reason", reason: "has at most 4096 bytes".into() })
         }
+        Outcome::Crash(crash)
+            if crash.stderr.len() > limits::CRASH_STDERR_BYTES_MAX
+                || crash.signal.as_ref().is_some_and(|name| name.len() > limits::TAG_BYTES_MAX) =>
+        {
+            Err(Reject::Invalid {
+                field: "crash",
+                reason: "has at most 4 KiB of stderr and 128 bytes of signal".into(),
+            })
+        }
         Outcome::Done { .. }
         | Outcome::Retry { .. }
         | Outcome::Fail { .. }
         | Outcome::Snooze { .. }
         | Outcome::RateLimited { .. }
         | Outcome::Cancel { .. }
+        | Outcome::Crash(_)
         | Outcome::Wait { .. }
         | Outcome::Suspend { .. } => Ok(()),
     }

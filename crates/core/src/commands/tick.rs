@@ -100,7 +100,7 @@ impl Shard {
             }
             State::Active => {
                 self.revoke(slot, Revocation::LeaseLost, context);
-                self.crash(slot, context);
+                self.lose_worker(slot, context);
             }
             State::Waiting
             | State::Blocked

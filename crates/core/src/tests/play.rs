@@ -6,9 +6,9 @@ use compact_str::CompactString;
 use kit::{Timestamp, random::Random};
 use model::{
     Actor, Alert, BodyTest, Breaker, BulkAction, BulkControl, Bulkhead, Capacity, CatchUp, Chosen, Command,
-    Compare, DeadLetter, Envelope, ErrorInfo, Filter, Graph, Ignore, JobId, JobRef, Keep, LeaseRef, Limit,
-    LimitUse, MemberState, NamedJob, NewBulk, NewJob, NewJoin, OnConflict, OnFailure, OnFull, Order, Outcome,
-    Overlap, Policy, Priority, QueueName, QueuePatch, Rate, Reject, Reply, Rest, RetryBudget, Route,
+    Compare, Crash, DeadLetter, Envelope, ErrorInfo, Filter, Graph, Ignore, JobId, JobRef, Keep, LeaseRef,
+    Limit, LimitUse, MemberState, NamedJob, NewBulk, NewJob, NewJoin, OnConflict, OnFailure, OnFull, Order,
+    Outcome, Overlap, Policy, Priority, QueueName, QueuePatch, Rate, Reject, Reply, Rest, RetryBudget, Route,
     ScheduleId, ScheduleSpec, Settlement, State, Unique, Until, When, testing,
 };
 use std::collections::BTreeMap;
@@ -215,7 +215,8 @@ impl Player {
     fn outcome(&mut self) -> Outcome {
         let kind = self.one_of(&["timeout", "TypeError"]);
         let error = ErrorInfo { kind: kind.into(), message: "no".into(), stack: "".into() };
-        match self.random.below(13) {
+        match self.random.below(14) {
+            13 => Outcome::Crash(Crash { signal: self.some(2, |_| "SIGSEGV".into()), ..Crash::default() }),
             12 => Outcome::Wait { children: self.graph(3) },
             11 => Outcome::RateLimited {
                 key: self.some(2, |p| p.one_of(&["api", "user:1"]).into()),

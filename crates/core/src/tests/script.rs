@@ -17,8 +17,8 @@ use compact_str::CompactString;
 use kit::{Backoff, Timestamp};
 use model::{
     Actor, Alert, BodyTest, Breaker, BulkAction, BulkControl, BulkStatus, BulkView, Bulkhead, Capacity,
-    CatchUp, Chosen, Command, Compare, DeadLetter, DispatchedJob, Effect, Envelope, ErrorInfo, Event, Filter,
-    FiringResult, Graph, Ignore, JobId, JobRef, JoinView, Keep, LeaseRef, Limit, LimitUse, MemberOf,
+    CatchUp, Chosen, Command, Compare, Crash, DeadLetter, DispatchedJob, Effect, Envelope, ErrorInfo, Event,
+    Filter, FiringResult, Graph, Ignore, JobId, JobRef, JoinView, Keep, LeaseRef, Limit, LimitUse, MemberOf,
     MemberState, NamedJob, NewBulk, NewJob, NewJoin, OnConflict, OnFailure, OnFull, Order, Outcome, Overlap,
     Policy, Priority, Pushed, QueueName, QueuePatch, Rate, Reject, Reply, Rest, RetryBudget, Route,
     ScheduleId, ScheduleSpec, Settlement, State, StepValue, Unique, Until, When,
@@ -268,7 +268,7 @@ impl Script {
                 leases: vec![self.lease(&words)],
                 lease_ms: words.span("lease").unwrap_or(0),
             },
-            "done" | "retry" | "fail" | "snooze" | "giveup" | "limited" | "sleep" | "wait"
+            "done" | "crash" | "retry" | "fail" | "snooze" | "giveup" | "limited" | "sleep" | "wait"
             | "wait-signal" | "wait-child" => self.settle(verb, rest),
             "cancel" => Command::Cancel { job: self.job(words.plain[0]), reason: "wrong".into() },
             "progress" => Command::Progress {
@@ -363,6 +363,11 @@ impl Script {
             }
             "retry" => Outcome::Retry { error: error(kind), after_ms },
             "fail" => Outcome::Fail { error: error(kind) },
+            "crash" => Outcome::Crash(Crash {
+                signal: words.get("signal").map(Into::into),
+                exit: words.get("exit").map(|status| status.parse().unwrap()),
+                stderr: words.get("stderr").unwrap_or_default().into(),
+            }),
             "wait" => {
                 let children = rest.trim().splitn(3, ' ').nth(2).unwrap_or_default();
                 Outcome::Wait { children: self.graph(children) }

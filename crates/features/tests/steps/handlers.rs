@@ -1,9 +1,9 @@
 //! Programs as handlers.
 
 use super::{SOON, World, cancellation::Worker, jobs_of, read};
-use cucumber::{gherkin::Step, given, then};
+use cucumber::{gherkin::Step, given, then, when};
 use rig::until;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::process::{Command, Stdio};
 
 #[given(expr = "a program that takes jobs from {string}:")]
@@ -45,4 +45,19 @@ fn has_history(world: &mut World, id: String, queue: String, cause: String, time
     let there = until(SOON, || (count(&world.get(&path).body) == times).then_some(()));
     assert!(there.is_some(), "{}", world.get(&path).body);
     world.job = Some(job(world, &id, &queue));
+}
+
+#[when(expr = "the worker reports that its process was killed by {string}")]
+fn crashes(world: &mut World, signal: String) {
+    world.report_newest(json!({"outcome": "crash", "crash": {"signal": signal, "stderr": "last words"}}));
+}
+
+#[then(regex = r"^it has crashed (\d+) times?$")]
+fn has_crashed(world: &mut World, times: u64) {
+    assert_eq!(world.answer().body["crashes"], times, "{}", world.answer().body);
+}
+
+#[when(expr = "the file {string} is there")]
+fn file(world: &mut World, name: String) {
+    std::fs::write(world.folder.path().join(name), "").expect("it can be written");
 }

@@ -11,7 +11,7 @@ use super::{
     read_named_job, read_new_bulk, read_new_job, read_queue_name, read_queue_patch, read_schedule_id,
     read_schedule_spec, read_until,
 };
-use crate::{Command, LeaseRef, Outcome, Settlement};
+use crate::{Command, Crash, LeaseRef, Outcome, Settlement};
 use bytes::Bytes;
 use kit::codec::{Malformed, Reader, put_bool, put_bytes, put_option, put_str, put_u64};
 
@@ -274,7 +274,7 @@ pub fn read_settlement(reader: &mut Reader<'_>) -> Result<Settlement, Malformed>
 }
 
 /// 0 done (result), 1 retry (error, wait), 2 fail (error), 3 snooze (wait), 4 cancel (reason), 5 rate limited (key, wait),
-/// 6 wait (children), 7 suspend (step, until).
+/// 6 wait (children), 7 suspend (step, until), 10 crash (signal, exit status, stderr).
 pub fn put_outcome(out: &mut Vec<u8>, outcome: &Outcome) {
     match outcome {
         Outcome::Done { result } => {
@@ -312,6 +312,12 @@ pub fn put_outcome(out: &mut Vec<u8>, outcome: &Outcome) {
             put_str(out, step);
             put_until(out, until);
         }
+        Outcome::Crash(Crash { signal, exit, stderr }) => {
+            out.push(10);
+            put_option(out, signal.as_deref(), put_str);
+            put_option(out, exit.as_ref(), |out, status| put_u64(out, (*status).into()));
+            put_str(out, stderr);
+        }
     }
 }
 
@@ -331,6 +337,11 @@ pub fn read_outcome(reader: &mut Reader<'_>) -> Result<Outcome, Malformed> {
                 key: r.option("limit key", |r| read_compact(r, "limit key"))?,
                 after_ms: r.u64("wait")?,
             },
+            10 => Outcome::Crash(Crash {
+                signal: r.option("signal", |r| read_compact(r, "signal"))?,
+                exit: r.option("exit status", |r| r.u32("exit status"))?,
+                stderr: read_compact(r, "stderr")?,
+            }),
             7 => Outcome::Suspend { step: read_compact(r, "step name")?, until: read_until(r)? },
             _ => return Ok(None),
         }))

@@ -300,6 +300,23 @@ fn every_field_of_a_suspension_has_its_place() {
 }
 
 #[test]
+fn every_field_of_a_crash_has_its_place() {
+    use crate::{Crash, Outcome};
+    let cases: [(Crash, &[u8]); 3] = [
+        (Crash::default(), b"\x0a\x00\x00\x00"),
+        (Crash { signal: Some("SIGSEGV".into()), ..Crash::default() }, b"\x0a\x01\x07SIGSEGV\x00\x00"),
+        (Crash { exit: Some(3), stderr: "oh".into(), signal: None }, b"\x0a\x00\x01\x03\x02oh"),
+    ];
+    for (crash, expected) in cases {
+        let outcome = Outcome::Crash(crash);
+        let mut bytes = Vec::new();
+        put_outcome(&mut bytes, &outcome);
+        assert_eq!(bytes, expected);
+        assert_eq!(read_outcome(&mut Reader::new(&bytes)), Ok(outcome));
+    }
+}
+
+#[test]
 fn every_conflict_rule_has_its_number() {
     use crate::OnConflict::*;
     let rules = [Return, Reject, Replace, Debounce { max_wait_ms: 9 }, Throttle, KeepLast];

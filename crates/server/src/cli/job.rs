@@ -197,7 +197,7 @@ fn card(style: Style, job: &Job, explanation: &Explanation, history: &[Change], 
         }
     };
     field("priority", job.priority.0.to_string());
-    let crashes = if job.crashes > 0 { format!(", {} workers lost", job.crashes) } else { String::new() };
+    let crashes = if job.crashes > 0 { format!(", crashed {} times", job.crashes) } else { String::new() };
     field("attempts", format!("{} of {}{crashes}", job.attempt, job.attempts));
     field("worker", print::clean(job.worker.as_deref().unwrap_or_default()).into_owned());
     for (name, time) in [

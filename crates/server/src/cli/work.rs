@@ -135,7 +135,7 @@ impl Work {
         if context.json {
             let out = json!({
                 "started": before.started, "done": before.done + drained.finished, "retried": before.retried,
-                "dead": before.failed, "snoozed": before.snoozed, "handed_back": drained.handed_back,
+                "dead": before.failed, "crashed": before.crashed, "snoozed": before.snoozed, "handed_back": drained.handed_back,
                 "left": drained.left, "seconds": began.elapsed().as_secs_f64(),
             });
             print::line(&out.to_string());
@@ -186,6 +186,7 @@ fn counters(totals: &Totals, elapsed: Duration, trouble: Option<String>) -> Stri
         (totals.running, "running"),
         (totals.retried, "to be tried again"),
         (totals.failed, "dead"),
+        (totals.crashed, "crashed"),
         (totals.snoozed, "put off"),
         (totals.timeouts, "timed out"),
         (totals.dropped, "results dropped"),

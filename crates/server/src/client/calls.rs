@@ -64,6 +64,17 @@ pub(crate) struct OutcomeCall<'a> {
     timeout_ms: Option<Millis>,
     #[serde(skip_serializing_if = "Option::is_none")]
     child: Option<JobCall<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    crash: Option<CrashCall<'a>>,
+}
+
+#[derive(Debug, Serialize)]
+struct CrashCall<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    signal: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    exit: Option<u32>,
+    stderr: &'a str,
 }
 
 #[derive(Debug, Serialize)]
@@ -98,6 +109,7 @@ impl<'a> From<&'a Settlement> for OutcomeCall<'a> {
             signal: None,
             timeout_ms: None,
             child: None,
+            crash: None,
         };
         match &settlement.outcome {
             Outcome::Done { result } => call.result = result.as_ref().map(|result| raw_json(result)),
@@ -111,6 +123,11 @@ impl<'a> From<&'a Settlement> for OutcomeCall<'a> {
                 call.limit = key.as_deref();
             }
             Outcome::Cancel { reason } => (call.outcome, call.reason) = ("cancel", Some(reason.as_str())),
+            Outcome::Crash(crash) => {
+                let told =
+                    CrashCall { signal: crash.signal.as_deref(), exit: crash.exit, stderr: &crash.stderr };
+                (call.outcome, call.crash) = ("crash", Some(told));
+            }
             Outcome::Wait { children } => {
                 (call.outcome, call.children) = ("wait", Some(GraphCall::from(children)));
             }

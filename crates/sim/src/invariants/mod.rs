@@ -20,6 +20,7 @@
 //! | I18 | `slots` | a slot fires once, never early, and none is missed beyond its schedule's rules |
 //! | I19 | `fair` | groups that wait share a queue by their weights |
 //! | I20 | `producers` | a push waits only while its queue is full |
+//! | I21 | `poison` | crashes are counted apart from attempts, through restarts, up to quarantine |
 
 pub(crate) mod acked;
 pub(crate) mod bulk;
@@ -34,6 +35,7 @@ pub(crate) mod joins;
 pub(crate) mod leases;
 pub(crate) mod order;
 pub(crate) mod phantom;
+pub(crate) mod poison;
 pub(crate) mod producers;
 pub(crate) mod replay;
 pub(crate) mod slots;

@@ -12,6 +12,7 @@ use crate::{Context, Verdict, error};
 use model::{Outcome, limits};
 use std::{
     pin::pin,
+    process::ExitStatus,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -131,7 +132,11 @@ impl Child {
         match said {
             Heard::Ended(verdict) => Turn::Ready(verdict),
             Heard::Nonsense(why) => Turn::Broken(retry("protocol", &self.with_stderr(&why))),
-            Heard::End => Turn::Broken(retry("crash", &self.last_words().await)),
+            Heard::End => {
+                let status = self.end().await;
+                let stderr = self.stderr.lock().unwrap_or_else(PoisonError::into_inner).text();
+                Turn::Broken(Outcome::Crash(exit::crash(status, &stderr)).into())
+            }
         }
     }
 
@@ -145,17 +150,19 @@ impl Child {
         }
     }
 
-    /// How it ended, and the end of what it wrote to stderr.
+    /// How it ended, in words, and the end of what it wrote to stderr.
     async fn last_words(&mut self) -> String {
-        let told = match timeout(LAST_BREATH, self.process.wait()).await {
-            Ok(Ok(status)) => exit::describe(status),
-            Ok(Err(why)) => why.to_string(),
-            Err(_) => "it closed its stdout".to_string(),
-        };
+        let told = self.end().await.map_or_else(|| "it closed its stdout".to_string(), exit::describe);
+        self.with_stderr(&format!("the child ended without an outcome ({told})"))
+    }
+
+    /// How it ended; `None` if it lived on behind its closed stdout. Nothing of its group is left.
+    async fn end(&mut self) -> Option<ExitStatus> {
+        let ended = timeout(LAST_BREATH, self.process.wait()).await;
         self.group.kill();
         // The watcher may not have read the last of stderr yet: it gets a moment once the group is gone.
         tokio::time::sleep(Duration::from_millis(20)).await;
-        self.with_stderr(&format!("the child ended without an outcome ({told})"))
+        ended.ok()?.ok()
     }
 
     fn with_stderr(&self, message: &str) -> String {

@@ -14,6 +14,7 @@ mod program;
 mod protocol;
 mod tail;
 
+pub use exit::crash_of;
 pub use one_shot::OneShot;
 pub use pool::{Pool, PoolOptions, PoolTotals};
 pub use program::Program;

@@ -39,7 +39,8 @@ const START_AGAIN: Duration = Duration::from_secs(10);
 /// | 0 | done; stdout is the result: JSON as it is, other text as a JSON string |
 /// | 65 (`EX_DATAERR`) | fail: dead now |
 /// | 75 (`EX_TEMPFAIL`) | the outcome that stdout says, as a child of a [`Pool`](super::Pool) would; snooze if it says nothing |
-/// | other, or a signal | retry; the end of stderr is the error |
+/// | a signal, or 128 and the number of a fatal one | crash, with the end of stderr |
+/// | other | retry; the end of stderr is the error |
 #[derive(Debug, Clone)]
 pub struct OneShot {
     program: Program,
@@ -118,8 +119,8 @@ impl OneShot {
                 Some(Ok(outcome)) => outcome.into(),
                 Some(Err(why)) => retry("protocol", &why),
             },
-            Some(_) => Outcome::Retry { error: error("exit", &message, ""), after_ms: None }.into(),
-            None => Outcome::Retry { error: error("signal", &message, ""), after_ms: None }.into(),
+            _ if exit::is_crash(status) => Outcome::Crash(exit::crash(Some(status), stderr)).into(),
+            _ => retry("exit", &message),
         }
     }
 }

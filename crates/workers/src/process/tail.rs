@@ -30,6 +30,19 @@ impl Tail {
     }
 }
 
+/// The end of a text in at most so many bytes; a cut start is marked.
+pub(super) fn end_of(text: &str, bytes_max: usize) -> String {
+    const MARK: &str = "… ";
+    if text.len() <= bytes_max {
+        return text.to_string();
+    }
+    let mut start = text.len() - bytes_max + MARK.len();
+    while !text.is_char_boundary(start) {
+        start += 1;
+    }
+    format!("{MARK}{}", &text[start..])
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -45,5 +58,7 @@ mod tests {
         assert!(tail.text().starts_with("… xxx") && tail.text().ends_with("xend"));
         tail.clear();
         assert_eq!(tail.text(), "");
+        assert_eq!(end_of("whole", 5), "whole");
+        assert_eq!(end_of("aaaéé", 6), "… é");
     }
 }

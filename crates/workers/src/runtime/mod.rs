@@ -154,7 +154,7 @@ impl Runtime {
         let after = self.shared.counters().totals();
         let left = self.shared.in_hand();
         let handed_back = self.shared.handed_back();
-        let ended = |t: &crate::Totals| t.done + t.retried + t.failed + t.snoozed + t.cancelled;
+        let ended = |t: &crate::Totals| t.done + t.retried + t.failed + t.crashed + t.snoozed + t.cancelled;
         Drained { finished: (ended(&after) - ended(&before)).saturating_sub(handed_back), handed_back, left }
     }
 }

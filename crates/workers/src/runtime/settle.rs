@@ -112,6 +112,7 @@ impl<S: JobSource, H: Handler> Shared<S, H> {
             }
             Outcome::Cancel { .. } => &self.counters.cancelled,
             Outcome::Suspend { .. } => &self.counters.suspended,
+            Outcome::Crash(_) => &self.counters.crashed,
         };
         counter.add(1);
     }

@@ -294,6 +294,7 @@ pub(super) fn weight(settlement: &Settlement) -> usize {
             children.jobs.iter().map(|named| 512 + named.job.body.len()).sum::<usize>()
                 + children.joins.iter().map(|join| 128 + 32 * join.members.len()).sum::<usize>()
         }
+        Outcome::Crash(crash) => crash.stderr.len(),
         Outcome::Suspend { until: Until::Child { job }, .. } => job.body.len(),
         Outcome::Snooze { .. }
         | Outcome::RateLimited { .. }

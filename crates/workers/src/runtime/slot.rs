@@ -3,11 +3,11 @@
 use super::shared::{Attempt, Held, Shared, lock};
 use crate::{
     Context, Handler, JobSource, Reason, Verdict,
-    handler::{error, lease_of},
+    handler::{cut, error, lease_of},
     signal::Cancelled,
 };
 use kit::Millis;
-use model::{LeaseRef, Outcome, Settlement, limits};
+use model::{Crash, LeaseRef, Outcome, Settlement, limits};
 use std::{
     any::Any,
     future::{Future, poll_fn},
@@ -170,6 +170,11 @@ pub(crate) fn settlement(lease: LeaseRef, verdict: Verdict) -> Settlement {
         Outcome::Retry { error: e, after_ms } => {
             Outcome::Retry { error: error(&e.kind, &e.message, &e.stack), after_ms }
         }
+        Outcome::Crash(Crash { signal, exit, stderr }) => Outcome::Crash(Crash {
+            signal: signal.map(|name| cut(&name, limits::TAG_BYTES_MAX).into()),
+            exit,
+            stderr: cut(&stderr, limits::CRASH_STDERR_BYTES_MAX).into(),
+        }),
         Outcome::Fail { error: e } => Outcome::Fail { error: error(&e.kind, &e.message, &e.stack) },
         other => other,
     };

@@ -8,7 +8,7 @@ use crate::http::problem::Problem;
 use bytes::Bytes;
 use compact_str::CompactString;
 use kit::Millis;
-use model::{Actor, ErrorInfo, JobRef, LeaseRef, Outcome, Settlement, Until};
+use model::{Actor, Crash, ErrorInfo, JobRef, LeaseRef, Outcome, Settlement, Until};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -51,6 +51,29 @@ struct OutcomeDto<'a> {
     timeout_ms: Option<Millis>,
     #[serde(borrow)]
     child: Option<Box<JobDto<'a>>>,
+    #[serde(borrow)]
+    crash: Option<CrashDto<'a>>,
+}
+
+/// How a handler's process died.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CrashDto<'a> {
+    #[serde(borrow)]
+    signal: Option<Text<'a>>,
+    exit: Option<u32>,
+    #[serde(borrow, default)]
+    stderr: Text<'a>,
+}
+
+impl From<CrashDto<'_>> for Crash {
+    fn from(dto: CrashDto<'_>) -> Self {
+        Crash {
+            signal: dto.signal.as_deref().map(CompactString::from),
+            exit: dto.exit,
+            stderr: CompactString::from(&*dto.stderr),
+        }
+    }
 }
 
 /// How long what is rate limited is left alone if the handler does not say.
@@ -69,6 +92,7 @@ enum OutcomeKind {
     Sleep,
     WaitForSignal,
     WaitForChild,
+    Crash,
 }
 
 #[derive(Debug, Deserialize)]
@@ -156,6 +180,7 @@ impl OutcomeDto<'_> {
                 let job = child.ok_or_else(|| Problem::invalid("child", "is missing"))?;
                 Outcome::Suspend { step, until: Until::Child { job: Box::new(job) } }
             }
+            OutcomeKind::Crash => Outcome::Crash(self.crash.map(Crash::from).unwrap_or_default()),
         };
         Ok(Settlement { lease: LeaseRef { job, token: self.lease_token.0 }, outcome, push })
     }
@@ -163,9 +188,9 @@ impl OutcomeDto<'_> {
     /// A field that an outcome has no use for is a misunderstanding, and is said so.
     fn check_fields(&self) -> Result<(), Problem> {
         use OutcomeKind::{
-            Cancel, Done, Fail, RateLimited, Retry, Sleep, Snooze, Wait, WaitForChild, WaitForSignal,
+            Cancel, Crash, Done, Fail, RateLimited, Retry, Sleep, Snooze, Wait, WaitForChild, WaitForSignal,
         };
-        let fields: [(&str, bool, &[OutcomeKind], &str); 10] = [
+        let fields: [(&str, bool, &[OutcomeKind], &str); 11] = [
             ("result", self.result.is_some_and(|value| value.get() != "null"), &[Done], "done"),
             ("error", self.error.is_some(), &[Retry, Fail, Cancel], "retry, fail and cancel"),
             (
@@ -186,6 +211,7 @@ impl OutcomeDto<'_> {
             ("signal", self.signal.is_some(), &[WaitForSignal], "wait_for_signal"),
             ("timeout_ms", self.timeout_ms.is_some(), &[WaitForSignal], "wait_for_signal"),
             ("child", self.child.is_some(), &[WaitForChild], "wait_for_child"),
+            ("crash", self.crash.is_some(), &[Crash], "crash"),
         ];
         for (field, given, allowed, names) in fields {
             if given && !allowed.contains(&self.outcome) {

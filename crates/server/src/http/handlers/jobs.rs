@@ -243,6 +243,10 @@ fn write_reason(out: &mut Writer, reason: &Reason) {
             out.field("kind", "sleeps");
             out.field("step", step);
         }
+        Reason::Quarantined { crashes } => {
+            out.field("kind", "quarantined");
+            out.field("crashes", *crashes);
+        }
         Reason::Final => out.field("kind", "final"),
     }
 }
