@@ -20,6 +20,10 @@ impl Shard {
             }
             let Some(sequence) = self.dirty.evictable.pop_back() else { return false };
             let Some(slot) = self.slot_of(sequence) else { continue };
+            // It was stored, and then replaced: it comes back here once that one is stored, too.
+            if self.dirty.is_replaced(sequence) {
+                continue;
+            }
             let job = &mut self.jobs[slot];
             if !job.stored.body || job.body_len == 0 || job.body.take().is_none() {
                 continue;
@@ -105,5 +109,39 @@ impl Shard {
     /// Bytes of bodies in memory.
     pub fn resident_bytes(&self) -> u64 {
         self.dirty.bodies_resident
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{Effects, Shard};
+    use bytes::Bytes;
+    use kit::Timestamp;
+    use model::{Actor, Command, Envelope, JobId, JobRef, NewJob, QueueName};
+
+    fn apply(shard: &mut Shard, command: Command) {
+        let envelope = Envelope { actor: Actor::new("test"), idempotency_key: None, command };
+        let position = shard.position() + 1;
+        shard.apply(position, Timestamp(1), &envelope, &mut Effects::default()).unwrap();
+    }
+
+    #[test]
+    fn a_replaced_body_stays_in_memory_until_the_store_has_it() {
+        let mut shard = Shard::new(0);
+        let queue = QueueName::new("mail").unwrap();
+        let job = JobRef { queue: Some(queue.clone()), id: JobId::Text("a".into()) };
+        let new = NewJob { id: Some(job.id.clone()), ..NewJob::new(queue, "old") };
+        apply(&mut shard, Command::Push { jobs: vec![new] });
+        let first = shard.take_changes();
+        shard.changes_stored(first.generation);
+
+        let expected_crc = crc32c::crc32c(b"old");
+        apply(&mut shard, Command::PatchBody { job, expected_crc, body: Bytes::from_static(b"newer") });
+        let second = shard.take_changes();
+        while shard.evict_bodies(0) {}
+        assert_eq!(shard.resident_bytes(), 5, "the store has the old one only");
+        shard.changes_stored(second.generation);
+        while shard.evict_bodies(0) {}
+        assert_eq!(shard.resident_bytes(), 0);
     }
 }

@@ -9,7 +9,7 @@ use crate::{
 };
 use compact_str::CompactString;
 use model::ScheduleId;
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// The records to write, and which bodies are in memory. None of it is state: a restored shard starts clean.
 #[derive(Debug, Default)]
@@ -41,6 +41,8 @@ pub(crate) struct Dirty {
     in_flight: VecDeque<(u64, Vec<u64>)>,
     /// Jobs whose bodies are both stored and in memory, oldest first; may name jobs that are gone.
     pub(crate) evictable: VecDeque<u64>,
+    /// Jobs that have another body than the store, until it is stored: the generation that has it, none for the next one.
+    replaced: BTreeMap<u64, Option<u64>>,
     pub(crate) bodies_resident: u64,
 }
 
@@ -59,6 +61,18 @@ impl Dirty {
             self.jobs.push(job.sequence);
             self.bytes += RECORD_BYTES + if job.stored.body { 0 } else { u64::from(job.body_len) };
         }
+    }
+
+    /// A job got another body than the one that is stored, if one is.
+    pub(crate) fn replace_body(&mut self, job: &mut Job) {
+        if std::mem::take(&mut job.stored.body) || self.replaced.contains_key(&job.sequence) {
+            self.replaced.insert(job.sequence, None);
+        }
+    }
+
+    /// Whether the store may still have an older body of that job than the newest.
+    pub(crate) fn is_replaced(&self, sequence: u64) -> bool {
+        self.replaced.contains_key(&sequence)
     }
 
     pub(crate) fn touch_join(&mut self, id: u64, place: Option<u32>) {
@@ -109,6 +123,7 @@ impl Dirty {
     }
 
     pub(crate) fn forgotten(&mut self, job: &Job) {
+        self.replaced.remove(&job.sequence);
         if job.stored.record {
             self.forgotten.push(job.sequence);
             self.bytes += RECORD_BYTES / 4;
@@ -181,6 +196,9 @@ impl Shard {
                 records.push((record::body_key(sequence), Some(body.to_vec())));
                 job.stored.body = true;
                 bodies.push(sequence);
+                if let Some(stored_by) = dirty.replaced.get_mut(&sequence) {
+                    *stored_by = Some(dirty.generation + 1);
+                }
             }
         }
         for sequence in dirty.forgotten.drain(..) {
@@ -273,6 +291,7 @@ impl Shard {
 
     /// The changes of that generation, and of those before it, are durable: their bodies may leave the memory.
     pub fn changes_stored(&mut self, generation: u64) {
+        self.dirty.replaced.retain(|_, stored_by| stored_by.is_none_or(|stored_by| stored_by > generation));
         while self.dirty.in_flight.front().is_some_and(|(other, _)| *other <= generation) {
             let (_, bodies) = self.dirty.in_flight.pop_front().unwrap_or_default();
             let stale = 2 * bodies.len();

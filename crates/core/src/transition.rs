@@ -240,7 +240,7 @@ impl Shard {
         }
         self.dirty.bodies_resident += u64::from(bytes);
         (job.body, job.body_len, job.body_crc) = (body, bytes, crc);
-        job.stored.body = false;
+        self.dirty.replace_body(job);
     }
 
     /// Gives a job another body, and nothing else.

@@ -13,6 +13,8 @@ const REGRESSIONS: &[(u64, u64, &str)] = &[
         "a large first append left an empty segment behind, and the next opening took the log for broken",
     ),
     (177, 5_000, "a full disk that refused which bodies an operation chose was asked again without end"),
+    (10, 5_000, "a body that was replaced left the memory before the store had the new one"),
+    (25, 5_000, "an operation cancelled as one of too many that had ended was forgotten before it was shown"),
     (249, 5_000, "the shadow compared a refusal with the first asking of a fetch that had waited"),
     (1_000, 600, "the shadow took a later job of the same given id for the holder of a unique key"),
 ];
@@ -49,7 +51,7 @@ fn without_faults_nothing_crashes_and_everything_is_acknowledged() {
 fn every_planted_bug_is_caught() {
     for planted in Planted::ALL {
         let plan = Plan { planted: Some(planted), ..Plan::new(1_000) };
-        assert!((0..20).any(|seed| simulate(seed, plan).is_err()), "{planted:?} was missed by 20 seeds");
+        assert!((0..80).any(|seed| simulate(seed, plan).is_err()), "{planted:?} was missed by 80 seeds");
     }
 }
 

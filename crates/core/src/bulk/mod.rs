@@ -165,7 +165,7 @@ impl crate::shard::Shard {
         self.bulks.get_mut(&id).expect("an operation under way is kept")
     }
 
-    /// Ends an operation, and forgets the oldest of those that have ended.
+    /// Ends an operation, and forgets the oldest of those that had ended before.
     pub(crate) fn end_bulk(&mut self, id: u64, status: BulkStatus, now: Timestamp) {
         let bulk = self.bulk_mut(id);
         (bulk.status, bulk.finished_at) = (status, Some(now));
@@ -176,7 +176,7 @@ impl crate::shard::Shard {
             .map(|bulk| (bulk.finished_at, bulk.id))
             .collect();
         if ended.len() > limits::BULKS_KEPT
-            && let Some((_, oldest)) = ended.into_iter().min()
+            && let Some((_, oldest)) = ended.into_iter().filter(|(_, ended)| *ended != id).min()
         {
             self.bulks.remove(&oldest);
             self.dirty.bulks.insert(oldest);

@@ -39,6 +39,7 @@ impl Shard {
 #[cfg(test)]
 mod tests {
     use crate::tests::check;
+    use model::limits;
 
     #[test]
     fn an_operation_stands_still_until_it_is_resumed() {
@@ -95,5 +96,15 @@ mod tests {
             2s next                      -> never
         ",
         );
+    }
+
+    #[test]
+    fn an_operation_cancelled_at_the_moment_others_ended_is_not_the_one_forgotten() {
+        let mut script = String::from("0s push mail x3\n0s bulk purge mail\n0s control pause 1\n");
+        for operation in 2..=limits::BULKS_KEPT + 1 {
+            script += &format!("1s bulk purge mail\n1s control cancel {operation}\n");
+        }
+        script += "1s control cancel 1 -> bulk 1: 0 of 0 cancelled\n";
+        check(&script);
     }
 }
