@@ -43,6 +43,8 @@ pub(crate) struct Job {
     began: bool,
     /// It has reached a final state.
     pub(crate) ended: bool,
+    /// It went on after its death in this queue.
+    pub(crate) died_in: Option<QueueName>,
     /// It waits, or waited, for a join.
     pub(crate) continues: bool,
     pub(crate) steps: Steps,
@@ -106,7 +108,7 @@ pub(crate) struct Shadow {
     pub(crate) joins: BTreeSet<JobId>,
     shared: BTreeSet<JobId>,
     /// Jobs of the mortal queue that the newest command sends on when they are settled.
-    dying: BTreeSet<JobId>,
+    dying: BTreeMap<JobId, QueueName>,
 }
 
 impl Shadow {
@@ -141,7 +143,7 @@ impl Shadow {
         self.lapse();
         self.slots_fired(effects)?;
         self.joins_failed(effects);
-        self.dying = invariants::dead::sent_on(effects).cloned().collect();
+        self.dying = invariants::dead::sent_on(effects).collect();
         let Some(key) = &entry.envelope.idempotency_key else { return self.command(entry) };
         let mut content = Vec::new();
         codec::encode_command(&entry.envelope.command, &mut content);
@@ -235,25 +237,27 @@ impl Shadow {
 
     /// Follows those who died by themselves to the queue of the dead; those that are settled as dead follow later.
     fn bury(&mut self, settled: &BTreeSet<JobId>) {
-        for id in std::mem::take(&mut self.dying) {
+        for (id, to) in std::mem::take(&mut self.dying) {
             match settled.contains(&id) {
-                true => drop(self.dying.insert(id)),
-                false => self.send_on(&id),
+                true => drop(self.dying.insert(id, to)),
+                false => self.send_on(&id, &to),
             }
         }
     }
 
     /// A job that has died waits in another queue: the same job, from its beginning.
-    fn send_on(&mut self, id: &JobId) {
-        let Some(mut job) = self.jobs.remove(&(workload::mortal(), id.clone())) else { return };
-        job.new.queue = workload::letters();
+    fn send_on(&mut self, id: &JobId, to: &QueueName) {
+        let from = if *to == workload::letters() { workload::mortal() } else { workload::letters() };
+        let Some(mut job) = self.jobs.remove(&(from.clone(), id.clone())) else { return };
+        job.new.queue = to.clone();
         (job.attempt, job.crashes, job.expires_at, job.lease) = (0, 0, None, None);
         (job.stands_by, job.unique_until, job.latest, job.new.unique) = (None, None, None, None);
         (job.began, job.ended, job.not_before) = (false, false, Timestamp::ZERO);
+        job.died_in = Some(from);
         if let JobId::Uuid(_) = id {
-            self.queue_of.insert(id.clone(), workload::letters());
+            self.queue_of.insert(id.clone(), to.clone());
         }
-        self.jobs.insert((workload::letters(), id.clone()), job);
+        self.jobs.insert((to.clone(), id.clone()), job);
     }
 
     fn command(&mut self, entry: &Entry) -> Check {
@@ -461,6 +465,7 @@ impl Shadow {
             steps: Steps::default(),
             new: new.clone(),
             unique_until: None,
+            died_in: None,
             latest: None,
             stands_by: None,
             number: self.numbers,
@@ -700,8 +705,8 @@ impl Shadow {
         if !expected.contains(&settled.state) {
             return broken("I5", format!("{settlement:?} led to {}", settled.state));
         }
-        if self.dying.remove(&settlement.lease.job.id) {
-            self.send_on(&settlement.lease.job.id);
+        if let Some(to) = self.dying.remove(&settlement.lease.job.id) {
+            self.send_on(&settlement.lease.job.id, &to);
         }
         let Outcome::Wait { children } = &settlement.outcome else {
             return self.push(&settlement.push, &settled.pushed);

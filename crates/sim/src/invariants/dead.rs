@@ -8,10 +8,10 @@ use crate::{
 use millpond_core::Shard;
 use model::{Cause, Effect, JobId, JobRef, QueueName, State};
 
-/// The jobs that went on after their deaths, by these effects.
-pub(crate) fn sent_on(effects: &[Effect]) -> impl Iterator<Item = &JobId> {
+/// The jobs that went on after their deaths, by these effects, and where to.
+pub(crate) fn sent_on(effects: &[Effect]) -> impl Iterator<Item = (JobId, QueueName)> {
     effects.iter().filter_map(|effect| match effect {
-        Effect::Changed { id, cause: Cause::DeadLetter, .. } => Some(id),
+        Effect::Changed { queue, id, cause: Cause::DeadLetter, .. } => Some((id.clone(), queue.clone())),
         _ => None,
     })
 }

@@ -7,7 +7,7 @@ use crate::{
 };
 use compact_str::CompactString;
 use kit::Timestamp;
-use model::{Command, DispatchedJob, Outcome, Reject, Reply};
+use model::{Command, DispatchedJob, Outcome, QueueName, Reject, Reply};
 
 /// Every command of the log is one that somebody sent, byte for byte, and that nobody was told had not happened.
 pub(crate) fn was_asked_for(entry: &Entry, calls: &[Call]) -> Check {
@@ -72,8 +72,13 @@ pub(crate) fn same_outcome(
 }
 
 /// What the core adds to a job that went on after its death.
-fn of_a_death((key, value): &(CompactString, CompactString)) -> bool {
-    key.starts_with("dead-letter-") && (key != "dead-letter-queue" || value == workload::mortal().as_str())
+fn of_a_death((key, _): &(CompactString, CompactString)) -> bool {
+    key.starts_with("dead-letter-")
+}
+
+/// The queue where this job died before it came here, as it is told itself.
+fn died_in(given: &DispatchedJob) -> Option<&str> {
+    given.meta.iter().find(|(key, _)| key == "dead-letter-queue").map(|(_, queue)| queue.as_str())
 }
 
 /// What a worker gets is what a client gave.
@@ -83,7 +88,7 @@ pub(crate) fn is_what_was_pushed(job: &Job, given: &DispatchedJob) -> Check {
         // In the other queues operations change both; what they may change is for their own rule.
         && (!workload::strict(&new.queue) || (given.priority, &given.tags) == (new.priority, &new.tags))
         && given.meta.iter().filter(|entry| !of_a_death(entry)).eq(&new.meta)
-        && given.meta.iter().any(of_a_death) == (given.queue == workload::letters())
+        && died_in(given) == job.died_in.as_ref().map(QueueName::as_str)
         && (&given.queue, &given.content_type) == (&new.queue, &new.content_type);
     if same { Ok(()) } else { broken("I2", format!("{new:?} was pushed and {given:?} handed out")) }
 }
