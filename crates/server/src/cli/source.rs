@@ -295,5 +295,6 @@ fn dispatched(job: FetchedJob) -> Result<DispatchedJob, SourceError> {
         meta: job.meta.iter().map(|(key, value)| (text(key), text(value))).collect(),
         children: None,
         steps: job.steps,
+        group: job.group.map(CompactString::from),
     })
 }
