@@ -44,7 +44,7 @@ mod worker;
 pub use error::Error;
 pub use events::{Batch, Debounce, EventStream, Heard, Listener, Stream, Throttle};
 pub use job::Job;
-pub use join::{Children, Join, Joined, Member};
+pub use join::{AddJoin, Children, Join, Joined, Member};
 pub use kit::{Backoff, Durability, Timestamp};
 pub use merge::merge_patch;
 pub use model::{
