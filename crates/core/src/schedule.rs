@@ -142,7 +142,10 @@ impl Schedule {
         // Whoever looks whether all is well must not have to count.
         let refused = match course.firings.back() {
             Some(Firing { slot, result: FiringResult::Refused { code }, .. }) => {
-                format!("; the job of the slot {slot} was refused with {code}, {} refused so far", course.refused)
+                format!(
+                    "; the job of the slot {slot} was refused with {code}, {} refused so far",
+                    course.refused
+                )
             }
             _ => String::new(),
         };
