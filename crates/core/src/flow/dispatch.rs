@@ -253,7 +253,7 @@ impl Shard {
         let (queue, rank, number) = (job.queue, rank_of(job), self.line_number(slot));
         let line = &mut self.flow.lines[number];
         let was_first = line.first().is_some_and(|(first, _)| first == rank);
-        line.jobs.remove(&rank);
+        line.jobs.remove(rank);
         let (group, now_first) = (line.group, line.first());
         self.lineup_mut(queue).groups[group].waiting -= 1;
         match now_first {
@@ -674,7 +674,7 @@ impl Shard {
                         .gates
                         .iter()
                         .map(|(gate, cost)| self.flow.gates[*gate].meter.allowance(*cost, None, now));
-                    sum = sum.saturating_add(gates.min().unwrap_or(u64::MAX).min(line.jobs.len() as u64));
+                    sum = sum.saturating_add(gates.min().unwrap_or(u64::MAX).min(line.jobs.len()));
                 }
             }
             if sum >= most {
