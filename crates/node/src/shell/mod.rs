@@ -405,7 +405,7 @@ impl Handle {
     /// The pond as it is now, to be saved while it goes on: see [`Moment`]. Everything that was answered before is in it. A checkpoint is
     /// written first if there was a change since the last one. `None` for a pond that keeps nothing in a directory.
     ///
-    /// As long as the moment lives, the directory keeps what was replaced since.
+    /// As long as the moment lives, the directory keeps what was replaced since, and cannot be opened again after a stop.
     pub async fn moment(&self) -> Result<Option<Moment>, CallError> {
         self.inner.check()?;
         let Some(Kept { directory, .. }) = self.inner.kept else { return Ok(None) };
