@@ -73,7 +73,12 @@ fn a_backup_reads_back_whole_by_prefix_and_by_key() {
     assert_eq!(values(&backup), kept.values);
     for prefix in [&[0, 0, 0, 0, 0, 0, 4][..], &[0, 0, 0, 0, 0, 0, 11], &[1], &[0, 0, 0, 0, 0, 0, 0, 0]] {
         let mut found = Vec::new();
-        backup.scan(0, prefix, &mut |key, _| Ok(found.push(key.to_vec()))).unwrap();
+        backup
+            .scan(0, prefix, &mut |key, _| {
+                found.push(key.to_vec());
+                Ok(())
+            })
+            .unwrap();
         let wanted: Vec<_> =
             kept.values.iter().map(|(key, _)| key.clone()).filter(|key| key.starts_with(prefix)).collect();
         assert_eq!(found, wanted);
