@@ -58,7 +58,7 @@ mod views;
 
 pub use bulk::{Preview, Previewed, Unread};
 pub use capacity::{Growth, Room};
-pub use changes::Changes;
+pub use changes::{Changes, NewBody};
 pub use dead::{DeadLetters, ErrorClass};
 pub use join::JoinQuery;
 pub use record::body_key;
