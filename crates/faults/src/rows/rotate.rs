@@ -17,6 +17,9 @@ use std::{
 /// A change of keys is killed between these many milliseconds after its start.
 const ROTATE_MS: std::ops::Range<u64> = 1..250;
 
+/// With so many keys a change is left alone until its end, as a server takes 16 at most.
+const KEYS_MAX: usize = 8;
+
 /// K1. Each cycle has a new key above the ones before. A change of keys that was killed leaves a directory that opens with all of
 /// them; one that came to its end needs only the newest.
 pub(crate) fn run(plan: &Plan) -> Result<Ran, Breach> {
@@ -42,8 +45,9 @@ pub(crate) fn run(plan: &Plan) -> Result<Ran, Breach> {
             .ok_or("no load came up within 30 s")?;
         server.kill().map_err(|error| error.to_string())?;
         left = load.stop()?.unknown;
-        if rotate(&pond.data, &file, Some(&mut random))? {
-            // It was quick: the former keys are not needed any more.
+        let kill = (keys.lines().count() < KEYS_MAX).then_some(&mut random);
+        if rotate(&pond.data, &file, kill)? {
+            // The former keys are not needed any more.
             keys = keys.lines().next().map(|line| format!("{line}\n")).unwrap_or_default();
         } else {
             cut += 1;
