@@ -18,6 +18,8 @@ pub struct Checked {
     pub values: u64,
     /// Records of the log behind it.
     pub records: u64,
+    /// Dictionaries that bodies are compressed with.
+    pub dictionaries: usize,
     /// How it is encrypted; `None` if there is nothing.
     pub encryption: Option<Encryption>,
 }
@@ -36,9 +38,9 @@ pub fn check(dir: &Path, options: &Options) -> Result<Checked, OpenError> {
         records += 1;
         Ok(())
     })?;
-    let encryption = checkpoints.encryption(SHARD)?;
+    let (dictionaries, encryption) = (checkpoints.dictionaries(SHARD)?, checkpoints.encryption(SHARD)?);
     log.close()?;
-    Ok(Checked { values, records, encryption })
+    Ok(Checked { values, records, dictionaries, encryption })
 }
 
 /// Writes everything in the data directory `dir` again as `to` says, so that it needs no other keys: for a new key, the first one, or

@@ -18,8 +18,8 @@ use std::sync::Arc;
 #[cfg(feature = "compression")]
 use std::sync::OnceLock;
 
-/// Dictionaries of one shard: each takes some 100 KiB of memory when it is used. With up to 255 their numbers take one byte in a value.
-pub(crate) const DICTIONARIES_MAX: usize = 255;
+/// Dictionaries of one shard. Each takes some 100 KiB of memory when it is used; up to here their numbers take one byte in a value.
+pub const DICTIONARIES_MAX: usize = 255;
 /// Dictionaries of one kin, one after the other.
 #[cfg(feature = "compression")]
 const KIN_DICTIONARIES_MAX: usize = 4;

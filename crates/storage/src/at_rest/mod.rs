@@ -28,6 +28,7 @@ mod log;
 mod manifest;
 
 pub use checkpoints::{EncodedCheckpoints, Encryption, copy};
+pub use dictionary::DICTIONARIES_MAX;
 pub use key::{Key, KeyError, KeyId, Keyring};
 pub use log::EncodedLog;
 
