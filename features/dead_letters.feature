@@ -50,6 +50,9 @@ Feature: A job that cannot be done is kept, and can be tried again
     Given the job "pay-1" in "payments" was fetched by a worker
     When the worker fails it for good with the error "no such account"
     Then the job "pay-1" in "payments.dead" is waiting
+    And the explanation of "pay-1" in "payments" says "it died in queue payments after attempt 1 (no such account) and is in queue payments.dead now"
+    When I run "millpond explain payments"
+    Then it prints "Jobs that die go on to queue payments.dead."
     When a worker fetches from "payments.dead"
     Then it gets the job "pay-1" as attempt 1
     When I run "millpond dead payments policy"
@@ -71,6 +74,10 @@ Feature: A job that cannot be done is kept, and can be tried again
     When I run "millpond dead payments policy"
     Then the command succeeds
     And it prints "ALERT since"
+    When I run "millpond explain payments"
+    Then it prints "Alert: too many jobs died"
+    And it prints "2 jobs are dead here"
+    And the explanation of "pay-2" in "payments" says "queue payments has an alert since"
 
   Scenario: A body is mended before the job is redriven
     When I push the job "pay-1" to "payments" with the body {"to":"an","amount":10}

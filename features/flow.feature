@@ -166,3 +166,63 @@ Feature: Limits, order, fair shares and protection
     Then the job "a" in "mail" is cancelled
     When a worker fetches 9 jobs from "mail"
     Then it gets the jobs "b, c" in this order
+
+  Scenario: A producer waits for room in a full queue and its push goes through
+    Given the queue "mail" has the settings {"capacity":{"jobs":1,"on_full":"block"}}
+    And the job "a" in "mail" with the options {}
+    When a producer pushes the job "b" to "mail" and waits up to 15000 ms
+    Then before long 1 push waits for room in "mail"
+    And there is no job "b" in "mail"
+    When a worker fetches from "mail"
+    And the worker reports that it is done
+    Then the producer's push goes through
+    And the job "b" in "mail" is waiting
+    And before long 0 pushes wait for room in "mail"
+
+  Scenario: Producers get through in the order in which they came
+    Given the queue "mail" has the settings {"capacity":{"jobs":1,"on_full":"block"}}
+    And the job "a" in "mail" with the options {}
+    When a producer pushes the job "b" to "mail" and waits up to 15000 ms
+    Then before long 1 push waits for room in "mail"
+    When I push the job "c" to "mail" without waiting
+    Then the call is refused with status 429 and the code "queue_full"
+    When a worker fetches from "mail"
+    And the worker reports that it is done
+    Then the producer's push goes through
+
+  Scenario: A producer that has waited long enough is told when to try again
+    Given the queue "mail" has the settings {"capacity":{"jobs":1,"on_full":"block"}}
+    And the job "a" in "mail" with the options {}
+    When a producer pushes the job "b" to "mail" and waits up to 50 ms
+    Then the producer's push is refused with status 429 and the code "queue_full"
+    And the refusal says after how many seconds to try again
+    And there is no job "b" in "mail"
+    And before long 0 pushes wait for room in "mail"
+
+  Scenario: A producer that goes away leaves nothing behind
+    Given the queue "mail" has the settings {"capacity":{"jobs":1,"on_full":"block"}}
+    And the job "a" in "mail" with the options {}
+    When the program "millpond push mail 1 --id b --wait 1m" is started
+    Then before long 1 push waits for room in "mail"
+    When I run "millpond explain mail"
+    Then it prints "1 push waits for room"
+    When the program is killed
+    Then before long 0 pushes wait for room in "mail"
+    When a worker fetches from "mail"
+    And the worker reports that it is done
+    And I push the job "c" to "mail" without waiting
+    Then the job "c" in "mail" is waiting
+    And there is no job "b" in "mail"
+
+  Scenario: The command line waits for room, and no longer than it was told
+    Given the queue "mail" has the settings {"capacity":{"jobs":1,"on_full":"block"}}
+    And the job "a" in "mail" with the options {}
+    When I run "millpond push mail 1 --wait 10ms"
+    Then the command fails with exit code 1
+    And it prints "queue_full"
+    When the program "millpond push mail 1 --id b --wait 1m" is started
+    Then before long 1 push waits for room in "mail"
+    When a worker fetches from "mail"
+    And the worker reports that it is done
+    Then the program succeeds
+    And the job "b" in "mail" is waiting

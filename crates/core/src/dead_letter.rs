@@ -5,6 +5,8 @@
 //! and crashes from zero. It is moved and not copied, for its body may be on disk only, where the core cannot read it. Capacity and
 //! pause of the target do not refuse it. It stays dead where it died if the target has another job of its given id.
 
+mod view;
+
 use crate::{
     dead::{MINUTE, Window, cut},
     shard::{Context, Shard},

@@ -165,6 +165,34 @@ pub enum Reason {
     },
     /// It is final.
     Final,
+    /// If it dies, it goes on to this queue.
+    DeadGoTo {
+        /// Where to.
+        target: QueueName,
+    },
+    /// It is dead and did not go on to the queue that takes the dead of its own.
+    StaysDead {
+        /// Which queue would take it.
+        target: QueueName,
+        /// That queue has another job of its id.
+        id_taken: bool,
+    },
+    /// It died before and went on as a dead letter.
+    SentOn {
+        /// Where it died.
+        from: CompactString,
+        /// Of what.
+        error: CompactString,
+        /// After how many attempts.
+        attempts: u32,
+    },
+    /// So many are dead in its queue that somebody was told.
+    DeadAlert {
+        /// Since when.
+        since: Timestamp,
+        /// Jobs that are dead there now.
+        dead: u64,
+    },
 }
 
 /// What a limit is attached to.
@@ -395,9 +423,9 @@ impl Shard {
         )
     }
 
-    /// Why a job is where it is, and when it can start.
+    /// Why a job is where it is, and when it can start. One that died and went on is found where it died, too.
     pub fn explain(&self, job: &JobRef) -> Option<Explanation> {
-        let slot = self.find(job)?;
+        let slot = self.find(job).or_else(|| self.find_sent_on(job))?;
         let job = &self.jobs[slot];
         let queue = &self.queues[job.queue as usize];
         let mut reasons = Vec::new();
@@ -452,6 +480,7 @@ impl Shard {
                 expected_at = Some(job.due);
             }
         }
+        reasons.extend(self.dead_letter_reasons(slot));
         let summary = self.summary(job, queue, &reasons);
         Some(Explanation { state: self.shown_state(job), summary, reasons, expected_at })
     }
@@ -647,6 +676,21 @@ impl Shard {
                     }
                     _ => format!("it ended {}", job.state),
                 },
+                Reason::DeadGoTo { target } => format!("if its last attempt fails it goes on to queue {target}"),
+                Reason::StaysDead { target, id_taken: true } => {
+                    format!("it stays here, for queue {target} has another job of its id")
+                }
+                Reason::StaysDead { target, id_taken: false } => format!(
+                    "it stayed here: it died before the dead of its queue went on to queue {target}, or {target} had a job of its \
+                     id; a bulk move sends it there"
+                ),
+                Reason::SentOn { from, error, attempts } => format!(
+                    "it died in queue {from} after attempt {attempts} ({error}) and is in queue {} now",
+                    queue.name
+                ),
+                Reason::DeadAlert { since, dead } => {
+                    format!("queue {} has an alert since {since}, with {dead} dead", queue.name)
+                }
             })
             .collect();
         parts.join("; ")

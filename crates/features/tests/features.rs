@@ -41,6 +41,8 @@ struct World {
     command: (Option<i32>, String),
     /// A program that takes jobs.
     worker: Option<cancellation::Worker>,
+    /// A push that waits for room.
+    producer: Option<flow::Producer>,
     /// A stream of events.
     listener: Option<events::Listener>,
     /// The position up to which revocations were heard.
@@ -59,6 +61,7 @@ impl World {
             job: None,
             command: (None, String::new()),
             worker: None,
+            producer: None,
             listener: None,
             heard_to: 0,
         })

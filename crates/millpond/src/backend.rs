@@ -168,6 +168,12 @@ impl Backend {
         }
     }
 
+    pub(crate) async fn producers(&self, name: QueueName) -> Result<u64, Error> {
+        match self {
+            Self::Node(handle) => Ok(handle.producers(name).await?),
+        }
+    }
+
     pub(crate) async fn dead_letters(&self, name: QueueName) -> Result<Option<node::DeadLetters>, Error> {
         match self {
             Self::Node(handle) => Ok(handle.read(move |shard| shard.dead_letters(&name)).await?),

@@ -8,6 +8,10 @@ use model::{
     NamedJob, NewJob, NewJoin, OnFailure, Policy, Reply, Rest,
 };
 use serde::de::DeserializeOwned;
+use std::{
+    future::{Future, IntoFuture},
+    pin::Pin,
+};
 
 /// A join being put together: members, and when it ends. [`Pond::join`] adds it, [`crate::Outcome::wait`] waits for it.
 ///
@@ -182,23 +186,47 @@ pub struct Joined {
     pub jobs: Vec<Receipt>,
 }
 
-impl Pond {
-    /// Adds a join with its jobs, all or none.
-    pub async fn join(&self, join: Join) -> Result<Joined, Error> {
-        let graph = join.into_graph()?;
-        let envelope = Envelope {
-            actor: self.inner.actor.clone(),
-            idempotency_key: None,
-            command: Command::Join { graph },
-        };
-        let answer = self.inner.backend.call(envelope, self.inner.level).await?;
-        let (position, durability): (u64, Durability) = (answer.position, answer.durability);
-        let Reply::Joined(joined) = answer.reply else { return Err(Error::Mismatch) };
-        let receipt = |pushed: model::Pushed| Receipt::of(pushed, position, durability);
-        Ok(Joined {
-            id: joined.joins.last().cloned().ok_or(Error::Mismatch)?,
-            jobs: joined.jobs.into_iter().map(receipt).collect(),
+/// A join about to be added; `.await` carries it out. See [`Pond::join`].
+#[must_use = "a join does nothing until it is awaited"]
+pub struct AddJoin {
+    pond: Pond,
+    join: Join,
+    idempotency_key: Option<CompactString>,
+}
+
+impl AddJoin {
+    /// For 24 hours a join with the same key and content gets the first answer again: repeat it after a doubtful answer.
+    pub fn idempotency_key(mut self, key: impl AsRef<str>) -> Self {
+        self.idempotency_key = Some(key.as_ref().into());
+        self
+    }
+}
+
+impl IntoFuture for AddJoin {
+    type Output = Result<Joined, Error>;
+    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(async move {
+            let Self { pond, join, idempotency_key } = self;
+            let command = Command::Join { graph: join.into_graph()? };
+            let envelope = Envelope { actor: pond.inner.actor.clone(), idempotency_key, command };
+            let answer = pond.inner.backend.call(envelope, pond.inner.level).await?;
+            let (position, durability): (u64, Durability) = (answer.position, answer.durability);
+            let Reply::Joined(joined) = answer.reply else { return Err(Error::Mismatch) };
+            let receipt = |pushed: model::Pushed| Receipt::of(pushed, position, durability);
+            Ok(Joined {
+                id: joined.joins.last().cloned().ok_or(Error::Mismatch)?,
+                jobs: joined.jobs.into_iter().map(receipt).collect(),
+            })
         })
+    }
+}
+
+impl Pond {
+    /// Adds a join with its jobs, all or none; `.await` the call, or give it an idempotency key before.
+    pub fn join(&self, join: Join) -> AddJoin {
+        AddJoin { pond: self.clone(), join, idempotency_key: None }
     }
 
     /// A join with its members; `None` if there is none.

@@ -29,6 +29,7 @@ mod error;
 mod events;
 mod job;
 mod join;
+mod merge;
 mod outcome;
 mod pond;
 mod push;
@@ -43,8 +44,9 @@ mod worker;
 pub use error::Error;
 pub use events::{Batch, Debounce, EventStream, Heard, Listener, Stream, Throttle};
 pub use job::Job;
-pub use join::{Children, Join, Joined, Member};
+pub use join::{AddJoin, Children, Join, Joined, Member};
 pub use kit::{Backoff, Durability, Timestamp};
+pub use merge::merge_patch;
 pub use model::{
     Alert, BodyTest, BulkAction, BulkControl, BulkStatus, BulkView, CatchUp, Compare, DeadLetter, Event,
     EventFilter, EventId, EventKind, Filter, Firing, FiringResult, HistoryEntry, JobEvent, JobId, JobView,

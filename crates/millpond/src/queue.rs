@@ -83,6 +83,11 @@ impl<T> Queue<T> {
         self.pond.inner.backend.queue(self.name.clone()).await
     }
 
+    /// How many pushes wait for room, if a full queue lets its producers wait ([`crate::OnFull::Block`]).
+    pub async fn producers_waiting(&self) -> Result<u64, Error> {
+        self.pond.inner.backend.producers(self.name.clone()).await
+    }
+
     /// Changes settings; returns all of them.
     pub async fn configure(&self, patch: QueuePatch) -> Result<QueueSettings, Error> {
         match self.pond.inner.command(Command::Configure { queue: self.name.clone(), patch }).await? {

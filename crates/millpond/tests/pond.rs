@@ -173,6 +173,42 @@ async fn dead_jobs_live_again_by_redrive() {
 }
 
 #[tokio::test]
+async fn a_dead_body_is_mended_by_a_patch_that_leaves_the_rest_as_it_was() {
+    let pond = Pond::in_memory().await.unwrap();
+    let mail = pond.queue::<Email>("mail").unwrap();
+    let name = millpond::QueueName::new("mail").unwrap();
+    let body = r#"{"cost":1.50e400,"to":"an"}"#;
+    pond.push_all(vec![
+        millpond::NewJob {
+            id: Some(JobId::Text("dead".into())),
+            ..millpond::NewJob::new(name.clone(), body)
+        },
+        millpond::NewJob {
+            id: Some(JobId::Text("text".into())),
+            content_type: "text/plain".into(),
+            delay_ms: 60_000,
+            ..millpond::NewJob::new(name, "1")
+        },
+    ])
+    .await
+    .unwrap();
+    let worker = mail.worker(|_, _| async { Outcome::fail("no such address") }).start().unwrap();
+    let dead = JobId::Text("dead".into());
+    while mail.job(&dead).await.unwrap().unwrap().state != State::Dead {
+        tokio::task::yield_now().await;
+    }
+    worker.stop().await;
+    assert_eq!(mail.patch_body(&dead, &email("ann")).await.unwrap(), State::Dead);
+    let job = mail.job(&dead).await.unwrap().unwrap();
+    assert_eq!(job.body.unwrap(), r#"{"cost":1.50e400,"to":"ann"}"#);
+    let invalid = |result| matches!(result, Err(Error::Refused(Reject::Invalid { field: "body", .. })));
+    assert!(invalid(mail.patch_body(&JobId::Text("text".into()), &email("ann")).await));
+    assert!(invalid(mail.edit_body(&JobId::Text("text".into()), |_| {}).await));
+    let gone = mail.patch_body(&JobId::Text("gone".into()), &email("ann")).await;
+    assert!(matches!(gone, Err(Error::Refused(Reject::UnknownJob { .. }))));
+}
+
+#[tokio::test]
 async fn a_handler_hears_at_once_that_its_job_was_cancelled() {
     let pond = Pond::in_memory().await.unwrap();
     let queue = pond.queue::<u32>("q").unwrap();

@@ -15,6 +15,8 @@ use kit::{Backoff, Timestamp, random::Random};
 
 /// How many variants [`Command`] has, so that [`command`] with `0..COMMANDS` meets each.
 pub const COMMANDS: u64 = 32;
+/// How many variants [`Outcome`] has.
+pub const OUTCOMES: u64 = 9;
 /// How many variants [`Reply`] has.
 pub const REPLIES: u64 = 12;
 /// How many variants [`Reject`] has.
@@ -139,7 +141,12 @@ pub fn error_info(random: &mut Random) -> ErrorInfo {
 }
 
 fn outcome(random: &mut Random) -> Outcome {
-    match random.below(9) {
+    let variant = random.below(OUTCOMES);
+    outcome_of(random, variant)
+}
+
+fn outcome_of(random: &mut Random, variant: u64) -> Outcome {
+    match variant % OUTCOMES {
         0 => Outcome::Done { result: maybe(random, bytes) },
         1 => Outcome::Retry { error: error_info(random), after_ms: maybe(random, number) },
         2 => Outcome::Fail { error: error_info(random) },
@@ -210,6 +217,12 @@ pub fn step(random: &mut Random) -> Step {
         },
     };
     Step { name: text(random), at: time(random), attempt: small(random), value }
+}
+
+/// A settlement with the outcome of this number, below [`OUTCOMES`], with random fields.
+pub fn settled_with(random: &mut Random, variant: u64) -> Envelope {
+    let settlements = vec![Settlement { outcome: outcome_of(random, variant), ..settlement(random) }];
+    Envelope { command: Command::Settle { settlements }, ..envelope(random, 3) }
 }
 
 fn settlement(random: &mut Random) -> Settlement {

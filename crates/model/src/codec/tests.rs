@@ -1,5 +1,5 @@
 use super::*;
-use crate::{Command, JobId, NewJob, testing};
+use crate::{Command, JobId, NewJob, Outcome, testing};
 use kit::{codec::put_u64, random::Random};
 use std::{fs, path::PathBuf};
 
@@ -214,25 +214,60 @@ fn name(command: &Command) -> &'static str {
     }
 }
 
-/// 32 envelopes of one command, enough for every option to be there and not there.
+/// The same for the outcomes of a settlement, each of which has a fixture: `settle.bin` is older than most of them.
+fn outcome_name(outcome: &Outcome) -> &'static str {
+    match outcome {
+        Outcome::Done { .. } => "settle_done",
+        Outcome::Retry { .. } => "settle_retry",
+        Outcome::Fail { .. } => "settle_fail",
+        Outcome::Snooze { .. } => "settle_snooze",
+        Outcome::Cancel { .. } => "settle_cancel",
+        Outcome::RateLimited { .. } => "settle_rate_limited",
+        Outcome::Wait { .. } => "settle_wait",
+        Outcome::Suspend { .. } => "settle_suspend",
+        Outcome::Crash(_) => "settle_crash",
+    }
+}
+
+fn only_outcome(command: &Command) -> &Outcome {
+    let Command::Settle { settlements } = command else { panic!("{command:?}") };
+    &settlements[0].outcome
+}
+
+/// 32 envelopes of one command or of one outcome, enough for every option to be there and not there.
 fn fixture(variant: u64) -> (PathBuf, Vec<Envelope>) {
     let mut random = Random::new(variant);
-    let envelopes: Vec<_> = (0..32).map(|_| testing::envelope(&mut random, variant)).collect();
-    let file = format!("fixtures/v1/{}.bin", name(&envelopes[0].command));
-    (PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(file), envelopes)
+    let (name, envelopes): (_, Vec<_>) = match variant.checked_sub(testing::COMMANDS) {
+        None => {
+            let envelopes: Vec<_> = (0..32).map(|_| testing::envelope(&mut random, variant)).collect();
+            (name(&envelopes[0].command), envelopes)
+        }
+        Some(outcome) => {
+            let envelopes: Vec<_> = (0..32).map(|_| testing::settled_with(&mut random, outcome)).collect();
+            (outcome_name(only_outcome(&envelopes[0].command)), envelopes)
+        }
+    };
+    (PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(format!("fixtures/v1/{name}.bin")), envelopes)
 }
+
+const FIXTURES: u64 = testing::COMMANDS + testing::OUTCOMES;
 
 /// Not compared with the generator, so that it may grow. `every_field_of_a_job_has_its_place` ties bytes to meaning.
 #[test]
 fn what_version_1_wrote_is_still_read_and_still_written() {
-    for variant in 0..testing::COMMANDS {
+    for variant in 0..FIXTURES {
         let (path, _) = fixture(variant);
         let frozen = fs::read(&path).unwrap();
         let mut reader = Reader::new(&frozen);
         let mut written = Vec::new();
         while reader.remaining() > 0 {
             let envelope = decode_envelope(&mut reader).unwrap();
-            assert!(path.ends_with(format!("{}.bin", name(&envelope.command))));
+            let of = if variant < testing::COMMANDS {
+                name(&envelope.command)
+            } else {
+                outcome_name(only_outcome(&envelope.command))
+            };
+            assert!(path.ends_with(format!("{of}.bin")));
             encode_envelope(&envelope, &mut written);
         }
         assert!(!frozen.is_empty());
@@ -335,7 +370,7 @@ fn write_missing_fixtures() {
     if std::env::var_os("WRITE_FIXTURES").is_none() {
         return;
     }
-    for variant in 0..testing::COMMANDS {
+    for variant in 0..FIXTURES {
         let (path, envelopes) = fixture(variant);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         if !path.exists() {

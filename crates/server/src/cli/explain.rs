@@ -37,6 +37,7 @@ impl Explain {
             print::line(&format!("{}: {}", context.style.state(state), reason(&answer)));
         } else {
             print::put(&upcoming(context, &answer));
+            print::put(&dead_letters(context, &self.queue, &answer["dead_letters"]));
         }
         Ok(())
     }
@@ -63,6 +64,29 @@ fn upcoming(context: &Context, answer: &Value) -> String {
     };
     let full = context.style.warn("The queue is full:");
     out.push_str(&format!("{full} {pushes} for room. It comes when jobs end, or with more capacity.\n"));
+    out
+}
+
+/// What is dead, whether that is an alert, and where the dead go.
+fn dead_letters(context: &Context, queue: &str, letters: &Value) -> String {
+    let mut out = String::new();
+    let dead = letters["dead"].as_u64().unwrap_or(0);
+    let since = serde_json::from_value::<Option<Time>>(letters["alert_since"].clone()).ok().flatten();
+    let jobs = if dead == 1 { "job is" } else { "jobs are" };
+    if let Some(since) = since {
+        let alert = context.style.warn("Alert:");
+        let raised = print::relative(since.0, print::now());
+        out.push_str(&format!("{alert} too many jobs died (raised {raised}). "));
+    }
+    if dead > 0 {
+        out.push_str(&format!("{} {jobs} dead here. ", print::count(dead)));
+    }
+    if dead > 0 || since.is_some() {
+        out.push_str(&format!("`millpond dead {queue} classes` says of what.\n"));
+    }
+    if let Some(target) = letters["target"].as_str() {
+        out.push_str(&format!("Jobs that die go on to queue {}.\n", print::clean(target)));
+    }
     out
 }
 

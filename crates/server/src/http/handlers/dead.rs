@@ -54,7 +54,7 @@ pub(crate) async fn patch(State(app): State<App>, Job(job): Job, call: Call, pay
     }
     let old = view.body.as_deref().unwrap_or_default();
     let (old, patch) = (String::from_utf8_lossy(old), String::from_utf8_lossy(&payload.bytes));
-    let body = json::merge(&old, &patch).map_err(|error| Problem::invalid("body", error))?;
+    let body = millpond::merge_patch(&old, &patch).map_err(|error| Problem::invalid("body", error))?;
     let command = Command::PatchBody {
         job: job.clone(),
         expected_crc: view.body_crc,

@@ -248,6 +248,26 @@ fn write_reason(out: &mut Writer, reason: &Reason) {
             out.field("crashes", *crashes);
         }
         Reason::Final => out.field("kind", "final"),
+        Reason::DeadGoTo { target } => {
+            out.field("kind", "dead_go_to");
+            out.field("queue", target);
+        }
+        Reason::StaysDead { target, id_taken } => {
+            out.field("kind", "stays_dead");
+            out.field("queue", target);
+            out.field("id_taken", *id_taken);
+        }
+        Reason::SentOn { from, error, attempts } => {
+            out.field("kind", "sent_on");
+            out.field("from", from.as_str());
+            out.field("error", error.as_str());
+            out.field("attempts", *attempts);
+        }
+        Reason::DeadAlert { since, dead } => {
+            out.field("kind", "dead_alert");
+            out.field("since", since);
+            out.field("dead", *dead);
+        }
     }
 }
 

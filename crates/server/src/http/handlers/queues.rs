@@ -177,11 +177,19 @@ pub(crate) async fn upcoming(
     query(text.as_deref(), &["limit"])?;
     let limit = PageParams::read(text.as_deref())?.limit.min(UPCOMING_MAX);
     let asked = queue.clone();
-    let jobs = app.node.read(move |shard| upcoming_with_reasons(shard, &asked, limit)).await?;
-    let jobs = jobs.ok_or_else(|| unknown(&queue))?;
+    let read = move |shard: &Shard| {
+        Some((upcoming_with_reasons(shard, &asked, limit)?, shard.dead_letters(&asked)?))
+    };
+    let (jobs, letters) = app.node.read(read).await?.ok_or_else(|| unknown(&queue))?;
     let producers = app.node.producers(queue).await?;
     Ok(reply::object(StatusCode::OK, 64 + 768 * jobs.len(), |out| {
         out.field("producers_waiting", producers);
+        out.key("dead_letters").object(|out| {
+            out.field("dead", letters.dead);
+            out.field("oldest_at", letters.oldest_at);
+            out.field("target", letters.target.as_ref());
+            out.field("alert_since", letters.alert_since);
+        });
         out.key("jobs").array(&jobs, |out, (job, held)| {
             out.object(|out| {
                 write_view(out, job);
