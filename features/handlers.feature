@@ -42,3 +42,27 @@ Feature: Programs in any language do the jobs
     And the worker reports that it is done with the result "small.png"
     Then the job "order-1" in "orders" becomes completed
     And its result is {"resize":{"kind":"child","id":"image-1","state":"completed","value":"small.png"}}
+
+  Scenario: A program waits for a join and goes on with its results
+    Given a program that takes jobs from "orders":
+      """
+      case $MILLPOND_CHILDREN in
+        '') echo '{"type":"wait","children":{"jobs":{"a":{"queue":"images","id":"a","body":1},"b":{"queue":"images","id":"b"}},"join":{"policy":"any"}}}'; exit 75 ;;
+        *) printf %s "$MILLPOND_CHILDREN" | sed 's/"id":"[0-9a-f-]\{36\}",//; s/,"error":{[^}]*}//' ;;
+      esac
+      """
+    And the job "order-1" in "orders" with the options {}
+    Then the job "order-1" in "orders" becomes waiting-children
+    When a worker fetches from "images"
+    And the worker reports that it is done with the result {"size":3.0}
+    Then the job "order-1" in "orders" becomes completed
+    And its result is {"name":"join","state":"completed","total":2,"members":[{"name":"a","state":"completed","queue":"images","id":"a","result":{"size":3.0}},{"name":"b","state":"cancelled","queue":"images","id":"b"}]}
+
+  Scenario: A child that is not understood is an error of the attempt
+    Given a program that takes jobs from "orders":
+      """
+      echo '{"type":"wait","children":{"jobs":{"a":{"queue":"images"}},"join":{"policy":"k_of_n"}}}'; exit 75
+      """
+    And the job "order-1" in "orders" with the options {"attempts":1}
+    Then the job "order-1" in "orders" becomes dead
+    And its error is "children.join: k_of_n needs k: how many must complete?"

@@ -16,6 +16,7 @@ import { inspect } from "node:util";
  * @property {string} contentType
  * @property {string[]} tags
  * @property {Record<string, string>} meta
+ * @property {any} [children]      the join that the job waited for, if it did: {id, name, state, total, members: [{name, state, queue, id, result, error, join}]}
  * @property {AbortSignal} signal aborted when the attempt is called off; the process is killed soon after
  * @property {(value: any) => void} progress
  * @property {(...values: any[]) => void} log  lines for the job's own log
@@ -57,6 +58,17 @@ export class RateLimited extends Error {
   constructor(afterMs, { limit } = {}) {
     super(`rate limited for ${afterMs} ms`);
     Object.assign(this, { name: "RateLimited", type: "rate_limited", afterMs, limit });
+  }
+}
+
+/**
+ * Throw it to add jobs and wait for them without a process: `{jobs: {name: {queue, id?, body?}}, join?: {policy, k, members, on_failure, rest, ignore}}`.
+ * When their join has ended the job starts again, with what came of them in `job.children`. No attempt is used.
+ */
+export class Wait extends Error {
+  constructor(children) {
+    super("waits for children");
+    Object.assign(this, { name: "Wait", type: "wait", children });
   }
 }
 
@@ -120,6 +132,7 @@ const outcome = (error) => {
   if (!(error instanceof Error)) error = new Error(inspect(error));
   if (error.type === "snooze") return { type: "snooze", after_ms: error.afterMs };
   if (error.type === "rate_limited") return { type: "rate_limited", after_ms: error.afterMs, limit: error.limit };
+  if (error.type === "wait") return { type: "wait", children: error.children };
   return {
     type: error.type === "fail" ? "fail" : "retry",
     error: { kind: error.name, message: error.message, stack: error.stack ?? "" },
@@ -173,6 +186,7 @@ export async function handle(handler) {
       contentType: frame.content_type,
       tags: frame.tags,
       meta: frame.meta,
+      children: frame.children,
       signal: abort.signal,
       ...steps.api,
       progress: (value) => send({ type: "progress", lease_token, value }),

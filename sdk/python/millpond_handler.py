@@ -43,6 +43,16 @@ class RateLimited(Exception):
         self.limit = limit
 
 
+class Wait(Exception):
+    """Raise it to add jobs and wait for them without a process: {"jobs": {name: {"queue", "id"?, "body"?}}, "join"?: {"policy", "k",
+    "members", "on_failure", "rest", "ignore"}}. When their join has ended the job starts again, with what came of them in
+    `job.children`. No attempt is used."""
+
+    def __init__(self, children: dict):
+        super().__init__("waits for children")
+        self.children = children
+
+
 class Cancelled(BaseException):
     """Raised inside the handler when the attempt is called off. Clean up and let it pass: the process is killed soon."""
 
@@ -67,6 +77,8 @@ class Job:
     content_type: str
     tags: List[str] = field(default_factory=list)
     meta: Dict[str, str] = field(default_factory=dict)
+    # The join that the job waited for, if it did: id, name, state, total, members with name, state, queue, id, result, error, join.
+    children: "dict | None" = None
     steps: Dict[str, dict] = field(default_factory=dict)
     _send: Callable[[dict], None] = None
     _answer: Callable[[], dict] = None
@@ -129,7 +141,8 @@ def _job(frame: dict, send: Callable[[dict], None], answer: Callable[[], dict]) 
     body = frame["body"] if "body" in frame else base64.b64decode(frame.get("body_base64", ""))
     names = ("id", "queue", "attempt", "attempts", "lease_token", "deadline_ms", "content_type", "tags", "meta")
     given = {name: frame[name] for name in names}
-    return Job(body=body, steps=frame.get("steps", {}), _send=send, _answer=answer, **given)
+    waited = {"children": frame.get("children"), "steps": frame.get("steps", {})}
+    return Job(body=body, **waited, _send=send, _answer=answer, **given)
 
 
 def _outcome(error: BaseException) -> dict:
@@ -137,6 +150,8 @@ def _outcome(error: BaseException) -> dict:
         return {"type": "snooze", "after_ms": error.after_ms}
     if isinstance(error, RateLimited):
         return {"type": "rate_limited", "after_ms": error.after_ms, "limit": error.limit}
+    if isinstance(error, Wait):
+        return {"type": "wait", "children": error.children}
     stack = "".join(traceback.format_exception(type(error), error, error.__traceback__))
     told = {"kind": type(error).__name__, "message": str(error), "stack": stack}
     if isinstance(error, Fail):

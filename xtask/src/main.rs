@@ -1,5 +1,6 @@
 //! `cargo xtask test`: everything that a developer or CI runs, in one order, with one summary.
 
+mod contract;
 mod steps;
 mod tidy;
 mod tools;

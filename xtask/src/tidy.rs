@@ -1,6 +1,6 @@
 //! The rules of the house that a compiler does not know. Each says what is wrong and what to do instead.
 
-use crate::{Done, Outcome, steps::root};
+use crate::{Done, Outcome, contract, steps::root};
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -47,6 +47,7 @@ pub(crate) fn run() -> Outcome {
             machine_paths(&name, &text, &mut wrong);
         }
     }
+    contract::check(&files, &mut wrong);
     if wrong.is_empty() { Ok(Done::Passed) } else { Err(format!("not tidy\n{}", wrong.join("\n"))) }
 }
 

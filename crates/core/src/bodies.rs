@@ -3,12 +3,27 @@
 use crate::shard::Shard;
 use bytes::Bytes;
 use kit::Millis;
-use model::{Reply, State};
+use model::{JobId, QueueName, Reply, State};
 
 /// Bodies that one call drops at most.
 const EVICT_MAX: usize = 10_000;
 /// Bodies of delayed jobs are fetched this long before they are due.
 const AHEAD_MS: Millis = 2_000;
+
+/// A body that is not in memory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cold {
+    /// Leads to its key: see [`crate::body_key`].
+    pub sequence: u64,
+    /// The queue of its job.
+    pub queue: QueueName,
+    /// The job.
+    pub id: JobId,
+    /// Its length.
+    pub bytes: usize,
+    /// Its CRC-32C.
+    pub crc: u32,
+}
 
 impl Shard {
     /// Drops bodies that a checkpoint holds until at most `budget` bytes stay: the newest first, for they start last.
@@ -103,6 +118,18 @@ impl Shard {
         self.slot_of(sequence).is_none_or(|slot| {
             let job = &self.jobs[slot];
             body.len() == job.body_len as usize && crc32c::crc32c(body) == job.body_crc
+        })
+    }
+
+    /// The jobs whose bodies only the checkpoint has, in no order: for a check of all of it.
+    pub fn cold(&self) -> impl Iterator<Item = Cold> {
+        let jobs = self.jobs.iter().map(|(_, job)| job);
+        jobs.filter(|job| job.body.is_none() && job.body_len > 0).map(|job| Cold {
+            sequence: job.sequence,
+            queue: self.queues[job.queue as usize].name.clone(),
+            id: job.id(self.id),
+            bytes: job.body_len as usize,
+            crc: job.body_crc,
         })
     }
 

@@ -371,9 +371,27 @@ mod tests {
             20s tick
             20s firings tick                 -> 10s missed until 10s, 20s queue_full
             20s course tick                  -> active at 30s, 1 missed, 1 refused
+            20s standing tick                -> fires next at 2023-11-14T22:13:50.000Z; the job of the slot \
+                2023-11-14T22:13:40.000Z was refused with queue_full, 1 refused so far
             21s fetch mail                   -> a 1/5 t1
             22s done a t1                    -> completed
             30s fetch mail                   -> tick@30s 1/5 t2
+            30s standing tick                -> fires next at 2023-11-14T22:14:00.000Z
+        ",
+        );
+    }
+
+    #[test]
+    fn a_queue_whose_producers_wait_refuses_a_slot_and_counts_it() {
+        check(
+            "
+            0s  configure mail jobs=1 full=block -> configured
+            0s  push mail id=a               -> a waiting
+            0s  schedule tick mail every=10s -> created active next 10s
+            0s  run_schedule tick            -> ! queue_full waits
+            10s tick
+            10s firings tick                 -> 10s queue_full
+            10s course tick                  -> active at 20s, 1 refused
         ",
         );
     }

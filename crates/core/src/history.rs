@@ -15,6 +15,9 @@ pub(crate) struct History {
     last_position: u64,
 }
 
+/// Bytes that a start and an end mostly take.
+const SIZE_OF_ONE_RUN: usize = 48;
+
 /// How many of the oldest entries survive when the middle has to go.
 const KEEP_FIRST: usize = 16;
 
@@ -25,6 +28,7 @@ impl History {
         }
         if self.count == 0 {
             (self.last_at, self.last_position) = (base.0.0, base.1);
+            self.bytes.reserve(SIZE_OF_ONE_RUN);
         }
         let out = &mut self.bytes;
         out.push(entry.from.map_or(u8::MAX, |state| state as u8));

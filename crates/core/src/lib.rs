@@ -56,6 +56,7 @@ mod transition;
 mod unique;
 mod views;
 
+pub use bodies::Cold;
 pub use bulk::{Preview, Previewed, Unread};
 pub use capacity::{Growth, Room};
 pub use changes::{Changes, NewBody};

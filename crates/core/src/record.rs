@@ -277,8 +277,11 @@ fn read_text(reader: &mut Reader<'_>) -> Result<CompactString, Malformed> {
     reader.str("text").map(CompactString::from)
 }
 
+/// Room for the record of a job that ran once and asked for little, in bytes. A larger one grows.
+const JOB_SIZE: usize = 256;
+
 pub(crate) fn job(job: &Job) -> Vec<u8> {
-    let mut out = Vec::with_capacity(64);
+    let mut out = Vec::with_capacity(JOB_SIZE);
     out.push(VERSION);
     put_u64(&mut out, job.sequence);
     put_timestamp(&mut out, job.created_at);

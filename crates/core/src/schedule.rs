@@ -139,6 +139,17 @@ impl Schedule {
             (0, _) => String::new(),
             (queued, live) => format!("; {queued} slots wait for {live} earlier jobs to end"),
         };
+        // Whoever looks whether all is well must not have to count.
+        let refused = match course.firings.back() {
+            Some(Firing { slot, result: FiringResult::Refused { code }, .. }) => {
+                format!(
+                    "; the job of the slot {slot} was refused with {code}, {} refused so far",
+                    course.refused
+                )
+            }
+            _ => String::new(),
+        };
+        let held = held + &refused;
         if course.paused {
             return format!("paused: slots fire nothing until it is resumed{held}");
         }
@@ -150,8 +161,8 @@ impl Schedule {
                 format!("ended: it has made its {} jobs", course.fired)
             }
             None => match self.spec.end {
-                Some(end) => format!("ended: no slot is left before {end}"),
-                None => "ended: no slot is left".to_string(),
+                Some(end) => format!("ended: no slot is left before {end}{held}"),
+                None => format!("ended: no slot is left{held}"),
             },
         }
     }

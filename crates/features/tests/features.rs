@@ -1,6 +1,8 @@
 //! The sentences of `features/`, acted out against the real binary. Nothing here sleeps for a guess: what takes time is asked
 //! for again until it is so.
 
+#[path = "steps/backup.rs"]
+mod backup;
 #[path = "steps/cancellation.rs"]
 mod cancellation;
 #[path = "steps/durable.rs"]

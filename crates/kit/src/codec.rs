@@ -44,10 +44,18 @@ pub fn put_option<T: ?Sized>(out: &mut Vec<u8>, value: Option<&T>, put: impl FnO
 /// Appends one field that older bytes do not have: its tag, the length of what `put` writes, and that. Tags are 1 to 255 and rise
 /// within one value; [`end_fields`] closes the list, [`Reader::fields`] reads it.
 pub fn put_field(out: &mut Vec<u8>, tag: u8, put: impl FnOnce(&mut Vec<u8>)) {
-    let mut bytes = Vec::new();
-    put(&mut bytes);
-    out.push(tag);
-    put_bytes(out, &bytes);
+    out.extend_from_slice(&[tag, 0]);
+    let start = out.len();
+    put(out);
+    // The length stands before what it counts. Mostly it fits the byte kept for it.
+    match out.len() - start {
+        short @ ..0x80 => out[start - 1] = short as u8,
+        long => {
+            let mut length = Vec::new();
+            put_u64(&mut length, long as u64);
+            out.splice(start - 1..start, length);
+        }
+    }
 }
 
 /// Ends a list of [`put_field`]s.

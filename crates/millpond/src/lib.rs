@@ -85,5 +85,5 @@ pub use node::Options;
 /// # Ok(())
 /// # }
 /// ```
-pub use node::{Checked, check, rewrite};
-pub use storage::{AtRest, Key, KeyError, KeyId, Keyring, Rewritten};
+pub use node::{Contents, Verified, rewrite, verify};
+pub use storage::{AtRest, Damage, Inspection, Key, KeyError, KeyId, Keyring, Part, Rewritten};

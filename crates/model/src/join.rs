@@ -3,6 +3,7 @@ use bytes::Bytes;
 use compact_str::CompactString;
 use core::{fmt, str::FromStr};
 use kit::Timestamp;
+use std::collections::BTreeSet;
 
 /// When a join ends, and whether it then completed or failed.
 ///
@@ -257,6 +258,16 @@ pub struct Graph {
     pub jobs: Vec<NamedJob>,
     /// The joins.
     pub joins: Vec<NewJoin>,
+}
+
+impl Graph {
+    /// What no join of the graph waits for, jobs first, but for `then`; of joins only those that lead to nothing.
+    pub fn not_awaited(&self, then: Option<&CompactString>) -> Vec<CompactString> {
+        let awaited: BTreeSet<_> = self.joins.iter().flat_map(|join| &join.members).chain(then).collect();
+        let ends = self.joins.iter().filter(|join| join.then.is_none()).map(|join| &join.name);
+        let names = self.jobs.iter().map(|named| &named.name).chain(ends);
+        names.filter(|name| !awaited.contains(name)).cloned().collect()
+    }
 }
 
 /// A job to be added, and what its graph calls it.

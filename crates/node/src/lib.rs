@@ -17,6 +17,7 @@ mod producers;
 mod recover;
 mod rewrite;
 mod shell;
+mod verify;
 mod waiters;
 mod writer;
 
@@ -30,8 +31,9 @@ pub use keeper::Keeper;
 pub use millpond_core::{DeadLetters, ErrorClass};
 pub use options::Options;
 pub use recover::{Recovered, recover};
-pub use rewrite::{Checked, check, rewrite};
+pub use rewrite::rewrite;
 pub use shell::{Handle, ManualClock, Revoked};
+pub use verify::{Contents, Verified, verify};
 pub use waiters::Waiter;
 pub use writer::Writer;
 

@@ -1,47 +1,12 @@
-//! A data directory that no server has open: read it whole, or write it again.
+//! A data directory that no server has open, written again.
 
 use crate::{
-    SHARD,
     error::OpenError,
     options::{Options, clear},
     recover::{Recovered, recover},
 };
 use std::path::Path;
-use storage::{
-    AtRest, CheckpointError, Checkpoints as _, Log as _, LogError, Rewritten, at_rest::Encryption,
-};
-
-/// What is in a data directory, every byte of it read.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Checked {
-    /// Values of the checkpoint.
-    pub values: u64,
-    /// Records of the log behind it.
-    pub records: u64,
-    /// Dictionaries that bodies are compressed with.
-    pub dictionaries: usize,
-    /// How it is encrypted; `None` if there is nothing.
-    pub encryption: Option<Encryption>,
-}
-
-/// Reads everything that the next start of the data directory `dir` would need, bodies included.
-pub fn check(dir: &Path, options: &Options) -> Result<Checked, OpenError> {
-    there_is_one(dir)?;
-    let (mut log, checkpoints) = storage::open_local(dir, &options.local())?;
-    let (mut values, mut records) = (0, 0);
-    checkpoints.scan(SHARD, &[], &mut |_, _| {
-        values += 1;
-        Ok(())
-    })?;
-    let mark = checkpoints.mark(SHARD)?.map_or(0, |mark| mark.index);
-    log.read(log.first().max(mark + 1), &mut |_| {
-        records += 1;
-        Ok(())
-    })?;
-    let (dictionaries, encryption) = (checkpoints.dictionaries(SHARD)?, checkpoints.encryption(SHARD)?);
-    log.close()?;
-    Ok(Checked { values, records, dictionaries, encryption })
-}
+use storage::{AtRest, CheckpointError, LogError, Rewritten};
 
 /// Writes everything in the data directory `dir` again as `to` says, so that it needs no other keys: for a new key, the first one, or
 /// none any more. No server may have it open. `options` must hold every key that is needed to read it.

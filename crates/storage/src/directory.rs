@@ -51,14 +51,14 @@ pub type LocalLog = EncodedLog<SegmentLog>;
 /// The checkpoints of a data directory.
 pub type LocalCheckpoints = EncodedCheckpoints<FjallCheckpoints>;
 
-const KIND: &str = "data directory";
+pub(crate) const KIND: &str = "data directory";
 /// Names that an unfinished first opening may have left.
 const OURS: [&str; 6] = ["log", CHECKPOINTS, FRESH, FORMER, "identity.tmp", "lock"];
-const CHECKPOINTS: &str = "checkpoints";
+pub(crate) const CHECKPOINTS: &str = "checkpoints";
 /// Rewritten checkpoints that are not yet whole.
-const FRESH: &str = "checkpoints.new";
+pub(crate) const FRESH: &str = "checkpoints.new";
 /// Checkpoints that rewritten ones have replaced.
-const FORMER: &str = "checkpoints.old";
+pub(crate) const FORMER: &str = "checkpoints.old";
 
 /// Opens the data directory at `path`, or starts one in a directory that is empty or missing.
 ///
@@ -183,7 +183,7 @@ impl<'a> Directory<'a> {
     }
 }
 
-fn failure(operation: &'static str, path: &Path, source: std::io::Error) -> CheckpointError {
+pub(crate) fn failure(operation: &'static str, path: &Path, source: std::io::Error) -> CheckpointError {
     CheckpointError::Io { operation, path: path.to_path_buf(), source }
 }
 

@@ -6,9 +6,11 @@ pub mod checkpoints;
 mod directory;
 pub mod files;
 mod identity;
+mod inspect;
 pub mod log;
 
 pub use at_rest::{AtRest, Key, KeyError, KeyId, Keyring};
 pub use checkpoints::{Change, CheckpointError, CheckpointReader, Checkpoints, Mark};
 pub use directory::{LocalCheckpoints, LocalLog, Options, Rewritten, open_local, rewrite_local};
+pub use inspect::{Damage, Inspection, Part, ReadOnly, inspect_local, open_read_only};
 pub use log::{Entry, Log, LogError, Record};

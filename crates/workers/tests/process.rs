@@ -4,7 +4,10 @@
 mod common;
 
 use common::{Pit, Told, job, job_with_timeout, next};
-use model::{ChildEnd, DispatchedJob, JobId, NewJob, Outcome, QueueName, State, Step, StepValue, Until};
+use model::{
+    ChildEnd, DispatchedJob, Ignore, JobId, JoinState, JoinView, MemberOf, MemberState, MemberView, NewJob,
+    OnFailure, Outcome, Policy, QueueName, Rest, State, Step, StepValue, Until,
+};
 use std::{path::PathBuf, sync::Arc, time::Duration};
 use workers::{
     Options, Runtime,
@@ -396,4 +399,93 @@ async fn the_shims_store_steps_and_wait_for_signals() {
         assert_eq!(result(done), serde_json::json!([{"of": 42}, "ada"]), "{name}");
         assert_eq!(pit.steps.lock().unwrap().len(), 3, "{name} stored nothing twice");
     }
+}
+
+const CHILDREN_PYTHON: &str = "
+import sys
+sys.path.insert(0, sys.argv[1] + '/python')
+from millpond_handler import Wait, run
+def work(job):
+    if job.children is None:
+        raise Wait({'jobs': {'b': {'queue': 'parts', 'body': job.body}, 'a': {'queue': 'parts', 'id': 'a'}}, 'join': {'on_failure': 'run'}})
+    return [[child['name'], child['state'], child.get('result')] for child in job.children['members']]
+run(work)
+";
+
+const CHILDREN_NODE: &str = "
+const [sdk] = process.argv.slice(1);
+const { handle, Wait } = await import(sdk + '/node/millpond-handler.js');
+await handle((job) => {
+  if (!job.children) {
+    throw new Wait({ jobs: { b: { queue: 'parts', body: job.body }, a: { queue: 'parts', id: 'a' } }, join: { on_failure: 'run' } });
+  }
+  return job.children.members.map((child) => [child.name, child.state, child.result ?? null]);
+});
+";
+
+/// Two children that have ended.
+fn ended_join() -> JoinView {
+    let member = |name: &str, state, result: Option<&'static str>| MemberView {
+        name: name.into(),
+        state,
+        what: MemberOf::Job(QueueName::new("parts").unwrap(), JobId::Text(name.into())),
+        result: result.map(Into::into),
+        result_bytes: 0,
+        error: None,
+    };
+    JoinView {
+        id: JobId::Text("j".into()),
+        name: "join".into(),
+        state: JoinState::Failed,
+        policy: Policy::All,
+        on_failure: OnFailure::Run,
+        rest: Rest::Cancel,
+        ignore: Ignore::NONE,
+        sealed: true,
+        created_at: kit::Timestamp(1),
+        ended_at: None,
+        then: None,
+        counts: [0, 1, 1, 0, 0, 0],
+        members: vec![
+            member("b", MemberState::Completed, Some("{\n\"n\": 1.50}")),
+            member("a", MemberState::Failed, None),
+        ],
+        next: None,
+    }
+}
+
+#[tokio::test]
+async fn the_shims_wait_for_children_and_see_their_results() {
+    for (name, program) in shims(CHILDREN_PYTHON, CHILDREN_NODE) {
+        let (pit, mut told, _pool, _runtime) = pool_of(program, 1);
+        pit.push([job(7, "42")]);
+        let (_, Outcome::Wait { children }) = next(&mut told).await else { panic!("{name} did not wait") };
+        let jobs: Vec<_> =
+            children.jobs.iter().map(|named| (named.name.as_str(), named.job.body.clone())).collect();
+        assert_eq!(jobs, [("b", "42".into()), ("a", "null".into())], "{name}");
+        assert_eq!(children.joins[0].members, ["b", "a"], "{name}");
+        assert_eq!(children.joins[0].on_failure, OnFailure::Run, "{name}");
+        pit.push([DispatchedJob { children: Some(Box::new(ended_join())), ..job(7, "42") }]);
+        let expected = serde_json::json!([["b", "completed", {"n": 1.5}], ["a", "failed", null]]);
+        assert_eq!(result(next(&mut told).await.1), expected, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_program_that_runs_once_sees_its_children_up_to_a_size() {
+    let (pit, mut told) = Pit::new(LEASE);
+    let handler = one_shot(r#"printf %s "${MILLPOND_CHILDREN:-none}""#);
+    let _runtime = Runtime::start(pit.clone(), handler, Options::default()).unwrap();
+    pit.push([job(7, "")]);
+    assert_eq!(result(next(&mut told).await.1), "none");
+    pit.push([DispatchedJob { children: Some(Box::new(ended_join())), ..job(7, "") }]);
+    let expected = serde_json::json!({"id": "j", "name": "join", "state": "failed", "total": 2, "members": [
+        {"name": "b", "state": "completed", "queue": "parts", "id": "b", "result": {"n": 1.5}},
+        {"name": "a", "state": "failed", "queue": "parts", "id": "a"}]});
+    assert_eq!(result(next(&mut told).await.1), expected);
+    let mut large = ended_join();
+    large.members[0].result = Some(format!("{:?}", "x".repeat(1 << 17)).into());
+    pit.push([DispatchedJob { children: Some(Box::new(large)), ..job(7, "") }]);
+    let told = error(&next(&mut told).await.1);
+    assert!(told.starts_with("fail children_too_large") && told.contains("use a pool"), "{told}");
 }

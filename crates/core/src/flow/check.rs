@@ -46,7 +46,7 @@ impl Shard {
                 && let Some(lineup) = &queue.lineup
             {
                 let number = if job.line == NO_LINE { lineup.plain } else { job.line };
-                if self.flow.lines[number].jobs.get(&rank_of(job)) != Some(&slot) {
+                if self.flow.lines[number].jobs.get(rank_of(job)) != Some(slot) {
                     return fail("it does not stand in its line");
                 }
                 *waiting.entry(number).or_default() += 1;
@@ -66,7 +66,7 @@ impl Shard {
             {
                 return fail("it is idle exactly while it has no live job");
             }
-            if line.jobs.len() as u64 != waiting.get(&number).copied().unwrap_or(0) {
+            if line.jobs.len() != waiting.get(&number).copied().unwrap_or(0) {
                 return fail("its waiting jobs are miscounted");
             }
             if line.jobs.is_empty() != (line.place == Place::Nowhere) {

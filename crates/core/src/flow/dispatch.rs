@@ -253,7 +253,7 @@ impl Shard {
         let (queue, rank, number) = (job.queue, rank_of(job), self.line_number(slot));
         let line = &mut self.flow.lines[number];
         let was_first = line.first().is_some_and(|(first, _)| first == rank);
-        line.jobs.remove(&rank);
+        line.jobs.remove(rank);
         let (group, now_first) = (line.group, line.first());
         self.lineup_mut(queue).groups[group].waiting -= 1;
         match now_first {
@@ -456,11 +456,10 @@ impl Shard {
     /// What a gate measures has changed. `opened`: somebody may start who could not before, so queues are told.
     pub(crate) fn gate_moved(&mut self, number: u32, opened: bool) {
         let now = self.counters.time;
-        let gate = &self.flow.gates[number];
         if opened {
-            self.flow.stirred.extend(gate.waiting.keys().map(|(queue, _)| *queue));
-            self.flow.stirred.extend(&gate.queues);
+            self.stir(number);
         }
+        let gate = &self.flow.gates[number];
         if gate.held == 0 {
             // Nobody to move, and sources are stands.
             return self.arm(number);
@@ -525,13 +524,29 @@ impl Shard {
         for at in 0..limits {
             let (gate, cost) = self.flow.lines[line].gates[at];
             self.flow.gates[gate].meter.occupy(None, cost, starts);
-            self.gate_moved(gate, !starts);
+            self.occupied(gate, starts);
         }
         for at in 0..self.queues[queue as usize].gates.len() {
             let gate = self.queues[queue as usize].gates[at];
             self.flow.gates[gate].meter.occupy(Some(queue), 1, starts);
-            self.gate_moved(gate, !starts);
+            self.occupied(gate, starts);
         }
+    }
+
+    /// Slots of a gate were taken or given back. Those given back matter to those who stand there, and no timer waits for them.
+    fn occupied(&mut self, number: u32, starts: bool) {
+        if starts || self.flow.gates[number].held > 0 {
+            self.gate_moved(number, !starts);
+        } else {
+            self.stir(number);
+        }
+    }
+
+    /// Tells the queues that pass a gate that something may start.
+    fn stir(&mut self, number: u32) {
+        let gate = &self.flow.gates[number];
+        self.flow.stirred.extend(gate.waiting.keys().map(|(queue, _)| *queue));
+        self.flow.stirred.extend(&gate.queues);
     }
 
     /// An attempt starts: what is metered is taken, and the group has had its turn. The job still stands in its line.
@@ -674,7 +689,7 @@ impl Shard {
                         .gates
                         .iter()
                         .map(|(gate, cost)| self.flow.gates[*gate].meter.allowance(*cost, None, now));
-                    sum = sum.saturating_add(gates.min().unwrap_or(u64::MAX).min(line.jobs.len() as u64));
+                    sum = sum.saturating_add(gates.min().unwrap_or(u64::MAX).min(line.jobs.len()));
                 }
             }
             if sum >= most {

@@ -125,7 +125,7 @@ impl Shard {
 
     fn walks(&self, queue: u32, limit: usize) -> Vec<Walk> {
         let walk = |line: &Line| {
-            let mut rest: Vec<_> = line.jobs.iter().take(limit).map(|(rank, slot)| (*rank, *slot)).collect();
+            let mut rest = line.jobs.take(limit);
             rest.reverse();
             Walk { group: line.group, gates: line.gates.to_vec(), rest }
         };
@@ -148,7 +148,7 @@ impl Shard {
             return home.waiting_count();
         }
         let open = |line: &&Line| line.first().is_some_and(|(_, slot)| self.may_start(slot));
-        self.lines_of(queue).filter(open).map(|line| line.jobs.len() as u64).sum()
+        self.lines_of(queue).filter(open).map(|line| line.jobs.len()).sum()
     }
 
     /// What holds a waiting job, beside its place and its paused queue: the gate's key and why it is closed.

@@ -1,7 +1,7 @@
+use super::ranks::Ranks;
 use crate::job::Job;
 use model::{LimitUse, Route, State};
 use std::{
-    collections::BTreeMap,
     hash::{BuildHasher, Hash, Hasher},
     sync::Arc,
 };
@@ -81,7 +81,7 @@ pub(crate) struct Line {
     /// The gate of the ordering key, also where the line has passed it.
     pub(crate) order: Option<u32>,
     /// Waiting jobs, with their slots.
-    pub(crate) jobs: BTreeMap<Rank, u32>,
+    pub(crate) jobs: Ranks,
     pub(crate) place: Place,
     /// Jobs that are not final.
     pub(crate) live: u32,
@@ -115,7 +115,7 @@ impl Line {
             group,
             gates: Box::default(),
             order: None,
-            jobs: BTreeMap::new(),
+            jobs: Ranks::default(),
             place: Place::Nowhere,
             live: 0,
             idle: 0,
@@ -127,7 +127,7 @@ impl Line {
     }
 
     pub(crate) fn first(&self) -> Option<(Rank, u32)> {
-        self.jobs.first_key_value().map(|(rank, slot)| (*rank, *slot))
+        self.jobs.first()
     }
 
     /// What an attempt takes: limits, and the budget of retries.

@@ -30,6 +30,7 @@ mod group;
 mod line;
 mod lineup;
 mod queue;
+mod ranks;
 mod rules;
 mod stand;
 

@@ -1,6 +1,6 @@
 use super::{group::Group, line::Rank};
 use crate::table::Table;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, btree_map::Entry};
 
 /// Lines that stand together, the one that is next first: by their groups' virtual times, in a group by the rank of their first jobs.
 #[derive(Debug, Default)]
@@ -11,10 +11,40 @@ pub(crate) struct Stand {
     lines: usize,
 }
 
-#[derive(Debug, Default)]
+/// The lines of a group. The first stands aside, so that a group of one line, which most are, needs no set.
+#[derive(Debug)]
 struct Members {
     at: (u64, u64),
-    lines: BTreeSet<(Rank, u32)>,
+    first: (Rank, u32),
+    others: BTreeSet<(Rank, u32)>,
+}
+
+impl Members {
+    fn insert(&mut self, line: (Rank, u32)) {
+        self.others.insert(line.max(self.first));
+        self.first = line.min(self.first);
+    }
+
+    /// Whether the line was here; the last one cannot go.
+    fn remove(&mut self, line: (Rank, u32)) -> bool {
+        match self.others.first() {
+            Some(next) if line == self.first => {
+                self.first = *next;
+                self.others.pop_first();
+                true
+            }
+            _ => self.others.remove(&line),
+        }
+    }
+
+    fn replace(&mut self, former: (Rank, u32), line: (Rank, u32)) {
+        if former == self.first && self.others.first().is_none_or(|next| line < *next) {
+            self.first = line;
+        } else {
+            self.insert(line);
+            self.remove(former);
+        }
+    }
 }
 
 impl Stand {
@@ -23,31 +53,32 @@ impl Stand {
     }
 
     pub(crate) fn insert(&mut self, groups: &Table<Group>, group: u32, rank: Rank, line: u32) {
-        let members = self.groups.entry(group).or_insert_with(|| {
-            let at = groups[group].at();
-            self.order.insert((at.0, at.1, group));
-            Members { at, lines: BTreeSet::new() }
-        });
-        members.lines.insert((rank, line));
         self.lines += 1;
+        match self.groups.entry(group) {
+            Entry::Occupied(mut members) => members.get_mut().insert((rank, line)),
+            Entry::Vacant(place) => {
+                let at = groups[group].at();
+                self.order.insert((at.0, at.1, group));
+                place.insert(Members { at, first: (rank, line), others: BTreeSet::new() });
+            }
+        }
     }
 
     pub(crate) fn remove(&mut self, group: u32, rank: Rank, line: u32) {
         let Some(members) = self.groups.get_mut(&group) else { return };
-        if members.lines.remove(&(rank, line)) {
-            self.lines -= 1;
-        }
-        if members.lines.is_empty() {
+        if members.first == (rank, line) && members.others.is_empty() {
             self.order.remove(&(members.at.0, members.at.1, group));
             self.groups.remove(&group);
+            self.lines -= 1;
+        } else if members.remove((rank, line)) {
+            self.lines -= 1;
         }
     }
 
     /// Another job of a line is first.
     pub(crate) fn rerank(&mut self, group: u32, former: Rank, rank: Rank, line: u32) {
         if let Some(members) = self.groups.get_mut(&group) {
-            members.lines.remove(&(former, line));
-            members.lines.insert((rank, line));
+            members.replace((former, line), (rank, line));
         }
     }
 
@@ -57,9 +88,10 @@ impl Stand {
             let &(tag, seat, group) = self.order.first()?;
             let now = groups[group].at();
             let members = self.groups.get_mut(&group)?;
-            if now == (tag, seat) {
-                let &(rank, line) = members.lines.first()?;
-                return Some((tag, seat, rank, line));
+            // One that is alone is next, wherever it stands.
+            if now == (tag, seat) || self.order.len() == 1 {
+                let (rank, line) = members.first;
+                return Some((now.0, now.1, rank, line));
             }
             self.order.remove(&(tag, seat, group));
             self.order.insert((now.0, now.1, group));
@@ -69,6 +101,8 @@ impl Stand {
 
     /// Every line, in no order that means anything.
     pub(crate) fn lines(&self) -> impl Iterator<Item = u32> + '_ {
-        self.groups.values().flat_map(|members| members.lines.iter().map(|(_, line)| *line))
+        self.groups.values().flat_map(|members| {
+            std::iter::once(members.first.1).chain(members.others.iter().map(|(_, line)| *line))
+        })
     }
 }

@@ -673,6 +673,7 @@ impl Script {
                     .join_view(&self.join(first), query)
                     .map_or("gone".into(), |join| format!("{} {}", join.state, self.members(&join)))
             }
+            "standing" => self.shard.schedule(&schedule_id(first))?.summary,
             "summary" => self.shard.explain(&self.job(first))?.summary,
             "slots" => {
                 let slots = self

@@ -21,6 +21,9 @@ pub(crate) enum Failure {
     /// A check of ours found something wrong.
     #[error("{0}")]
     Check(String),
+    /// Data on a disk is not what was written.
+    #[error("{0}")]
+    Damaged(String),
 }
 
 impl Failure {
@@ -36,6 +39,7 @@ impl Failure {
             Self::Client(_) | Self::Check(_) => 1,
             Self::Usage(_) => 2,
             Self::Partial(_) => 4,
+            Self::Damaged(_) => 5,
             Self::Interrupted(_) => 130,
         })
     }

@@ -2,7 +2,7 @@
 
 use super::{Failure, Global, print, print::Style};
 use clap::{Args, Subcommand};
-use node::{Checked, OpenError, Options};
+use node::{OpenError, Options, Verified};
 use serde_json::{Value, json};
 use server::{
     config::{Config, Sources},
@@ -47,7 +47,7 @@ enum Verb {
 }
 
 #[derive(Debug, Args)]
-struct Directory {
+pub(crate) struct Directory {
     /// The data directory; without it, the one that the server would have
     directory: Option<PathBuf>,
     /// The file of keys; also MILLPOND_ENCRYPTION_KEY_FILE, or the keys themselves in MILLPOND_ENCRYPTION_KEY
@@ -59,7 +59,7 @@ struct Directory {
 }
 
 impl Directory {
-    fn load(&self) -> Result<Config, Failure> {
+    pub(crate) fn load(&self) -> Result<Config, Failure> {
         let mut flags = Vec::new();
         for (name, path) in [("data", &self.directory), ("encryption-key-file", &self.encryption_key_file)] {
             if let Some(path) = path {
@@ -116,8 +116,16 @@ fn write_secret(path: &Path, text: &str) -> std::io::Result<()> {
 }
 
 fn check(config: &Config, global: &Global) -> Result<(), Failure> {
-    let Checked { values, records, dictionaries, encryption } =
-        node::check(&config.data, &options(config)).map_err(|error| refused(config, &error))?;
+    let Verified { inspection, state } =
+        node::verify(&config.data, &options(config)).map_err(|error| refused(config, &error))?;
+    if !inspection.damage.is_empty() {
+        let text =
+            format!("data directory {} is damaged; `millpond verify` says where", config.data.display());
+        return Err(Failure::Damaged(text));
+    }
+    let (values, records) = (inspection.values, inspection.records);
+    let dictionaries = state.as_ref().map_or(0, |state| state.dictionaries);
+    let encryption = state.and_then(|state| state.encryption);
     let (plain, needed) = encryption.map_or((false, Vec::new()), |found| (found.plain, found.keys));
     if global.json {
         let keys: Vec<String> = needed.iter().map(KeyId::to_string).collect();
@@ -184,10 +192,10 @@ fn rotate(config: &Config, plain: bool, global: &Global) -> Result<(), Failure> 
     Ok(())
 }
 
-fn options(config: &Config) -> Options {
+pub(crate) fn options(config: &Config) -> Options {
     Options { at_rest: at_rest(config), ..Options::default() }
 }
 
-fn refused(config: &Config, error: &OpenError) -> Failure {
+pub(crate) fn refused(config: &Config, error: &OpenError) -> Failure {
     Failure::Check(format!("data directory {}: {error}", config.data.display()))
 }

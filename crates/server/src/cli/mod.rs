@@ -29,6 +29,7 @@ mod signal;
 mod source;
 mod stats;
 mod top;
+mod verify;
 mod work;
 
 use crate::client::Client;
@@ -45,7 +46,7 @@ pub(crate) const DEFAULT_URL: &str = "http://127.0.0.1:7077";
     name = "millpond",
     version,
     about = "Durable background jobs: one server, one queue of work that survives everything.",
-    after_help = "Start with:\n  millpond demo                          see it work\n  millpond serve                         a server in ./millpond-data\n  millpond push mail '{\"to\":\"ann\"}'      hand in a job\n  millpond work mail -- ./send-mail      have a program do the jobs\n\nExit codes: 0 done · 1 refused by the server · 2 wrong usage or file · 3 no server · 4 done in part · 130 interrupted",
+    after_help = "Start with:\n  millpond demo                          see it work\n  millpond serve                         a server in ./millpond-data\n  millpond push mail '{\"to\":\"ann\"}'      hand in a job\n  millpond work mail -- ./send-mail      have a program do the jobs\n\nExit codes: 0 done · 1 refused by the server · 2 wrong usage or file · 3 no server · 4 done in part · 5 damaged data · 130 interrupted",
     max_term_width = 110,
     disable_help_subcommand = true
 )]
@@ -103,6 +104,7 @@ enum Command {
     Demo(demo::Demo),
     Config(config::Config),
     Key(key::Key),
+    Verify(verify::Verify),
 }
 
 /// What a command needs beside its own flags.
@@ -131,6 +133,7 @@ fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
         Command::Serve(serve) => return serve.run(&global),
         Command::Config(config) => return config.run(&global).map(|()| ExitCode::SUCCESS),
         Command::Key(key) => return key.run(&global).map(|()| ExitCode::SUCCESS),
+        Command::Verify(verify) => return verify.run(&global).map(|()| ExitCode::SUCCESS),
         Command::Demo(_) => 2,
         // A client waits on one socket: one thread spares it every hand-off between cores.
         _ => 1,
@@ -144,7 +147,7 @@ fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
     let context = &context;
     let ended = runtime.block_on(async move {
         match command {
-            Command::Serve(_) | Command::Config(_) | Command::Key(_) => Ok(()),
+            Command::Serve(_) | Command::Config(_) | Command::Key(_) | Command::Verify(_) => Ok(()),
             Command::Push(command) => command.run(context).await,
             Command::Import(command) => command.run(context).await,
             Command::Work(command) => command.run(context).await,

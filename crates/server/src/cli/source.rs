@@ -1,5 +1,7 @@
 //! Jobs for the worker runtime, over HTTP.
 
+mod children;
+
 use crate::client::{
     Client, ClientError, Extras, FetchAnswer, FetchedJob, ItemResult, LeaseCall, OutcomeCall, OutcomesCall,
     ResultsAnswer, RevokedAnswer, RevokedLease, StepAnswer, StepsAnswer, raw_json, segment,
@@ -293,7 +295,7 @@ fn dispatched(job: FetchedJob) -> Result<DispatchedJob, SourceError> {
         created_at: job.created_at.map_or(kit::Timestamp::ZERO, |time| time.0),
         tags: job.tags.iter().map(text).collect(),
         meta: job.meta.iter().map(|(key, value)| (text(key), text(value))).collect(),
-        children: None,
+        children: job.children.map(children::join).transpose().map_err(foreign)?.map(Box::new),
         steps: job.steps,
     })
 }

@@ -119,6 +119,8 @@ pub(crate) struct FetchedJob {
     #[serde(default)]
     pub(crate) meta: BTreeMap<String, String>,
     #[serde(default)]
+    pub(crate) children: Option<JoinAnswer>,
+    #[serde(default)]
     pub(crate) steps: u32,
 }
 
@@ -218,12 +220,24 @@ pub(crate) struct Job {
 #[derive(Debug, Deserialize)]
 pub(crate) struct JoinAnswer {
     #[serde(default)]
+    pub(crate) id: String,
+    #[serde(default)]
     pub(crate) name: String,
     pub(crate) state: String,
     #[serde(default)]
     pub(crate) policy: String,
     #[serde(default)]
     pub(crate) k: Option<u32>,
+    #[serde(default)]
+    pub(crate) on_failure: String,
+    #[serde(default)]
+    pub(crate) rest: String,
+    #[serde(default)]
+    pub(crate) ignore: Vec<String>,
+    #[serde(default)]
+    pub(crate) created_at: Option<Time>,
+    #[serde(default)]
+    pub(crate) ended_at: Option<Time>,
     #[serde(default)]
     pub(crate) sealed: bool,
     #[serde(default)]
@@ -256,6 +270,10 @@ pub(crate) struct MemberAnswer {
     pub(crate) id: Option<String>,
     #[serde(default)]
     pub(crate) join: Option<JoinAnswer>,
+    #[serde(default)]
+    pub(crate) result: Option<Box<RawValue>>,
+    #[serde(default)]
+    pub(crate) result_bytes: Option<u32>,
     #[serde(default)]
     pub(crate) error: Option<ErrorText>,
 }

@@ -103,7 +103,7 @@ kinds! {
     MISDIRECTED "misdirected" 421 "The server is not known by this host name"
         "Use localhost or the address that it listens on, or add the name to `hosts` in its configuration."
     QUEUE_FULL "queue_full" 429 "The queue is full"
-        "Push again after `Retry-After`, add workers, or raise the queue's capacity."
+        "Repeat the call after `Retry-After`, add workers, or raise the queue's capacity. Where producers wait, a push may wait for room (`wait_ms`); other calls do not."
     POND_FULL "pond_full" 429 "The pond is full"
         "Let workers drain it, purge what is not needed, or shorten retention."
     STEPS_FULL "steps_full" 429 "The job holds as many steps as it may"

@@ -105,6 +105,11 @@ impl<C: Checkpoints> EncodedCheckpoints<C> {
         Ok(this)
     }
 
+    /// The checkpoints behind it.
+    pub(crate) fn inner(&self) -> &C {
+        &self.inner
+    }
+
     /// What a shard's checkpoint is encrypted with; `None` if it has none.
     pub fn encryption(&self, shard: u16) -> Result<Option<Encryption>, CheckpointError> {
         let known = self.known(shard)?;

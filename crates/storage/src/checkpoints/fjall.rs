@@ -32,7 +32,7 @@ use crate::{
     identity,
     log::LogError,
 };
-use ::fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
+use ::fjall::{AbstractTree as _, Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
@@ -70,6 +70,8 @@ const DIRECT_MAX: usize = 16 << 20;
 const CLEAR_BATCH: usize = 10_000;
 const KIND: &str = "checkpoints";
 const ENGINE: &str = "fjall";
+/// Threads of the engine that sort what was written.
+const WORKERS: usize = 2;
 const CRC: usize = 4;
 /// Bytes in front of a key: which kind it is, and the shard.
 const PREFIX: usize = 3;
@@ -84,6 +86,9 @@ pub struct FjallCheckpoints {
     /// A redo file waits to be applied.
     pending: bool,
 }
+
+/// What hears of each key, or of damage.
+pub(crate) type Read<'a> = dyn FnMut(Result<&[u8], CheckpointError>) + 'a;
 
 #[derive(Clone)]
 struct Table(Keyspace);
@@ -107,7 +112,7 @@ impl FjallCheckpoints {
             // The very first open did not come to an end, so there is nothing to lose.
             std::fs::remove_dir_all(&engine).map_err(io("clear"))?;
         }
-        let (db, table) = open_engine(&engine, &options)?;
+        let (db, table) = open_engine(&engine, &options, WORKERS)?;
         if !begun {
             identity::write(&files, KIND, options.directory)?;
         }
@@ -115,6 +120,45 @@ impl FjallCheckpoints {
         let mut checkpoints = Self { path: path.to_path_buf(), files, options, db, table, pending: true };
         checkpoints.complete()?;
         Ok(checkpoints)
+    }
+
+    /// Opens a mirror of checkpoints, to read them. Nothing is moved about in it, unless a write has to be completed first.
+    pub(crate) fn open_mirror(path: &Path, options: Options) -> Result<Self, CheckpointError> {
+        let io =
+            |operation| move |source| CheckpointError::Io { operation, path: path.to_path_buf(), source };
+        let files: SharedFiles = Arc::new(RealFiles::open(path).map_err(io("open"))?);
+        let engine = path.join(ENGINE);
+        if !check_identity(&files, options.directory)? || !engine.join("version").is_file() {
+            return Err(CheckpointError::Corrupt {
+                place: path.display().to_string(),
+                reason: "files of the store are missing".to_string(),
+            });
+        }
+        let workers = if path.join(redo::NAME).exists() { WORKERS } else { 0 };
+        let (db, table) = open_engine(&engine, &options, workers)?;
+        let mut checkpoints = Self { path: path.to_path_buf(), files, options, db, table, pending: true };
+        checkpoints.complete()?;
+        Ok(checkpoints)
+    }
+
+    /// The files that hold the values, relative to the directory, with the checksum (XXH3, 128 bits) of each whole file.
+    pub(crate) fn tables(&self) -> Vec<(PathBuf, u128)> {
+        let version = self.table.0.tree.current_version();
+        let named = |path: &Path| path.strip_prefix(&self.path).map(Path::to_path_buf).ok();
+        version
+            .iter_tables()
+            .filter_map(|table| Some((named(&table.path)?, table.checksum().into_u128())))
+            .collect()
+    }
+
+    /// Visits every key of a shard, also those whose values are damaged; goes on as long as the engine does.
+    pub(crate) fn visit_all(&self, shard: u16, visit: &mut Read<'_>) {
+        for guard in self.table.0.prefix(record_key(shard, &[])) {
+            match guard.into_inner() {
+                Ok((key, stored)) => visit(checked_value(&key, &stored).map(|_| &key[PREFIX..])),
+                Err(error) => return visit(Err(engine("read")(error))),
+            }
+        }
     }
 
     /// Applies a redo file, if one waits.
@@ -310,12 +354,12 @@ fn check_identity(files: &SharedFiles, directory: u64) -> Result<bool, LogError>
     }
 }
 
-fn open_engine(path: &Path, options: &Options) -> Result<(Database, Table), CheckpointError> {
+fn open_engine(path: &Path, options: &Options, workers: usize) -> Result<(Database, Table), CheckpointError> {
     let opened = catch_unwind(AssertUnwindSafe(|| -> ::fjall::Result<_> {
         let db = Database::builder(path)
             .cache_size(options.cache_bytes)
             .max_journaling_size(128 << 20)
-            .worker_threads(2)
+            .worker_threads_unchecked(workers)
             .open()?;
         let memtable = options.memtable_bytes;
         let table =

@@ -6,6 +6,7 @@
 pub mod conformance;
 pub mod fjall;
 pub mod memory;
+pub(crate) mod mirror;
 mod redo;
 
 use crate::log::LogError;

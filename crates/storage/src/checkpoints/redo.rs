@@ -20,7 +20,7 @@ use crate::{
 };
 use kit::codec::{Malformed, Reader, put_bytes, put_u64};
 
-const NAME: &str = "redo";
+pub(super) const NAME: &str = "redo";
 const TEMPORARY: &str = "redo.tmp";
 const MAGIC: &[u8; 8] = b"MPREDO1\n";
 const FRAME_HEADER: usize = 8;

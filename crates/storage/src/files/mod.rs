@@ -4,9 +4,11 @@
 //! operating system does ([`FakeFiles`]) and fail, tear, lose or reorder what a real disk may.
 
 mod fake;
+mod read_only;
 mod real;
 
 pub use fake::{Damage, FakeFiles, Operation};
+pub use read_only::ReadOnlyFiles;
 pub use real::RealFiles;
 
 use std::{io, path::PathBuf, sync::Arc};

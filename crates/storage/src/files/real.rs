@@ -52,15 +52,7 @@ impl Files for RealFiles {
     }
 
     fn list(&self) -> io::Result<Vec<String>> {
-        let mut names = Vec::new();
-        for entry in fs::read_dir(&self.path)? {
-            // A name that is not UTF-8 is none of ours.
-            if let Ok(name) = entry?.file_name().into_string() {
-                names.push(name);
-            }
-        }
-        names.sort();
-        Ok(names)
+        list(&self.path)
     }
 
     fn sync_dir(&self) -> io::Result<()> {
@@ -87,6 +79,18 @@ impl Files for RealFiles {
     fn path(&self, name: &str) -> PathBuf {
         self.path.join(name)
     }
+}
+
+pub(super) fn list(path: &Path) -> io::Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(path)? {
+        // A name that is not UTF-8 is none of ours.
+        if let Ok(name) = entry?.file_name().into_string() {
+            names.push(name);
+        }
+    }
+    names.sort();
+    Ok(names)
 }
 
 struct RealLock(#[expect(dead_code, reason = "the open file is the lock")] fs::File);

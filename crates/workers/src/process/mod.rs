@@ -5,6 +5,7 @@
 //! tail of what it wrote to stderr as the error text, and read everything it writes without keeping it.
 
 mod child;
+mod children;
 mod exit;
 mod group;
 mod lines;

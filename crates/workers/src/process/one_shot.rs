@@ -1,6 +1,7 @@
 //! One process per job: the body on stdin, the result on stdout, the exit status as the outcome.
 
 use super::{
+    children::children_json,
     exit,
     group::Group,
     program::{Program, snooze},
@@ -27,8 +28,8 @@ const EX_DATAERR: i32 = 65;
 const EX_TEMPFAIL: i32 = 75;
 /// How long the pipes may stay open after the whole group is gone: something left the group and still holds them.
 const PIPES: Duration = Duration::from_secs(1);
-/// Bytes of the stored steps in the environment: Linux takes 128 KiB in one variable.
-const STEPS_BYTES_MAX: usize = 120 << 10;
+/// Bytes of the stored steps, and of the children, in the environment: Linux takes 128 KiB in one variable.
+const VARIABLE_BYTES_MAX: usize = 120 << 10;
 /// How long a job waits whose program could not be started.
 const START_AGAIN: Duration = Duration::from_secs(10);
 
@@ -131,14 +132,19 @@ impl Handler for OneShot {
             Ok(steps) => protocol::steps_json(&steps),
             Err(why) => return retry("steps", &why.to_string()),
         };
-        if steps.len() > STEPS_BYTES_MAX {
-            let message = format!(
-                "the stored steps have {} bytes; a program that runs once per job gets {STEPS_BYTES_MAX} at most: use a pool",
-                steps.len()
-            );
-            return Outcome::Fail { error: error("steps_too_large", &message, "") }.into();
+        let children = children_json(context.job().children.as_deref());
+        for (what, kind, text) in
+            [("stored steps", "steps_too_large", &steps), ("children", "children_too_large", &children)]
+        {
+            if text.len() > VARIABLE_BYTES_MAX {
+                let bytes = text.len();
+                let message = format!(
+                    "the {what} have {bytes} bytes; a program that runs once per job gets {VARIABLE_BYTES_MAX} at most: use a pool"
+                );
+                return Outcome::Fail { error: error(kind, &message, "") }.into();
+            }
         }
-        match self.program.spawn(&environment(&context, steps)) {
+        match self.program.spawn(&environment(&context, steps, children)) {
             Ok(child) => self.watch(child, &context).await,
             Err(why) => self.program.cannot_start(&context, &why.to_string(), START_AGAIN).await,
         }
@@ -149,7 +155,7 @@ fn retry(kind: &str, message: &str) -> Verdict {
     Outcome::Retry { error: error(kind, message, ""), after_ms: None }.into()
 }
 
-fn environment(context: &Context, steps: String) -> [(&'static str, String); 7] {
+fn environment(context: &Context, steps: String, children: String) -> [(&'static str, String); 8] {
     let job = context.job();
     [
         ("MILLPOND_JOB_ID", job.id.to_string()),
@@ -159,6 +165,7 @@ fn environment(context: &Context, steps: String) -> [(&'static str, String); 7] 
         ("MILLPOND_LEASE_TOKEN", job.lease_token.to_string()),
         ("MILLPOND_DEADLINE_MS", job.timeout_at.0.to_string()),
         ("MILLPOND_STEPS", steps),
+        ("MILLPOND_CHILDREN", children),
     ]
 }
 

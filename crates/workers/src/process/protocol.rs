@@ -1,5 +1,6 @@
 //! The lines between a pool and its children. `docs/handlers.md` describes them for those who write a child.
 
+use super::children::{GraphFrame, JoinFrame};
 use crate::{Context, Verdict, error};
 use base64::{Engine, prelude::BASE64_STANDARD};
 use bytes::Bytes;
@@ -34,6 +35,8 @@ struct JobFrame<'a> {
     meta: BTreeMap<&'a str, &'a str>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     steps: BTreeMap<&'a str, StepFrame<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    children: Option<JoinFrame<'a>>,
 }
 
 /// What came of a step. `kind` is result, sleep, signal, timeout or child.
@@ -70,7 +73,7 @@ impl<'a> From<&'a StepValue> for StepFrame<'a> {
 }
 
 /// JSON without line ends: it allows a raw one between values only, where a space says the same.
-fn one_line(json: &[u8]) -> Option<Box<RawValue>> {
+pub(super) fn one_line(json: &[u8]) -> Option<Box<RawValue>> {
     let text = std::str::from_utf8(json).ok()?.replace(['\n', '\r'], " ");
     RawValue::from_string(text).ok()
 }
@@ -125,6 +128,7 @@ pub(super) fn job_line(context: &Context, steps: &BTreeMap<CompactString, StepVa
         tags: job.tags.iter().map(|tag| tag.as_str()).collect(),
         meta: job.meta.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect(),
         steps: steps.iter().map(|(name, value)| (name.as_str(), value.into())).collect(),
+        children: job.children.as_deref().map(JoinFrame::from),
     };
     line_of(&frame)
 }
@@ -149,11 +153,13 @@ struct ChildFrame<'a> {
     timeout_ms: Option<u64>,
     #[serde(borrow)]
     child: Option<ChildJob<'a>>,
+    #[serde(borrow)]
+    children: Option<GraphFrame<'a>>,
 }
 
-/// The child job of a step.
+/// The child job of a step, or of a join.
 #[derive(Deserialize)]
-struct ChildJob<'a> {
+pub(super) struct ChildJob<'a> {
     queue: String,
     id: Option<String>,
     #[serde(borrow)]
@@ -161,8 +167,8 @@ struct ChildJob<'a> {
 }
 
 impl ChildJob<'_> {
-    fn job(self) -> Result<NewJob, String> {
-        let bad = |why: BadName| format!("the child job of a step: {why}");
+    pub(super) fn job(self) -> Result<NewJob, String> {
+        let bad = |why: BadName| format!("the child job: {why}");
         let queue = QueueName::new(&self.queue).map_err(bad)?;
         let body = self.body.map_or_else(|| Bytes::from_static(b"null"), json);
         let id = self.id.as_deref().map(JobId::parse).transpose().map_err(bad)?;
@@ -248,6 +254,10 @@ fn outcome(frame: ChildFrame<'_>) -> Result<Outcome, String> {
             let child = frame.child.ok_or("the child waits for a child job without saying which")?;
             suspend(frame.name, Until::Child { job: Box::new(child.job()?) })?
         }
+        "wait" => {
+            let children = frame.children.ok_or("the child waits for children without saying which")?;
+            Outcome::Wait { children: children.graph()? }
+        }
         "done" => Outcome::Done { result: frame.result.map(json) },
         "retry" => Outcome::Retry { error: told, after_ms: frame.after_ms },
         "fail" => Outcome::Fail { error: told },
@@ -259,7 +269,7 @@ fn outcome(frame: ChildFrame<'_>) -> Result<Outcome, String> {
         "cancel" => Outcome::Cancel { reason: frame.reason.unwrap_or_default().into() },
         other => {
             return Err(format!(
-                "the child wrote a frame of type {other:?}; known are hello, progress, log, step, done, retry, fail, snooze, rate_limited, cancel, sleep, wait_for_signal, wait_for_child"
+                "the child wrote a frame of type {other:?}; known are hello, progress, log, step, done, retry, fail, snooze, rate_limited, cancel, sleep, wait_for_signal, wait_for_child, wait"
             ));
         }
     })
@@ -358,6 +368,8 @@ mod tests {
             (r#"{"type":"done"}"#, "without the lease_token"),
             (r#"{"type":"finished","lease_token":7}"#, "known are"),
             (r#"{"type":"sleep","lease_token":7}"#, "without the name"),
+            (r#"{"type":"wait","lease_token":7}"#, "without saying which"),
+            (r#"{"type":"wait","lease_token":7,"children":{"jobs":{"a":{}}}}"#, "missing field `queue`"),
             (r#"{"type":"wait_for_child","lease_token":7,"name":"k","child":{"queue":" "}}"#, "a queue name"),
         ] {
             let why = read(line.as_bytes()).unwrap_err();

@@ -9,7 +9,7 @@ use serde::{
     Deserialize, Deserializer,
     de::{Error as _, MapAccess, Visitor},
 };
-use std::{collections::BTreeSet, fmt, marker::PhantomData};
+use std::{fmt, marker::PhantomData};
 
 /// What the join of a graph is called that is written as `join`.
 const ROOT: &str = "join";
@@ -111,35 +111,26 @@ impl GraphDto<'_> {
     /// The graph. `join` comes last, and without members it takes all that nobody else waits for; without any join there is that
     /// one. With `root` there is always one, since somebody waits for it.
     pub(crate) fn into_graph(self, source: Source<'_>, root: bool) -> Result<Graph, Problem> {
-        let jobs = named_jobs(self.jobs, source)?;
-        let mut joins = Vec::with_capacity(self.joins.len() + 1);
+        let mut graph = Graph { jobs: named_jobs(self.jobs, source)?, joins: Vec::new() };
         for (name, join) in self.joins {
             let place = format!("joins.{}", &*name);
             let join = join.into_join(&name).map_err(|problem| problem.inside(&place))?;
             if join.members.is_empty() && !join.open {
                 return Err(Problem::invalid("members", "are missing").inside(&place));
             }
-            joins.push(join);
+            graph.joins.push(join);
         }
-        if root || self.join.is_some() || joins.is_empty() {
+        if root || self.join.is_some() || graph.joins.is_empty() {
             let given = self.join.unwrap_or_default();
             let mine = given.members.is_none() && !given.open;
             let mut join = given.into_join(ROOT).map_err(|problem| problem.inside(ROOT))?;
             if mine {
-                join.members = not_awaited(&jobs, &joins, join.then.as_ref());
+                join.members = graph.not_awaited(join.then.as_ref());
             }
-            joins.push(join);
+            graph.joins.push(join);
         }
-        Ok(Graph { jobs, joins })
+        Ok(graph)
     }
-}
-
-/// What no join waits for, and is not what a join leads to.
-fn not_awaited(jobs: &[NamedJob], joins: &[NewJoin], then: Option<&CompactString>) -> Vec<CompactString> {
-    let awaited: BTreeSet<_> = joins.iter().flat_map(|join| &join.members).chain(then).collect();
-    let ends = joins.iter().filter(|join| join.then.is_none()).map(|join| &join.name);
-    let names = jobs.iter().map(|named| &named.name).chain(ends);
-    names.filter(|name| !awaited.contains(name)).cloned().collect()
 }
 
 fn named_jobs(jobs: Vec<(Text<'_>, JobDto<'_>)>, source: Source<'_>) -> Result<Vec<NamedJob>, Problem> {

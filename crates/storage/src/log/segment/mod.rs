@@ -13,7 +13,8 @@
 //! | `next.tmp` | a segment in the making |
 //!
 //! The modules: `format` draws the bytes, `image` decides where a log ends and what is damage (with the argument why),
-//! `recover` opens a directory, `space` finds room, and this one appends, flushes, reads and trims.
+//! `recover` opens a directory, `space` finds room, this one appends, flushes, reads and trims; `read_only` and `inspect` look at a
+//! log and change nothing.
 //!
 //! # New files
 //!
@@ -37,9 +38,15 @@
 
 mod format;
 mod image;
+mod inspect;
+mod read_only;
 mod recover;
 pub(crate) mod space;
 mod witness;
+
+pub(crate) use inspect::{Found, inspect};
+pub use read_only::ReadOnlyLog;
+pub(crate) use recover::lock;
 
 use super::{Entry, Log, LogError, PAYLOAD_MAX, Record, Visit, measure};
 use crate::files::{File, Lock, SharedFiles, uninterrupted, write_all_at};
@@ -308,38 +315,57 @@ impl SegmentLog {
         write_all_at(&*active.file, &mark.encode(active.salt).0, active.offset)
             .map_err(|source| failure(&self.files, "write", &segment_name(active.header.sequence), source))
     }
+}
 
-    /// Visits the records `from..` of one file, which must be whole up to `until`; returns where that ends.
-    fn read_segment(
-        &self,
-        header: &SegmentHeader,
-        image: &[u8],
-        from: u64,
-        until: u64,
-        visit: &mut Visit<'_>,
-    ) -> Result<Cursor, LogError> {
-        let end = walk(image, header, until, |record, payload, _| {
-            if record.index < from {
-                return Ok(());
-            }
-            visit(Record {
-                index: record.index,
-                epoch: record.epoch,
-                shard: record.shard,
-                payload: payload.to_vec(),
-            })
-        })?;
-        if end.index < until {
-            return Err(corrupt(
-                &self.files,
-                header.sequence,
-                end.offset as u64,
-                end.index,
-                "a record is not whole any more",
-            ));
+/// Visits the records `from..` of one file, which must be whole up to `until`; returns where that ends.
+fn read_segment(
+    files: &SharedFiles,
+    header: &SegmentHeader,
+    image: &[u8],
+    from: u64,
+    until: u64,
+    visit: &mut Visit<'_>,
+) -> Result<Cursor, LogError> {
+    let end = walk(image, header, until, |record, payload, _| {
+        if record.index < from {
+            return Ok(());
         }
-        Ok(end)
+        visit(Record {
+            index: record.index,
+            epoch: record.epoch,
+            shard: record.shard,
+            payload: payload.to_vec(),
+        })
+    })?;
+    if end.index < until {
+        let reason = "a record is not whole any more";
+        return Err(corrupt(files, header.sequence, end.offset as u64, end.index, reason));
     }
+    Ok(end)
+}
+
+/// Visits the records `from..` of the files that others continue, which end before `active`.
+fn read_sealed(
+    files: &SharedFiles,
+    sealed: &VecDeque<SegmentHeader>,
+    active: &SegmentHeader,
+    from: u64,
+    visit: &mut Visit<'_>,
+) -> Result<(), LogError> {
+    for (at, header) in sealed.iter().enumerate() {
+        let successor = sealed.get(at + 1).unwrap_or(active);
+        if successor.first <= from {
+            continue;
+        }
+        let name = segment_name(header.sequence);
+        let image = read_range(files, &*space::open(files, &name)?, &name, u64::MAX)?;
+        let end = read_segment(files, header, &image, from, successor.first, visit)?;
+        if end.chain != successor.chain {
+            let reason = "the next file does not continue this one";
+            return Err(corrupt(files, header.sequence, end.offset as u64, end.index, reason));
+        }
+    }
+    Ok(())
 }
 
 impl Active {
@@ -440,24 +466,11 @@ impl Log for SegmentLog {
         if from < self.first() {
             return Err(LogError::Trimmed { asked: from, first: self.first() });
         }
-        for (at, header) in self.sealed.iter().enumerate() {
-            let successor = self.sealed.get(at + 1).unwrap_or(&self.active.header);
-            if successor.first <= from {
-                continue;
-            }
-            let name = segment_name(header.sequence);
-            let file = space::open(&self.files, &name)?;
-            let image = read_range(&self.files, &*file, &name, u64::MAX)?;
-            let end = self.read_segment(header, &image, from, successor.first, visit)?;
-            if end.chain != successor.chain {
-                let reason = "the next file does not continue this one";
-                return Err(corrupt(&self.files, header.sequence, end.offset as u64, end.index, reason));
-            }
-        }
+        read_sealed(&self.files, &self.sealed, &self.active.header, from, visit)?;
         let active = &self.active;
         let name = segment_name(active.header.sequence);
         let image = read_range(&self.files, &*active.file, &name, active.offset)?;
-        self.read_segment(&active.header, &image, from, self.written, visit)?;
+        read_segment(&self.files, &active.header, &image, from, self.written, visit)?;
         Ok(())
     }
 

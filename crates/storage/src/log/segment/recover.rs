@@ -18,31 +18,31 @@
 use super::{
     Active, LogError, Options, SegmentLog, corrupt,
     format::{BadHeader, Kind, RECORD_HEADER, RecordHeader, SEGMENT_HEADER, SegmentHeader, put_entry},
-    image::{Cursor, Tail, examine, walk},
+    image::{Broken, Cursor, Tail, examine, walk},
     space::{self, Space, failure, read_header, read_range, segment_name, segment_sequence, sync_dir},
     witness,
 };
 use crate::{
-    files::{File, SharedFiles, uninterrupted, write_all_at},
+    files::{File, Lock, SharedFiles, uninterrupted, write_all_at},
     identity,
 };
 use std::collections::VecDeque;
 
-const LOCK: &str = "lock";
-const KIND: &str = "log";
+pub(super) const LOCK: &str = "lock";
+pub(super) const KIND: &str = "log";
 /// Below this a segment could not hold its header and a mark.
 const SEGMENT_BYTES_MIN: u64 = 4_096;
 
 pub(super) fn open(files: SharedFiles, mut options: Options) -> Result<SegmentLog, LogError> {
     options.segment_bytes = options.segment_bytes.max(SEGMENT_BYTES_MIN);
-    let lock = files.lock(LOCK).map_err(|source| match source.kind() {
-        std::io::ErrorKind::WouldBlock => LogError::Locked { path: files.path(LOCK) },
-        _ => failure(&files, "lock", LOCK, source),
-    })?;
+    let lock = lock(&files)?;
     sync_dir(&files)?;
     let begun = check_identity(&files, options.directory)?;
     let mut space = Space::open(files.clone(), options.segment_bytes, options.reserve)?;
-    let mut headers = load(&files, &space, options.directory)?;
+    let Headers { live: mut headers, replaced } = load(&files, options.directory)?;
+    for sequence in replaced {
+        space.discard(sequence)?;
+    }
     if !begun {
         forget_unborn(&files, &space, &mut headers)?;
     } else if headers.is_empty() {
@@ -55,16 +55,8 @@ pub(super) fn open(files: SharedFiles, mut options: Options) -> Result<SegmentLo
     }
     let last = headers.pop_back().map(|header| Last::read(&files, header)).transpose()?;
     let witnessed = witness::read(&files)?;
-    if let Some(end) = last.as_ref().map(|last| last.tail.end).filter(|end| end.index < witnessed) {
-        return Err(LogError::Corrupt {
-            file: witness::path(&files),
-            offset: 0,
-            index: end.index,
-            reason: format!(
-                "at its last close the log went to {}, and that record is missing",
-                witnessed - 1
-            ),
-        });
+    if let Some(last) = &last {
+        witness::compare(&files, witnessed, last.tail.end.index)?;
     }
     let mut copy = Copy::plan(last.as_ref(), &headers, &options, &space);
     let claim = space.claim((copy.records.len() + RECORD_HEADER) as u64, true)?;
@@ -106,8 +98,15 @@ pub(super) fn open(files: SharedFiles, mut options: Options) -> Result<SegmentLo
     })
 }
 
+pub(crate) fn lock(files: &SharedFiles) -> Result<Box<dyn Lock>, LogError> {
+    files.lock(LOCK).map_err(|source| match source.kind() {
+        std::io::ErrorKind::WouldBlock => LogError::Locked { path: files.path(LOCK) },
+        _ => failure(files, "lock", LOCK, source),
+    })
+}
+
 /// True if this log has been opened before.
-fn check_identity(files: &SharedFiles, directory: u64) -> Result<bool, LogError> {
+pub(super) fn check_identity(files: &SharedFiles, directory: u64) -> Result<bool, LogError> {
     match identity::read(files, KIND)? {
         Some(id) if id != directory => Err(LogError::Foreign {
             file: files.path(identity::IDENTITY).display().to_string(),
@@ -119,28 +118,52 @@ fn check_identity(files: &SharedFiles, directory: u64) -> Result<bool, LogError>
     }
 }
 
-/// The headers of the files that make up the log, in order.
-fn load(files: &SharedFiles, space: &Space, directory: u64) -> Result<VecDeque<SegmentHeader>, LogError> {
-    let mut sequences: Vec<u64> =
-        space::list(files)?.iter().filter_map(|name| segment_sequence(name)).collect();
-    sequences.sort_unstable();
-    let mut headers: VecDeque<SegmentHeader> = VecDeque::new();
-    for sequence in sequences {
-        let header = load_header(files, sequence, directory)?;
-        while let Some(replaced) = headers.back().copied().filter(|older| older.first >= header.first) {
-            space.discard(replaced.sequence)?;
-            headers.pop_back();
+/// What the headers of a directory's segment files say.
+pub(super) struct Headers {
+    /// Of the files that make up the log, in order.
+    pub(super) live: VecDeque<SegmentHeader>,
+    /// Sequences of files that were replaced by others, and not yet removed.
+    pub(super) replaced: Vec<u64>,
+}
+
+impl Headers {
+    /// Takes the header with the next higher sequence. Says no if the file before it is missing.
+    pub(super) fn push(&mut self, header: SegmentHeader) -> bool {
+        while let Some(older) = self.live.back().filter(|older| older.first >= header.first) {
+            self.replaced.push(older.sequence);
+            self.live.pop_back();
         }
-        if headers.back().is_some_and(|older| older.sequence != header.previous) {
+        let follows = self.live.back().is_none_or(|older| older.sequence == header.previous);
+        self.live.push_back(header);
+        follows
+    }
+}
+
+pub(super) fn load(files: &SharedFiles, directory: u64) -> Result<Headers, LogError> {
+    let mut headers = Headers { live: VecDeque::new(), replaced: Vec::new() };
+    for sequence in sequences(files)? {
+        let header = load_header(files, sequence, directory)?;
+        if !headers.push(header) {
             let reason = "the file before this one is missing";
             return Err(corrupt(files, header.previous, 0, header.first - 1, reason));
         }
-        headers.push_back(header);
     }
     Ok(headers)
 }
 
-fn load_header(files: &SharedFiles, sequence: u64, directory: u64) -> Result<SegmentHeader, LogError> {
+/// Of the segment files that are there, rising.
+pub(super) fn sequences(files: &SharedFiles) -> Result<Vec<u64>, LogError> {
+    let mut sequences: Vec<u64> =
+        space::list(files)?.iter().filter_map(|name| segment_sequence(name)).collect();
+    sequences.sort_unstable();
+    Ok(sequences)
+}
+
+pub(super) fn load_header(
+    files: &SharedFiles,
+    sequence: u64,
+    directory: u64,
+) -> Result<SegmentHeader, LogError> {
     let name = segment_name(sequence);
     let file = space::open(files, &name)?;
     let foreign =
@@ -213,13 +236,8 @@ impl Last {
         uninterrupted(|| file.sync_data()).map_err(|source| failure(files, "flush", &name, source))?;
         file.drop_cache().map_err(|source| failure(files, "drop the cache of", &name, source))?;
         let image = read_range(files, &*file, &name, u64::MAX)?;
-        let tail = examine(&image, &header)
+        let tail = find_end(&image, &header)
             .map_err(|broken| corrupt(files, header.sequence, broken.offset, broken.index, broken.reason))?;
-        if tail.sealed {
-            let end = tail.end;
-            let reason = "the file that continues the log is missing";
-            return Err(corrupt(files, header.sequence, end.offset as u64, end.index, reason));
-        }
         Ok(Self { header, file, image, tail })
     }
 
@@ -230,6 +248,17 @@ impl Last {
         write_all_at(&*self.file, &seal.encode(self.header.salt()).0, at.offset as u64)
             .map_err(|source| failure(files, "write", &segment_name(self.header.sequence), source))
     }
+}
+
+/// Where the log ends, if this is its last file.
+pub(super) fn find_end(image: &[u8], header: &SegmentHeader) -> Result<Tail, Broken> {
+    let tail = examine(image, header)?;
+    if tail.sealed {
+        let Cursor { offset, index, .. } = tail.end;
+        let reason = "the file that continues the log is missing";
+        return Err(Broken { offset: offset as u64, index, reason });
+    }
+    Ok(tail)
 }
 
 /// The fresh file to be.

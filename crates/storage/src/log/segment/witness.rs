@@ -16,7 +16,7 @@
 use super::space::{open, read_range};
 use crate::{files::SharedFiles, identity::write_whole, log::LogError};
 
-const NAME: &str = "closed";
+pub(super) const NAME: &str = "closed";
 const LENGTH_MAX: u64 = 4_096;
 
 /// The `next` of the last clean close; 0 if nobody says.
@@ -32,9 +32,22 @@ pub(super) fn write(files: &SharedFiles, next: u64) -> Result<(), LogError> {
     write_whole(files, NAME, render(next).as_bytes())
 }
 
-/// Where the file is, for messages.
-pub(super) fn path(files: &SharedFiles) -> String {
-    files.path(NAME).display().to_string()
+/// Refuses a log that ends at `next`, before where it was closed.
+pub(super) fn compare(files: &SharedFiles, witnessed: u64, next: u64) -> Result<(), LogError> {
+    if next >= witnessed {
+        return Ok(());
+    }
+    Err(LogError::Corrupt {
+        file: files.path(NAME).display().to_string(),
+        offset: 0,
+        index: next,
+        reason: format!("at its last close the log went to {}, and that record is missing", witnessed - 1),
+    })
+}
+
+/// Whether these are the bytes of such a file.
+pub(super) fn is_whole(bytes: &[u8]) -> bool {
+    parse(bytes).is_some()
 }
 
 fn render(next: u64) -> String {
