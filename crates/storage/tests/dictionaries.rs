@@ -11,8 +11,8 @@ use storage::{
     AtRest, Change, CheckpointError, CheckpointReader, Checkpoints, Key, KeyError, Keyring, LogError, Mark,
     Options,
     at_rest::{EncodedCheckpoints, copy},
-    checkpoints::{Visit, conformance::values, memory::MemoryCheckpoints},
-    open_local, rewrite_local,
+    checkpoints::{Visit, conformance::values, fjall, memory::MemoryCheckpoints},
+    inspect_local, open_local, rewrite_local,
 };
 
 /// Values of one write: a fourth of what a trial takes.
@@ -336,4 +336,25 @@ fn a_data_directory_keeps_its_dictionaries_through_a_restart_and_a_change_of_key
     let (_log, checkpoints) = open_local(place.path(), &with(&[&second])).unwrap();
     assert_eq!(values(&checkpoints, 0).unwrap(), expected(WRITES));
     assert_eq!(checkpoints.dictionaries(0).unwrap(), 1);
+}
+
+#[test]
+fn a_data_directory_without_its_dictionary_is_found_out_by_who_looks_and_who_opens() {
+    let place = tempfile::tempdir().unwrap();
+    let options = Options { at_rest: at_rest(&[]), ..Options::default() };
+    let (mut log, mut checkpoints) = open_local(place.path(), &options).unwrap();
+    fill(&mut checkpoints);
+    storage::Log::close(&mut log).unwrap();
+    drop((log, checkpoints));
+    let identity = std::fs::read_to_string(place.path().join("identity")).unwrap();
+    let id = identity.lines().find_map(|line| line.strip_prefix("id = ")).unwrap();
+    let engine =
+        fjall::Options { directory: u64::from_str_radix(id, 16).unwrap(), ..fjall::Options::DEFAULT };
+    let mut store = fjall::FjallCheckpoints::open(&place.path().join("checkpoints"), engine).unwrap();
+    let mark = store.mark(0).unwrap().unwrap();
+    store.write(0, &mut [Change::Delete { key: FIRST.to_vec() }].into_iter(), mark).unwrap();
+    drop(store);
+    let found = inspect_local(place.path(), &options, &mut |_, _, _| {}).unwrap();
+    assert!(found.damage.iter().any(|damage| damage.reason.contains("ff006400000001")), "{:?}", found.damage);
+    assert!(matches!(open_local(place.path(), &options), Err(CheckpointError::Corrupt { .. })));
 }
