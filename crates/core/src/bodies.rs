@@ -97,7 +97,7 @@ impl Shard {
         true
     }
 
-    /// Gives the jobs of a remembered fetch their bodies back, and says how many steps they have. A job whose lease has ended since then is left out: it may be with
+    /// Gives the jobs of a remembered fetch their bodies back, and what else stands in the jobs. A job whose lease has ended since then is left out: it may be with
     /// another worker.
     pub(crate) fn refill(&self, mut reply: Reply) -> Reply {
         if let Reply::Fetched(jobs) = &mut reply {
@@ -107,6 +107,7 @@ impl Shard {
                 job.body = held.body.as_deref().map(Bytes::copy_from_slice);
                 job.children = held.ties().and_then(|ties| self.children(ties.waits_for));
                 job.steps = held.step_count();
+                job.group = held.group();
                 held.state == State::Active && held.token() == job.lease_token
             });
         }

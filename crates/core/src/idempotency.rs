@@ -153,7 +153,7 @@ mod tests {
     fn a_fetch_made_again_hands_out_the_same_leases_with_their_bodies() {
         let mut script = check(
             "
-            0s  push mail id=a body=hello ; mail id=b ; mail id=c
+            0s  push mail id=a body=hello group=acme ; mail id=b ; mail id=c
             1s  fetch mail max=2 key=k           -> a 1/5 t1, b 1/5 t2
             2s  fetch mail max=2 key=k           -> a 1/5 t1, b 1/5 t2
             2s  fetch mail key=l                 -> c 1/5 t3
@@ -162,18 +162,22 @@ mod tests {
             5s  fetch mail max=2 key=k           -> a 1/5 t1
         ",
         );
-        let envelope = model::Envelope {
-            actor: model::Actor::new("w1"),
-            idempotency_key: Some("k".into()),
-            command: model::Command::Fetch {
-                queues: vec![model::QueueName::new("mail").unwrap()],
-                max: 2,
-                lease_ms: 0,
-            },
-        };
-        let reply = script.apply(kit::Timestamp(crate::tests::EPOCH + 6_000), envelope);
-        let Ok(model::Reply::Fetched(jobs)) = reply else { panic!() };
-        assert_eq!(jobs[0].body.as_deref(), Some(&b"hello"[..]));
+        script.line("6s push mail id=d body=hello group=acme");
+        for key in [Some("k".into()), None] {
+            let envelope = model::Envelope {
+                actor: model::Actor::new("w1"),
+                idempotency_key: key,
+                command: model::Command::Fetch {
+                    queues: vec![model::QueueName::new("mail").unwrap()],
+                    max: 2,
+                    lease_ms: 0,
+                },
+            };
+            let reply = script.apply(kit::Timestamp(crate::tests::EPOCH + 6_000), envelope);
+            let Ok(model::Reply::Fetched(jobs)) = reply else { panic!() };
+            let told = (jobs[0].body.as_deref(), jobs[0].group.as_deref());
+            assert_eq!(told, (Some(&b"hello"[..]), Some("acme")));
+        }
     }
 
     #[test]

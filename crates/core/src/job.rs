@@ -122,6 +122,11 @@ impl Job {
         self.asked.as_ref().and_then(|asked| asked.route.as_deref())
     }
 
+    /// The fairness group of the push.
+    pub(crate) fn group(&self) -> Option<CompactString> {
+        self.route().and_then(|route| route.group.clone())
+    }
+
     pub(crate) fn token(&self) -> u64 {
         self.run.as_ref().map_or(0, |run| run.token)
     }

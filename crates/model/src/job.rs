@@ -353,6 +353,8 @@ pub struct DispatchedJob {
     pub children: Option<Box<JoinView>>,
     /// How many steps earlier attempts stored; whoever runs the job asks for them.
     pub steps: u32,
+    /// The fairness group of the push.
+    pub group: Option<CompactString>,
 }
 
 /// All there is to say of a job, for people and tools.

@@ -507,6 +507,7 @@ fn dispatched_job(random: &mut Random) -> DispatchedJob {
         meta: several(random, meta),
         children: None,
         steps: 0,
+        group: None,
     }
 }
 

@@ -24,6 +24,8 @@ counters! {
     running,
     /// Attempts started.
     started,
+    /// Calls begun of a handler that takes several jobs in one.
+    calls,
     /// Attempts whose `done` was accepted.
     done,
     /// Attempts whose `retry` was accepted, panics and timeouts included.

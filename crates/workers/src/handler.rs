@@ -19,6 +19,23 @@ impl<H: Handler> Handler for Arc<H> {
     }
 }
 
+/// Runs attempts of several jobs in one call.
+pub trait BatchHandler: Send + Sync + 'static {
+    /// Runs them, and returns how each ended, in their order. Each has its own signal and deadline; the future is dropped when none of
+    /// them is waited for any more.
+    fn run(&self, jobs: Vec<Context>) -> impl Future<Output = Vec<Verdict>> + Send;
+}
+
+/// The verdicts of a call with so many jobs. If there are more or fewer, nobody knows which is whose, and every attempt has failed.
+pub(crate) fn one_each(verdicts: Vec<Verdict>, jobs: usize) -> Vec<Verdict> {
+    if verdicts.len() == jobs {
+        return verdicts;
+    }
+    let message = format!("the handler returned {} outcomes for {jobs} jobs", verdicts.len());
+    let verdict = Verdict::from(Outcome::Retry { error: error("outcomes", &message, ""), after_ms: None });
+    vec![verdict; jobs]
+}
+
 /// How an attempt ended, and the jobs to add in the same atomic change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Verdict {

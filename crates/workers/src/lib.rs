@@ -8,6 +8,7 @@
 
 mod counters;
 mod durable;
+mod gather;
 mod handler;
 mod manual;
 pub mod process;
@@ -16,7 +17,8 @@ mod signal;
 mod source;
 
 pub use counters::{Counters, Totals};
-pub use handler::{Context, Handler, Verdict, error};
+pub use gather::{BatchOptions, Gather};
+pub use handler::{BatchHandler, Context, Handler, Verdict, error};
 pub use manual::Attempt;
 pub use runtime::{Drained, Keeper, Options, Runtime};
 pub use signal::{Cancelled, Reason};

@@ -113,6 +113,21 @@ async fn no_more_jobs_run_at_once_than_allowed_and_none_is_fetched_for_later() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn jobs_that_come_one_by_one_fill_all_slots() {
+    let (pit, _told) = Pit::new(LEASE);
+    let handler = Run(|_| std::future::pending());
+    let runtime =
+        Runtime::start(pit.clone(), handler, Options { concurrency: 3, ..Options::default() }).unwrap();
+    for token in 1..=3 {
+        pit.push([job(token, "")]);
+        while runtime.counters().totals().running < token {
+            tokio::task::yield_now().await;
+        }
+    }
+    drop(runtime);
+}
+
+#[tokio::test(start_paused = true)]
 async fn running_jobs_are_renewed_together_before_half_their_lease() {
     let (pit, mut told) = Pit::new(LEASE);
     let gate = Arc::new(Notify::new());

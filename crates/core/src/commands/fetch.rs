@@ -113,6 +113,7 @@ impl Shard {
             meta: asked.map_or(Vec::new(), |asked| asked.meta.clone()),
             children: job.ties().and_then(|ties| self.children(ties.waits_for)),
             steps: job.step_count(),
+            group: job.group(),
         }
     }
 }

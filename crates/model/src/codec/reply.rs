@@ -135,7 +135,7 @@ fn read_settled(reader: &mut Reader<'_>) -> Result<Settled, Malformed> {
     Ok(Settled { state: read_state(reader)?, pushed: reader.list("pushed jobs", read_pushed)? })
 }
 
-/// All fields, in the order of the struct, but the number of steps and the children: they stand in the job and in its join.
+/// All fields, in the order of the struct, but the number of steps, the group and the children: they stand in the job and in its join.
 pub fn put_dispatched_job(out: &mut Vec<u8>, job: &DispatchedJob) {
     put_u64(out, job.sequence);
     put_job_id(out, &job.id);
@@ -177,5 +177,6 @@ pub fn read_dispatched_job(reader: &mut Reader<'_>) -> Result<DispatchedJob, Mal
         meta: reader.list("meta", |r| Ok((read_compact(r, "meta name")?, read_compact(r, "meta value")?)))?,
         children: None,
         steps: 0,
+        group: None,
     })
 }

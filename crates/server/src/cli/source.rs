@@ -297,5 +297,6 @@ fn dispatched(job: FetchedJob) -> Result<DispatchedJob, SourceError> {
         meta: job.meta.iter().map(|(key, value)| (text(key), text(value))).collect(),
         children: job.children.map(children::join).transpose().map_err(foreign)?.map(Box::new),
         steps: job.steps,
+        group: job.group.map(CompactString::from),
     })
 }

@@ -122,6 +122,8 @@ pub(crate) struct FetchedJob {
     pub(crate) children: Option<JoinAnswer>,
     #[serde(default)]
     pub(crate) steps: u32,
+    #[serde(default)]
+    pub(crate) group: Option<String>,
 }
 
 /// The answer to a batch in which each item is judged by itself.

@@ -89,7 +89,8 @@ pub(crate) fn is_what_was_pushed(job: &Job, given: &DispatchedJob) -> Check {
         && (!workload::strict(&new.queue) || (given.priority, &given.tags) == (new.priority, &new.tags))
         && given.meta.iter().filter(|entry| !of_a_death(entry)).eq(&new.meta)
         && died_in(given) == job.died_in.as_ref().map(QueueName::as_str)
-        && (&given.queue, &given.content_type) == (&new.queue, &new.content_type);
+        && (&given.queue, &given.content_type) == (&new.queue, &new.content_type)
+        && given.group.as_ref() == new.route.as_ref().and_then(|route| route.group.as_ref());
     if same { Ok(()) } else { broken("I2", format!("{new:?} was pushed and {given:?} handed out")) }
 }
 

@@ -1,7 +1,7 @@
 //! Fills the buffer.
 
 use super::shared::{Held, Shared, lock};
-use crate::{Handler, JobSource, SourceError};
+use crate::{JobSource, SourceError};
 use model::DispatchedJob;
 use std::{
     sync::{Arc, atomic::Ordering},
@@ -12,7 +12,7 @@ use tokio::time::Instant;
 /// The buffer holds what the handlers finish in this span at their present pace.
 const AHEAD: Duration = Duration::from_millis(20);
 
-pub(super) async fn run<S: JobSource, H: Handler>(shared: Arc<Shared<S, H>>) {
+pub(super) async fn run<S: JobSource, H>(shared: Arc<Shared<S, H>>) {
     let mut pace = Pace::new();
     let mut failures = 0;
     while !shared.closed.is_up() {
@@ -52,21 +52,21 @@ pub(super) async fn run<S: JobSource, H: Handler>(shared: Arc<Shared<S, H>>) {
     }
 }
 
-impl<S: JobSource, H: Handler> Shared<S, H> {
+impl<S: JobSource, H> Shared<S, H> {
     /// How many jobs to ask for now; 0 until asking is worth a call.
     fn wanted(&self, ahead: usize) -> usize {
-        let capacity = self.options.concurrency + ahead;
         let buffered = self.buffered.load(Ordering::Relaxed);
         let running = self.counters.running.get() as usize;
+        let free = self.places.load(Ordering::Relaxed).min(self.slots.len().saturating_sub(running));
         self.low_water.store(ahead / 2, Ordering::Relaxed);
         if buffered > ahead / 2 {
             return 0;
         }
         // Outcomes that cannot be told bound what is fetched, whatever the handlers' pace.
         let in_hand = self.in_hand.load(Ordering::Relaxed) as usize;
-        let in_hand_max = 4 * (self.options.concurrency + self.options.prefetch);
-        capacity
-            .saturating_sub(buffered + running)
+        let in_hand_max = 4 * (self.slots.len() + self.options.prefetch);
+        (free + ahead)
+            .saturating_sub(buffered)
             .min(in_hand_max.saturating_sub(in_hand))
             .min(model::limits::BATCH_MAX)
     }

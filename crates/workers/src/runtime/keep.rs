@@ -1,15 +1,18 @@
 //! Keeps leases alive, calls off what must stop, and drops what does not.
 
 use super::shared::{Attempt, Shared, lock};
-use crate::{Handler, JobSource, Reason, Revoked};
+use crate::{JobSource, Reason, Revoked};
 use model::{LeaseRef, Reject, Renewed};
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 use tokio::time::{Instant, sleep};
 
 /// Timeouts are noticed within this.
 const SWEEP: Duration = Duration::from_millis(50);
 
-pub(super) async fn keep<S: JobSource, H: Handler>(shared: Arc<Shared<S, H>>) {
+pub(super) async fn keep<S: JobSource, H: Send + Sync + 'static>(shared: Arc<Shared<S, H>>) {
     tokio::select! {
         () = shared.ended.raised() => {}
         () = sweep(&shared) => {}
@@ -18,10 +21,10 @@ pub(super) async fn keep<S: JobSource, H: Handler>(shared: Arc<Shared<S, H>>) {
     }
 }
 
-async fn sweep<S: JobSource, H: Handler>(shared: &Shared<S, H>) {
+async fn sweep<S: JobSource, H: Send + Sync + 'static>(shared: &Shared<S, H>) {
     let patience = shared.source.lease() / 3;
     loop {
-        if shared.counters.running.get() == 0 {
+        if shared.counters.running.get() == 0 && shared.gathering.load(Ordering::Relaxed) == 0 {
             shared.busy.notified().await;
         }
         sleep(SWEEP.min(patience / 4)).await;
@@ -49,7 +52,7 @@ fn look_after(attempt: &mut Attempt, now: Instant, grace: Duration) {
 }
 
 /// Looks twice within a third of the lease, so that a lease is at most a third old when it is renewed.
-async fn renew<S: JobSource, H: Handler>(shared: &Shared<S, H>) {
+async fn renew<S: JobSource, H: Send + Sync + 'static>(shared: &Shared<S, H>) {
     let lease = shared.source.lease();
     let mut failures = 0;
     loop {
@@ -84,14 +87,17 @@ async fn renew<S: JobSource, H: Handler>(shared: &Shared<S, H>) {
 }
 
 /// The leases that are at least `age` old, with their slots.
-fn due<S: JobSource, H: Handler>(shared: &Shared<S, H>, age: Duration) -> Vec<(usize, LeaseRef)> {
+fn due<S: JobSource, H: Send + Sync + 'static>(
+    shared: &Shared<S, H>,
+    age: Duration,
+) -> Vec<(usize, LeaseRef)> {
     let now = Instant::now();
     let old = |attempt: &&Attempt| now.duration_since(attempt.renewed) >= age;
     let slots = shared.slots.iter().enumerate();
     slots.filter_map(|(index, slot)| Some((index, lock(slot).as_ref().filter(old)?.lease.clone()))).collect()
 }
 
-fn note<S: JobSource, H: Handler>(
+fn note<S: JobSource, H: Send + Sync + 'static>(
     shared: &Shared<S, H>,
     leases: Vec<(usize, LeaseRef)>,
     answers: Vec<Result<Renewed, Reject>>,
@@ -112,7 +118,7 @@ fn note<S: JobSource, H: Handler>(
     }
 }
 
-async fn heed_revocations<S: JobSource, H: Handler>(shared: &Shared<S, H>) {
+async fn heed_revocations<S: JobSource, H: Send + Sync + 'static>(shared: &Shared<S, H>) {
     loop {
         match shared.source.next_revoked().await {
             Revoked::Lease(lease, reason) => shared.revoke(lease, reason),

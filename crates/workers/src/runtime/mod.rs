@@ -8,8 +8,10 @@
 //!                 renewals, timeouts, revocations
 //! ```
 //!
-//! A slot is one task that runs one job after the other, so a job costs no task and no timer of its own.
+//! A slot is one task that runs one job after the other, so a job costs no task and no timer of its own. For a handler that takes
+//! several jobs in one call, one task gathers them and each call is a task.
 
+mod batch;
 mod fetch;
 mod keep;
 mod settle;
@@ -18,7 +20,8 @@ mod slot;
 
 pub(crate) use slot::{panic_text, retry, settlement};
 
-use crate::{Counters, Handler, JobSource};
+use crate::{BatchHandler, BatchOptions, Counters, Gather, Handler, JobSource};
+use model::limits;
 use shared::Shared;
 use std::{sync::Arc, time::Duration};
 use tokio::task::{JoinHandle, JoinSet};
@@ -26,7 +29,7 @@ use tokio::task::{JoinHandle, JoinSet};
 /// How a [`Runtime`] works. Start from [`Options::default`].
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Jobs that run at once, 1 to 10,000. Default 16.
+    /// Calls of the handler at once, 1 to 10,000. Default 16. If a call takes several jobs, all calls together have 10,000 jobs at most.
     pub concurrency: usize,
     /// Jobs that may wait in this process beyond the running ones, at most 10,000; only as many are taken as the handlers
     /// finish within 20 ms at their present pace, so slow jobs are not hoarded. 0 takes no job before it can start. Default 0.
@@ -79,7 +82,8 @@ pub struct Drained {
 /// A running worker. Dropping it ends its tasks at once; the leases in hand then run out. [`Runtime::stop`] is the kind way.
 pub struct Runtime {
     shared: Arc<dyn Running>,
-    slots: JoinSet<()>,
+    /// They run the handler.
+    tasks: JoinSet<()>,
     fetcher: JoinHandle<()>,
     settler: JoinHandle<()>,
     grace: Duration,
@@ -92,10 +96,37 @@ impl Runtime {
         handler: H,
         options: Options,
     ) -> std::io::Result<Runtime> {
-        let grace = options.grace;
-        let keeper = options.keeper;
-        let shared = Arc::new(Shared::new(source, handler, options));
-        match keeper {
+        let slots = options.concurrency.clamp(1, limits::BATCH_MAX);
+        let shared = Arc::new(Shared::new(source, handler, options, slots));
+        let mut tasks = JoinSet::new();
+        for index in 0..slots {
+            tasks.spawn(slot::run(shared.clone(), index));
+        }
+        Self::start_around(shared, tasks)
+    }
+
+    /// Starts taking jobs, several for one call. [`Options::concurrency`] counts calls. What free calls can hold is fetched ahead of
+    /// time and gathers; its leases are renewed meanwhile. Must be called inside a tokio runtime.
+    pub fn start_batches<S: JobSource, H: BatchHandler>(
+        source: S,
+        handler: H,
+        batches: &BatchOptions,
+        options: Options,
+    ) -> std::io::Result<Runtime> {
+        let gather = Gather::new(batches, options.concurrency);
+        let shared = Arc::new(Shared::new(source, handler, options, gather.capacity()));
+        let mut tasks = JoinSet::new();
+        tasks.spawn(batch::run(shared.clone(), gather));
+        Self::start_around(shared, tasks)
+    }
+
+    /// Starts what the tasks that run the handler need around them.
+    fn start_around<S: JobSource, H: Send + Sync + 'static>(
+        shared: Arc<Shared<S, H>>,
+        tasks: JoinSet<()>,
+    ) -> std::io::Result<Runtime> {
+        let grace = shared.options.grace;
+        match shared.options.keeper {
             Keeper::Task => drop(tokio::spawn(keep::keep(shared.clone()))),
             Keeper::Thread => {
                 let keeper = keep::keep(shared.clone());
@@ -105,13 +136,9 @@ impl Runtime {
                     .spawn(move || runtime.block_on(keeper))?;
             }
         }
-        let mut slots = JoinSet::new();
-        for index in 0..shared.slots.len() {
-            slots.spawn(slot::run(shared.clone(), index));
-        }
         let fetcher = tokio::spawn(fetch::run(shared.clone()));
         let settler = tokio::spawn(settle::run(shared.clone()));
-        Ok(Runtime { shared, slots, fetcher, settler, grace })
+        Ok(Runtime { shared, tasks, fetcher, settler, grace })
     }
 
     /// What happened so far.
@@ -137,12 +164,12 @@ impl Runtime {
     pub async fn stop(mut self, deadline: Duration) -> Drained {
         let before = self.shared.counters().totals();
         self.shared.close();
-        let in_time = tokio::time::timeout(deadline, all_ended(&mut self.slots)).await;
+        let in_time = tokio::time::timeout(deadline, all_ended(&mut self.tasks)).await;
         if in_time.is_err() {
             self.shared.call_off();
             // The keeper drops handlers when the grace is over; should it be gone, so are they.
-            let _ = tokio::time::timeout(self.grace * 2, all_ended(&mut self.slots)).await;
-            self.slots.shutdown().await;
+            let _ = tokio::time::timeout(self.grace * 2, all_ended(&mut self.tasks)).await;
+            self.tasks.shutdown().await;
         }
         // A fetch that was answered at the last moment has put its jobs into the buffer by now.
         let _ = tokio::time::timeout(Duration::from_secs(1), &mut self.fetcher).await;
@@ -159,8 +186,8 @@ impl Runtime {
     }
 }
 
-async fn all_ended(slots: &mut JoinSet<()>) {
-    while slots.join_next().await.is_some() {}
+async fn all_ended(tasks: &mut JoinSet<()>) {
+    while tasks.join_next().await.is_some() {}
 }
 
 impl Drop for Runtime {

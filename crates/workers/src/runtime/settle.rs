@@ -1,7 +1,7 @@
 //! Tells the source how attempts ended.
 
 use super::shared::{Posted, Shared, lock, weight};
-use crate::{Handler, JobSource, handler::error};
+use crate::{JobSource, handler::error};
 use model::{Outcome, Reject, Settled, Settlement};
 use std::sync::Arc;
 use tokio::time::Instant;
@@ -10,7 +10,7 @@ use tokio::time::Instant;
 const SETTLE_MAX: usize = 1_000;
 const SETTLE_BYTES_MAX: usize = model::limits::COMMAND_BYTES_MAX / 4;
 
-pub(super) async fn run<S: JobSource, H: Handler>(shared: Arc<Shared<S, H>>) {
+pub(super) async fn run<S: JobSource, H>(shared: Arc<Shared<S, H>>) {
     let mut failures = 0;
     loop {
         let batch = shared.collect();
@@ -41,7 +41,7 @@ pub(super) async fn run<S: JobSource, H: Handler>(shared: Arc<Shared<S, H>>) {
     }
 }
 
-impl<S: JobSource, H: Handler> Shared<S, H> {
+impl<S: JobSource, H> Shared<S, H> {
     /// Takes what one call can carry, and drops what came too late: the job may be with another worker by now.
     fn collect(&self) -> Vec<Posted> {
         let now = Instant::now();

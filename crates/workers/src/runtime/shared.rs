@@ -101,6 +101,9 @@ pub(super) struct Shared<S, H> {
     /// The fetcher is woken when no more jobs than this wait.
     pub(super) low_water: AtomicUsize,
     pub(super) buffered: AtomicUsize,
+    /// Of a handler that takes several jobs in one call: those that gather, and how many more may.
+    pub(super) gathering: AtomicUsize,
+    pub(super) places: AtomicUsize,
     /// Jobs fetched whose outcome the source does not know yet.
     pub(super) in_hand: AtomicU64,
     handed_back: AtomicU64,
@@ -112,8 +115,8 @@ pub(super) struct Shared<S, H> {
 }
 
 impl<S: JobSource, H> Shared<S, H> {
-    pub(super) fn new(source: S, handler: H, mut options: Options) -> Self {
-        options.concurrency = options.concurrency.clamp(1, limits::BATCH_MAX);
+    /// With as many slots as jobs may be under way, fetched ones that wait aside.
+    pub(super) fn new(source: S, handler: H, mut options: Options, slots: usize) -> Self {
         options.prefetch = options.prefetch.min(limits::BATCH_MAX);
         let source = Arc::new(source);
         Self {
@@ -123,7 +126,7 @@ impl<S: JobSource, H> Shared<S, H> {
             counters: Counters::default(),
             buffer: Mutex::default(),
             ready: Semaphore::new(0),
-            slots: (0..options.concurrency).map(|_| Mutex::new(None)).collect(),
+            slots: (0..slots).map(|_| Mutex::new(None)).collect(),
             options,
             outbox: Mutex::default(),
             posted: Notify::new(),
@@ -135,6 +138,8 @@ impl<S: JobSource, H> Shared<S, H> {
             early_count: AtomicUsize::new(0),
             low_water: AtomicUsize::new(0),
             buffered: AtomicUsize::new(0),
+            gathering: AtomicUsize::new(0),
+            places: AtomicUsize::new(slots),
             in_hand: AtomicU64::new(0),
             handed_back: AtomicU64::new(0),
             closed: Flag::default(),

@@ -3,7 +3,7 @@
 use super::shared::{Attempt, Held, Shared, lock};
 use crate::{
     Context, Handler, JobSource, Reason, Verdict,
-    handler::{cut, error, lease_of},
+    handler::{Taken, cut, error, lease_of},
     signal::Cancelled,
 };
 use kit::Millis;
@@ -28,10 +28,18 @@ pub(super) async fn run<S: JobSource, H: Handler>(shared: Arc<Shared<S, H>>, ind
 }
 
 /// How a handler's future ended.
-enum Ended {
-    Returned(Verdict),
+pub(super) enum Ended<V = Verdict> {
+    Returned(V),
     Panicked(String),
     Abandoned,
+}
+
+/// A job that has its slot: from here on its lease is renewed and its signal can be set.
+pub(super) struct Placed {
+    pub(super) index: usize,
+    pub(super) lease: LeaseRef,
+    pub(super) lease_end: Instant,
+    pub(super) cancelled: Cancelled,
 }
 
 /// What becomes of an attempt.
@@ -42,25 +50,59 @@ enum Fate {
 }
 
 impl<S: JobSource, H: Handler> Shared<S, H> {
+    async fn attempt(&self, index: usize, held: Held) {
+        let deadline = self.deadline(&held);
+        let Some(placed) = self.place(index, &held, deadline) else { return };
+        self.started(1);
+        let cancelled = placed.cancelled.clone();
+        let context = Context::new(held.job, deadline, cancelled.clone(), self.reporter.clone());
+        let taken = context.taken().clone();
+        let run = async move { self.handler.run(context).await };
+        let ended = self.run_to_end(run, cancelled.abandoned()).await;
+        self.counters.running.subtract(1);
+        self.finish(placed, Some(&taken), ended);
+    }
+}
+
+impl<S: JobSource, H> Shared<S, H> {
     /// The next job; `None` when the worker stops.
-    async fn take(&self) -> Option<Held> {
+    pub(super) async fn take(&self) -> Option<Held> {
         loop {
             self.ready.acquire().await.ok()?.forget();
-            let mut buffer = lock(&self.buffer);
-            let held = buffer.pop_front();
-            self.buffered.store(buffer.len(), Ordering::Relaxed);
             // The keeper may have handed the job back between the permit and here.
-            if held.is_some() {
-                return held;
+            if let Some(held) = self.pop() {
+                return Some(held);
             }
         }
     }
 
-    async fn attempt(&self, index: usize, held: Held) {
+    /// The next job if there is one now.
+    pub(super) fn try_take(&self) -> Option<Held> {
+        self.ready.try_acquire().ok()?.forget();
+        self.pop()
+    }
+
+    fn pop(&self) -> Option<Held> {
+        let mut buffer = lock(&self.buffer);
+        let held = buffer.pop_front();
+        let left = buffer.len();
+        self.buffered.store(left, Ordering::Relaxed);
+        drop(buffer);
+        if left == self.low_water.load(Ordering::Relaxed) {
+            self.room.notify_one();
+        }
+        held
+    }
+
+    /// When an attempt that begins now is called off.
+    pub(super) fn deadline(&self, held: &Held) -> Instant {
+        self.options.timeout.map_or(held.deadline, |own| held.deadline.min(Instant::now() + own))
+    }
+
+    /// Gives a job its slot; `None` if it was taken away meanwhile.
+    pub(super) fn place(&self, index: usize, held: &Held, deadline: Instant) -> Option<Placed> {
         let cancelled = Cancelled::new();
         let lease = lease_of(&held.job);
-        let deadline =
-            self.options.timeout.map_or(held.deadline, |own| held.deadline.min(Instant::now() + own));
         *lock(&self.slots[index]) = Some(Attempt {
             lease: lease.clone(),
             cancelled: cancelled.clone(),
@@ -73,23 +115,50 @@ impl<S: JobSource, H: Handler> Shared<S, H> {
         if self.take_early(&lease).is_some() {
             *lock(&self.slots[index]) = None;
             self.counters.dropped.add(1);
-            return self.let_go(1);
+            self.let_go(1);
+            return None;
         }
-        self.counters.started.add(1);
-        if self.counters.running.add(1) == 0 {
+        Some(Placed { index, lease, lease_end: held.lease_end, cancelled })
+    }
+
+    /// Counts attempts that begin.
+    pub(super) fn started(&self, attempts: u64) {
+        self.counters.started.add(attempts);
+        if self.counters.running.add(attempts) == 0 {
             self.busy.notify_one();
         }
-        let context = Context::new(held.job, deadline, cancelled.clone(), self.reporter.clone());
-        let taken = context.taken().clone();
-        let mut ended = self.run_to_end(context, &cancelled).await;
+    }
+
+    pub(super) async fn run_to_end<V>(
+        &self,
+        run: impl Future<Output = V>,
+        abandoned: impl Future<Output = ()>,
+    ) -> Ended<V> {
+        let mut run = pin!(run);
+        let run = poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| run.as_mut().poll(cx))) {
+            Ok(poll) => poll.map(Ended::Returned),
+            Err(panic) => {
+                self.counters.panics.add(1);
+                std::task::Poll::Ready(Ended::Panicked(panic_text(&*panic)))
+            }
+        });
+        tokio::select! {
+            biased;
+            ended = run => ended,
+            () = abandoned => Ended::Abandoned,
+        }
+    }
+
+    /// Empties a slot and sees to it that the source learns what became of the job. `taken` is what its handler had of it.
+    pub(super) fn finish(&self, placed: Placed, taken: Option<&Taken>, mut ended: Ended) {
         if let Ended::Returned(verdict) = &mut ended
-            && let Some(outcome) = taken.durable.suspended()
+            && let Some(outcome) = taken.and_then(|taken| taken.durable.suspended())
         {
             *verdict = outcome.into();
         }
+        let Placed { index, lease, lease_end, cancelled } = placed;
         // The lease may have been renewed meanwhile.
-        let lease_end = lock(&self.slots[index]).take().map_or(held.lease_end, |attempt| attempt.lease_end);
-        self.counters.running.subtract(1);
+        let lease_end = lock(&self.slots[index]).take().map_or(lease_end, |attempt| attempt.lease_end);
         match self.fate(cancelled.reason(), ended) {
             Fate::Settle(verdict) => self.post(settlement(lease, verdict), lease_end),
             Fate::HandBack => self.hand_back(lease, lease_end),
@@ -103,24 +172,8 @@ impl<S: JobSource, H: Handler> Shared<S, H> {
         }
     }
 
-    async fn run_to_end(&self, context: Context, cancelled: &Cancelled) -> Ended {
-        let mut run = pin!(async move { self.handler.run(context).await });
-        let run = poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| run.as_mut().poll(cx))) {
-            Ok(poll) => poll.map(Ended::Returned),
-            Err(panic) => std::task::Poll::Ready(Ended::Panicked(panic_text(&*panic))),
-        });
-        tokio::select! {
-            biased;
-            ended = run => ended,
-            () = cancelled.abandoned() => Ended::Abandoned,
-        }
-    }
-
     /// Weighs how the handler ended against why it was called off. Work that is done stays done, if the lease allows.
     fn fate(&self, called_off: Option<Reason>, ended: Ended) -> Fate {
-        if matches!(ended, Ended::Panicked(_)) {
-            self.counters.panics.add(1);
-        }
         let done = matches!(
             &ended,
             Ended::Returned(verdict) if matches!(verdict.outcome, Outcome::Done { .. } | Outcome::Suspend { .. })
@@ -138,7 +191,7 @@ impl<S: JobSource, H: Handler> Shared<S, H> {
         }
     }
 
-    async fn outbox_has_room(&self) {
+    pub(super) async fn outbox_has_room(&self) {
         while lock(&self.outbox).bytes > OUTBOX_BYTES_MAX {
             let settled = self.settled.notified();
             if lock(&self.outbox).bytes > OUTBOX_BYTES_MAX {

@@ -127,6 +127,7 @@ pub fn job(token: u64, body: &str) -> DispatchedJob {
         meta: vec![("k".into(), "v".into())],
         children: None,
         steps: 0,
+        group: None,
     }
 }
 

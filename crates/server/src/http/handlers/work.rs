@@ -69,6 +69,9 @@ fn write_dispatched(out: &mut Writer, job: &DispatchedJob) {
         if job.steps > 0 {
             out.field("steps", job.steps);
         }
+        if let Some(group) = &job.group {
+            out.field("group", group);
+        }
     });
 }
 
