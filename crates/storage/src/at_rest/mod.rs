@@ -27,6 +27,7 @@ mod key;
 mod log;
 mod manifest;
 
+pub(crate) use checkpoints::encryption_in;
 pub use checkpoints::{EncodedCheckpoints, Encryption, copy};
 pub use dictionary::DICTIONARIES_MAX;
 pub use key::{Key, KeyError, KeyId, Keyring};
