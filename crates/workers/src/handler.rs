@@ -70,7 +70,7 @@ pub(crate) fn cut(text: &str, bytes: usize) -> &str {
 
 /// What all clones of a context share.
 pub(crate) struct Taken {
-    job: DispatchedJob,
+    pub(crate) job: DispatchedJob,
     pub(crate) durable: Durable,
 }
 

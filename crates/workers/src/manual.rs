@@ -2,7 +2,7 @@
 
 use crate::{
     Cancelled, Context, Handler, JobSource, Reason, Verdict,
-    handler::lease_of,
+    handler::{Taken, lease_of},
     runtime::{panic_text, retry, settlement},
 };
 use model::{DispatchedJob, LeaseRef, Settlement, limits};
@@ -18,7 +18,7 @@ use tokio::time::Instant;
 
 /// An attempt under way. It runs only while it is polled, and no clock of its own ends it.
 pub struct Attempt {
-    job: Arc<DispatchedJob>,
+    taken: Arc<Taken>,
     lease: LeaseRef,
     cancelled: Cancelled,
     run: Pin<Box<dyn Future<Output = Verdict> + Send>>,
@@ -30,15 +30,16 @@ impl Attempt {
         let (cancelled, lease) = (Cancelled::new(), lease_of(&job));
         let timeout = job.timeout_at.0.saturating_sub(job.created_at.0).min(limits::LEASE_MS_MAX);
         let deadline = Instant::now() + Duration::from_millis(timeout);
-        let context = Context::new(job.clone(), deadline, cancelled.clone(), source.clone());
+        let context = Context::new(job, deadline, cancelled.clone(), source.clone());
+        let taken = context.taken().clone();
         let handler = handler.clone();
         let run = Box::pin(async move { handler.run(context).await });
-        Self { job: Arc::new(job), lease, cancelled, run }
+        Self { taken, lease, cancelled, run }
     }
 
     /// The job.
     pub fn job(&self) -> &DispatchedJob {
-        &self.job
+        &self.taken.job
     }
 
     /// Its lease.
@@ -64,7 +65,11 @@ impl Attempt {
     /// Lets the handler go on. A panic is an outcome like any other.
     pub fn poll(&mut self, context: &mut task::Context<'_>) -> Poll<Settlement> {
         match catch_unwind(AssertUnwindSafe(|| self.run.as_mut().poll(context))) {
-            Ok(poll) => poll.map(|verdict| settlement(self.lease.clone(), verdict)),
+            // A suspension counts, whatever the handler made of it.
+            Ok(poll) => poll.map(|verdict| {
+                let verdict = self.taken.durable.suspended().map_or(verdict, Verdict::from);
+                settlement(self.lease.clone(), verdict)
+            }),
             Err(panic) => {
                 let verdict = retry("panic", &panic_text(&*panic));
                 Poll::Ready(settlement(self.lease.clone(), verdict))
