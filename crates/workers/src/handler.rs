@@ -27,7 +27,7 @@ pub trait BatchHandler: Send + Sync + 'static {
 }
 
 /// The verdicts of a call with so many jobs. If there are more or fewer, nobody knows which is whose, and every attempt has failed.
-pub(crate) fn one_each(verdicts: Vec<Verdict>, jobs: usize) -> Vec<Verdict> {
+pub fn one_each(verdicts: Vec<Verdict>, jobs: usize) -> Vec<Verdict> {
     if verdicts.len() == jobs {
         return verdicts;
     }
@@ -72,6 +72,12 @@ pub(crate) fn cut(text: &str, bytes: usize) -> &str {
 pub(crate) struct Taken {
     job: DispatchedJob,
     pub(crate) durable: Durable,
+}
+
+impl Taken {
+    pub(crate) const fn job(&self) -> &DispatchedJob {
+        &self.job
+    }
 }
 
 /// One attempt as its handler sees it.
