@@ -31,6 +31,14 @@ Feature: Why a job waits
     When I run "millpond explain mail second"
     Then it prints "blocked: limit api has 1 of 1 slots taken"
 
+  Scenario: What the jobs before it leave no room for
+    Given the limit "api" is {"concurrency":1}
+    And the job "first" in "mail" with the options {"limits":["api"]}
+    And the job "second" in "mail" with the options {"limits":["api"]}
+    When I run "millpond explain mail"
+    Then it prints "1. first  starts when a worker asks"
+    And it prints "second  held: the jobs before it take all that limit api has left"
+
   Scenario Outline: A job says what it waits for: <what>
     Given the job "ahead" in "mail" with the options {}
     And the job "it" in "mail" with the options <options>

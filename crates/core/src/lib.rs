@@ -32,6 +32,7 @@ mod check;
 mod commands;
 mod dead;
 mod dead_letter;
+mod explain;
 mod firing;
 mod flow;
 mod history;
@@ -61,12 +62,13 @@ pub use bulk::{Preview, Previewed, Unread};
 pub use capacity::{Growth, Room};
 pub use changes::Changes;
 pub use dead::{DeadLetters, ErrorClass};
+pub use explain::{Explanation, Limited, Reason};
 pub use join::JoinQuery;
 pub use record::body_key;
 pub use restore::{Restore, RestoreError};
 pub use shard::{Effects, Shard};
 pub use slots::Slots;
-pub use views::{Explanation, Limited, ListQuery, Page, Reason, ShardStats};
+pub use views::{ListQuery, Page, ShardStats};
 
 #[cfg(test)]
 mod tests;

@@ -534,7 +534,7 @@ mod tests {
     #[test]
     fn a_generated_id_pushed_again_finds_its_job() {
         let mut script = check("0s push mail x2 -> #1 waiting, #2 waiting");
-        let id = script.shard.upcoming(&model::QueueName::new("mail").unwrap(), 1).unwrap()[0].id.clone();
+        let id = script.shard.upcoming(&model::QueueName::new("mail").unwrap(), 1).unwrap()[0].0.id.clone();
         assert_eq!(script.line(&format!("1s push mail id={id}")), "#1 waiting again");
         assert_eq!(script.line(&format!("1s push video id={id}")), "#1 waiting");
         assert_eq!(script.line(&format!("1s remove video/{id}")), "ok");

@@ -1,7 +1,7 @@
 //! What people are told of dead letters: where one died, where one goes, and whether there is an alert.
 
 use super::META;
-use crate::{job::Job, shard::Shard, views::Reason};
+use crate::{explain::Reason, job::Job, shard::Shard};
 use model::{Cause, JobRef, State, limits};
 
 /// Whether it died before and went on. Only then is it the core that wrote its meta.

@@ -11,8 +11,8 @@ use std::collections::{BTreeMap, BTreeSet};
 pub(crate) struct Forecast {
     /// Jobs that fetches would hand out now, in their order.
     pub(crate) starting: Vec<u32>,
-    /// Jobs that something holds, as they would follow if nothing did.
-    pub(crate) held: Vec<u32>,
+    /// Jobs that something holds, as they would follow if nothing did, with the gate that is closed when those before have started.
+    pub(crate) held: Vec<(u32, Option<GateKey>)>,
 }
 
 /// A line as the forecast walks it.
@@ -84,7 +84,13 @@ impl Shard {
             let slots = || home.waiting_lanes().flat_map(|(_, lane)| lane.iter_from(0)).map(|(_, slot)| slot);
             let most = self.startable(queue).min(limit as u64) as usize;
             let starting: Vec<_> = slots().take(most).collect();
-            return Forecast { held: slots().skip(most).take(limit - most).collect(), starting };
+            let filled = home
+                .gates
+                .iter()
+                .min_by_key(|gate| self.flow.gates[**gate].meter.allowance(1, Some(queue), now));
+            let filled = filled.map(|gate| self.flow.gates[*gate].key.clone());
+            let held = slots().skip(most).take(limit - most).map(|slot| (slot, filled.clone())).collect();
+            return Forecast { held, starting };
         };
         let mut walks = self.walks(queue, limit);
         let times: BTreeMap<u32, (u64, u64)> =
@@ -116,9 +122,15 @@ impl Shard {
         }
         let mut turns = Turns::new(lineup, &times, lineup.clock, &walks);
         while forecast.starting.len() + forecast.held.len() < limit
-            && let Some((_, slot)) = turns.next(lineup, &mut walks, |_| true)
+            && let Some((at, slot)) = turns.next(lineup, &mut walks, |_| true)
         {
-            forecast.held.push(slot);
+            let whole = home.gates.iter().map(|gate| (*gate, 1, Some(queue)));
+            let gates = walks[at].gates.iter().map(|(gate, cost)| (*gate, *cost, None));
+            let closed = whole.chain(gates).find(|(gate, cost, class)| {
+                let meter = meters.get(gate).unwrap_or(&self.flow.gates[*gate].meter);
+                meter.obstacle(*cost, *class, now).is_some()
+            });
+            forecast.held.push((slot, closed.map(|(gate, ..)| self.flow.gates[gate].key.clone())));
         }
         forecast
     }

@@ -1,7 +1,7 @@
 //! Reads: what people, tools and continuations see of a join.
 
 use super::{Join, Member, Node, Ties};
-use crate::{job::Job, shard::Shard, views::Reason};
+use crate::{explain::Reason, job::Job, shard::Shard};
 use kit::Timestamp;
 use model::{JobId, JoinState, JoinView, MemberOf, MemberState, MemberView, limits};
 

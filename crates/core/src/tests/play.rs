@@ -543,8 +543,8 @@ fn what_is_said_to_be_next_is_handed_out_next() {
                 && shard.bulks.values().all(|bulk| bulk.status.is_over())
                 && let Some(upcoming) = shard.upcoming(queue, *max as usize)
             {
-                let starting = upcoming.into_iter().filter(|job| job.state == State::Waiting);
-                let expected: Vec<_> = starting.map(|job| job.id).collect();
+                let starting = upcoming.into_iter().filter(|(_, held)| held.is_none());
+                let expected: Vec<_> = starting.map(|(job, _)| job.id).collect();
                 let first = expected.first().map(|id| JobRef { queue: Some(queue.clone()), id: id.clone() });
                 if let Some(first) = first {
                     let why = shard.explain(&first).unwrap();
@@ -664,8 +664,13 @@ fn a_fetch_hands_out_what_explain_and_upcoming_said() {
         }
         for queue in QUEUES.map(|name| QueueName::new(name).unwrap()) {
             let Some(foretold) = shard.upcoming(&queue, 1_000) else { continue };
-            let foretold: Vec<_> = foretold.into_iter().filter(|job| job.state == State::Waiting).collect();
-            for (rank, job) in foretold.iter().enumerate() {
+            let (foretold, held): (Vec<_>, Vec<_>) =
+                foretold.into_iter().partition(|(_, held)| held.is_none());
+            for (job, why) in held {
+                let said = why.is_some_and(|why| !why.reasons.is_empty());
+                assert!(said, "seed {seed}, {}: held, and nobody knows by what", job.id);
+            }
+            for (rank, (job, _)) in foretold.iter().enumerate() {
                 let job = JobRef { queue: Some(queue.clone()), id: job.id.clone() };
                 let ahead = shard.explain(&job).unwrap().reasons.iter().find_map(|reason| match reason {
                     crate::Reason::Behind { ahead, .. } => Some(*ahead),
@@ -676,7 +681,7 @@ fn a_fetch_hands_out_what_explain_and_upcoming_said() {
             let now = shard.time();
             let fetch = Command::Fetch { queues: vec![queue], max: 10_000, lease_ms: 0 };
             let Reply::Fetched(started) = apply(&mut shard, now, fetch) else { unreachable!() };
-            let expected: Vec<_> = foretold.iter().map(|job| job.id.clone()).collect();
+            let expected: Vec<_> = foretold.iter().map(|(job, _)| job.id.clone()).collect();
             assert_eq!(started.into_iter().map(|job| job.id).collect::<Vec<_>>(), expected, "seed {seed}");
         }
     }

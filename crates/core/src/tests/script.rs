@@ -581,7 +581,7 @@ impl Script {
             "list" => self.list(first, words),
             "upcoming" => {
                 let jobs = self.shard.upcoming(&name(first), 100)?;
-                jobs.iter().map(|job| self.id(&job.id)).collect::<Vec<_>>().join(" ")
+                jobs.iter().map(|(job, _)| self.id(&job.id)).collect::<Vec<_>>().join(" ")
             }
             "steps" => self.shard.job_steps(&self.job(first)).map_or("gone".into(), |steps| {
                 join(steps.iter().map(|step| {
@@ -643,9 +643,9 @@ impl Script {
             }
             "upnext" => {
                 let jobs = self.shard.upcoming(&name(first), 100)?;
-                let mark = |job: &model::JobView| if job.state == State::Blocked { "!" } else { "" };
+                let mark = |held: bool| if held { "!" } else { "" };
                 jobs.iter()
-                    .map(|job| format!("{}{}", mark(job), self.id(&job.id)))
+                    .map(|(job, held)| format!("{}{}", mark(held.is_some()), self.id(&job.id)))
                     .collect::<Vec<_>>()
                     .join(" ")
             }

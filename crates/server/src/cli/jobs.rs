@@ -19,8 +19,8 @@ use serde_json::{Value, json};
 pub(crate) struct Jobs {
     /// The queue
     queue: String,
-    /// Only jobs in this state: waiting, delayed, active, retrying, completed, dead, cancelled, expired,
-    /// waiting-children, suspended
+    /// Only jobs in this state: waiting, blocked (held by a limit or a pause), delayed, active, retrying,
+    /// completed, dead, cancelled, expired, waiting-children, suspended
     #[arg(long)]
     state: Option<model::State>,
     /// Only jobs with this tag

@@ -8,7 +8,7 @@ use crate::{
 use compact_str::CompactString;
 use kit::Timestamp;
 use millpond_core::Shard;
-use model::{Command, Envelope, JobId, Limit, Rate, Reply, State};
+use model::{Command, Envelope, JobId, Limit, Rate, Reply};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// Starts that a rate remembers here; a window of more is not looked at.
@@ -119,7 +119,7 @@ pub(crate) fn foretold(shard: &Shard, envelope: &Envelope, time: Timestamp) -> O
         return None;
     }
     let upcoming = shard.upcoming(&queues[0], *max as usize)?;
-    Some(upcoming.into_iter().filter(|job| job.state == State::Waiting).map(|job| job.id).collect())
+    Some(upcoming.into_iter().filter(|(_, held)| held.is_none()).map(|(job, _)| job.id).collect())
 }
 
 /// It did start, and nothing else.

@@ -210,6 +210,10 @@ fn write_reason(out: &mut Writer, reason: &Reason) {
             out.field("priority", priority.0);
         }
         Reason::NextInLine => out.field("kind", "next_in_line"),
+        Reason::FilledBefore { by } => {
+            out.field("kind", "filled_before");
+            out.field("by", by.as_str());
+        }
         Reason::Running { worker, lease_until, timeout_at } => {
             out.field("kind", "running");
             out.field("worker", worker.as_str());

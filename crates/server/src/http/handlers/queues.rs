@@ -15,8 +15,8 @@ use crate::http::{
     rates, reply,
 };
 use axum::{extract::State, http::StatusCode};
-use millpond_core::{Explanation, ListQuery, Shard};
-use model::{Command, JobRef, JobView, QueueName, QueueView, Reject, Reply, State as JobState};
+use millpond_core::{ListQuery, Shard};
+use model::{Command, JobView, QueueName, QueueView, Reject, Reply, State as JobState};
 
 /// Jobs that are looked ahead to, at most: each that is held is explained.
 const UPCOMING_MAX: usize = 100;
@@ -177,9 +177,7 @@ pub(crate) async fn upcoming(
     query(text.as_deref(), &["limit"])?;
     let limit = PageParams::read(text.as_deref())?.limit.min(UPCOMING_MAX);
     let asked = queue.clone();
-    let read = move |shard: &Shard| {
-        Some((upcoming_with_reasons(shard, &asked, limit)?, shard.dead_letters(&asked)?))
-    };
+    let read = move |shard: &Shard| Some((shard.upcoming(&asked, limit)?, shard.dead_letters(&asked)?));
     let (jobs, letters) = app.node.read(read).await?.ok_or_else(|| unknown(&queue))?;
     let producers = app.node.producers(queue).await?;
     Ok(reply::object(StatusCode::OK, 64 + 768 * jobs.len(), |out| {
@@ -199,20 +197,6 @@ pub(crate) async fn upcoming(
             });
         });
     }))
-}
-
-fn upcoming_with_reasons(
-    shard: &Shard,
-    queue: &QueueName,
-    limit: usize,
-) -> Option<Vec<(JobView, Option<Explanation>)>> {
-    let jobs = shard.upcoming(queue, limit)?;
-    let reasons = |job: JobView| {
-        let held = (job.state == JobState::Blocked)
-            .then(|| shard.held(&JobRef { queue: Some(queue.clone()), id: job.id.clone() }));
-        (job, held.flatten())
-    };
-    Some(jobs.into_iter().map(reasons).collect())
 }
 
 /// PATCH /v1/queues/{queue}/groups/{group}
