@@ -87,7 +87,7 @@ async fn bodies_that_only_the_checkpoint_has_are_read_before_anybody_sees_the_jo
     let pond = Handle::open(dir.path(), small).unwrap();
     let resident = pond.read(|shard| shard.stats().resident_body_bytes).await.unwrap();
     assert_eq!(resident, 0);
-    let id = pond.read(|shard| shard.upcoming(&queue("mail"), 1)).await.unwrap().unwrap()[0].id.clone();
+    let id = pond.read(|shard| shard.upcoming(&queue("mail"), 1)).await.unwrap().unwrap()[0].0.id.clone();
     let view = pond.job(JobRef { queue: None, id: id.clone() }).await.unwrap().unwrap();
     assert_eq!(view.body.as_deref(), Some(&b"body 0"[..]));
     let jobs = fetch(&pond, 50, Duration::ZERO).await.unwrap();
