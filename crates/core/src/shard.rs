@@ -218,6 +218,7 @@ impl Shard {
             Command::Restart { jobs } => self.restart(jobs, context),
             Command::ControlBulk { operation, control } => self.control_bulk(*operation, *control, context),
             Command::Choose(chosen) => self.choose(chosen, context),
+            Command::RaiseTokens { seconds } => self.raise_tokens(*seconds),
         }
     }
 

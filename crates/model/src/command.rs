@@ -210,6 +210,11 @@ pub enum Command {
     },
     /// Tells an operation whose filter asks about bodies which jobs are meant. Comes from the node itself.
     Choose(Box<Chosen>),
+    /// Makes the tokens of all later leases larger than any that may have been granted in a future that was lost. Comes from a restore.
+    RaiseTokens {
+        /// The time of the restore, in Unix seconds; at most [`crate::limits::TOKEN_EPOCH_MAX`].
+        seconds: u64,
+    },
 }
 
 /// A job to be added. `None` takes the queue's setting.

@@ -65,6 +65,12 @@ pub const THROTTLES_MAX: usize = 1_000_000;
 pub const IDEMPOTENCY_MS: Millis = 24 * 3_600_000;
 /// How many idempotency keys are remembered.
 pub const IDEMPOTENCY_MAX: usize = 1_000_000;
+/// The low bits of a lease's token count the leases of an epoch; the others are the epoch. A pond that was never restored counts on
+/// from epoch 0. A million leases a second for ever stay below the seconds of the clock, and all of it below 2^53, where numbers in
+/// JavaScript end.
+pub const TOKEN_BITS: u32 = 20;
+/// The last epoch of tokens: the year 2242.
+pub const TOKEN_EPOCH_MAX: u64 = (1 << 33) - 1;
 /// How many jobs one tick, or the prologue of one command, moves at most; the rest waits for the next tick.
 pub const TICK_WORK_MAX: usize = 1_000;
 /// Bulk operations under way at once.

@@ -14,7 +14,7 @@ use compact_str::CompactString;
 use kit::{Backoff, Timestamp, random::Random};
 
 /// How many variants [`Command`] has, so that [`command`] with `0..COMMANDS` meets each.
-pub const COMMANDS: u64 = 32;
+pub const COMMANDS: u64 = 33;
 /// How many variants [`Outcome`] has.
 pub const OUTCOMES: u64 = 9;
 /// How many variants [`Reply`] has.
@@ -469,7 +469,8 @@ pub fn command(random: &mut Random, variant: u64) -> Command {
             jobs: several(random, named_job),
             seal: random.chance(1, 2),
         },
-        _ => Command::CancelJoin { join: job_id(random), reason: text(random) },
+        31 => Command::CancelJoin { join: job_id(random), reason: text(random) },
+        _ => Command::RaiseTokens { seconds: number(random) },
     }
 }
 

@@ -1,6 +1,6 @@
 use crate::{answer::Poison, driver::Snapshot, writer::Writer};
 use std::sync::Arc;
-use storage::{Change, CheckpointError, CheckpointReader, Checkpoints};
+use storage::{Change, CheckpointError, CheckpointReader, Checkpoints, Frozen};
 
 /// The checkpoint's side of the driver: stores snapshots, one after the other.
 pub struct Keeper(Box<dyn Checkpoints>);
@@ -26,6 +26,11 @@ impl Keeper {
             Err(CheckpointError::Full { .. }) => Ok(false),
             Err(error) => Err(error.to_string().into()),
         }
+    }
+
+    /// The newest checkpoint, as it stays whatever is stored later.
+    pub fn freeze(&self) -> Result<Box<dyn Frozen>, CheckpointError> {
+        self.0.freeze(crate::SHARD)
     }
 
     /// For reading bodies while checkpoints are written.

@@ -6,6 +6,7 @@
 //! There are no decisions about jobs here and no HTTP. Of JSON it knows how to find one value in a body, for operations that ask.
 
 mod answer;
+mod backup;
 mod batch;
 mod body_test;
 mod driver;
@@ -22,6 +23,7 @@ mod waiters;
 mod writer;
 
 pub use answer::{Answer, CallError, Poison, Stats};
+pub use backup::{BackupFailure, Moment, Restored, backup, open_folder, read_backup, restore};
 pub use batch::Batch;
 pub use body_test::passes;
 pub use driver::{Answered, Committed, Driver, Packed, Sealed, Snapshot, Ticket};

@@ -206,6 +206,7 @@ fn is_new_work(command: &Command) -> bool {
         | Command::RemoveSchedule { .. }
         | Command::ControlBulk { .. }
         | Command::Choose(_)
+        | Command::RaiseTokens { .. }
         | Command::Tick => false,
     }
 }

@@ -169,8 +169,8 @@ fn room_comes_from_settings_and_removals_as_well() {
     rig.offer(3, capacity("mail", 3, 0, OnFull::Block), Disk);
     rig.push(9, push("mail", 1), 60_000);
     assert_eq!(tickets(&rig.settle()), [3]);
-    let (waiting, _) = &rig.driver.shard().upcoming(&queue("mail"), 1).unwrap()[0];
-    let job = model::JobRef { queue: Some(queue("mail")), id: waiting.id.clone() };
+    let waiting = &rig.driver.shard().upcoming(&queue("mail"), 1).unwrap()[0];
+    let job = model::JobRef { queue: Some(queue("mail")), id: waiting.0.id.clone() };
     rig.offer(4, Command::Cancel { job, reason: "".into() }, Disk);
     assert_eq!(tickets(&rig.settle()), [4, 9]);
 }

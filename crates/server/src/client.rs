@@ -4,6 +4,7 @@
 //! outcome is unknown, and only the caller knows whether its call carries an idempotency key.
 
 mod answers;
+mod backup;
 mod calls;
 mod events;
 

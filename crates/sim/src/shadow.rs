@@ -394,7 +394,7 @@ impl Shadow {
                 Ok(())
             }
             (Command::ControlBulk { .. }, Reply::Operation(_))
-            | (Command::Tick | Command::Choose(_), Reply::Done) => Ok(()),
+            | (Command::Tick | Command::Choose(_) | Command::RaiseTokens { .. }, Reply::Done) => Ok(()),
             (command, reply) => broken("I2", format!("{command:?} was answered with {reply:?}")),
         }
     }

@@ -194,6 +194,7 @@ impl Workload {
             92 => Command::Remove { jobs: vec![self.job()] },
             93 if self.random.chance(1, 3) => self.set_flow(),
             93 if self.random.chance(1, 2) => self.join(now),
+            93 if self.random.chance(1, 20) => Command::RaiseTokens { seconds: self.random.below(1_000) },
             93 => Command::Pause { queue: self.queue() },
             94..97 => Command::Resume { queue: self.queue() },
             97 if self.random.chance(2, 3) => self.schedule(now),

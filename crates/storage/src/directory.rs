@@ -11,6 +11,7 @@
 
 use crate::{
     at_rest::{AtRest, EncodedCheckpoints, EncodedLog, KeyId, copy},
+    backup::Backup,
     checkpoints::{CheckpointError, Checkpoints as _, fjall, fjall::FjallCheckpoints},
     files::{RealFiles, SharedFiles},
     identity,
@@ -57,6 +58,8 @@ const OURS: [&str; 6] = ["log", CHECKPOINTS, FRESH, FORMER, "identity.tmp", "loc
 pub(crate) const CHECKPOINTS: &str = "checkpoints";
 /// Rewritten checkpoints that are not yet whole.
 pub(crate) const FRESH: &str = "checkpoints.new";
+/// The identity of a directory into which a backup is being restored.
+const RESTORING: &str = "restoring";
 /// Checkpoints that rewritten ones have replaced.
 pub(crate) const FORMER: &str = "checkpoints.old";
 
@@ -76,6 +79,57 @@ pub fn open_local(path: &Path, options: &Options) -> Result<(LocalLog, LocalChec
         checkpoints.follow(encryption);
     }
     Ok((log, checkpoints))
+}
+
+/// A data directory into which a backup was restored, and which does not count yet.
+pub struct Unfinished {
+    files: SharedFiles,
+}
+
+/// Puts a backup into a new data directory at `path`, which must be empty or missing. Its values are encoded as `options` say, and bound
+/// to a new id, so that nothing of another directory ever passes for part of it.
+///
+/// The directory does not open before [`Unfinished::finish`]; log and checkpoints must be durable by then.
+pub fn restore_local(
+    path: &Path,
+    options: &Options,
+    backup: &Backup,
+) -> Result<(LocalLog, LocalCheckpoints, Unfinished), CheckpointError> {
+    let refuse =
+        |reason: &str| LogError::Foreign { file: path.display().to_string(), reason: reason.to_owned() };
+    if path.exists() {
+        let mut entries = std::fs::read_dir(path).map_err(|source| failure("list", path, source))?;
+        if entries.next().is_some() {
+            return Err(refuse(
+                "a backup is restored into a new or an empty directory, and this one is not empty",
+            )
+            .into());
+        }
+    }
+    let source = backup.manifest().directory;
+    let from = EncodedCheckpoints::open(backup.clone(), options.at_rest.clone(), source, options.shards)?;
+    let files: SharedFiles = Arc::new(RealFiles::open(path).map_err(|source| failure("open", path, source))?);
+    let id = new_id();
+    identity::write_as(&files, RESTORING, KIND, id)?;
+    let directory = Directory { path, files, id };
+    let log = directory.log(options)?;
+    let mut checkpoints = directory.checkpoints(CHECKPOINTS, options)?;
+    for shard in options.shards {
+        copy(&from, &mut checkpoints, *shard)?;
+    }
+    Ok((log, checkpoints, Unfinished { files: directory.files }))
+}
+
+impl Unfinished {
+    /// From now on it counts. Durable on return.
+    pub fn finish(self) -> Result<(), CheckpointError> {
+        crate::log::segment::space::rename(&self.files, RESTORING, identity::IDENTITY)?;
+        Ok(crate::log::segment::space::sync_dir(&self.files)?)
+    }
+}
+
+fn new_id() -> u64 {
+    RandomState::new().build_hasher().finish()
 }
 
 /// What [`rewrite_local`] did.
@@ -134,7 +188,7 @@ impl<'a> Directory<'a> {
             Some(id) => id,
             None => {
                 refuse_foreign(&files)?;
-                let id = RandomState::new().build_hasher().finish();
+                let id = new_id();
                 identity::write(&files, KIND, id)?;
                 id
             }
@@ -192,6 +246,9 @@ fn refuse_foreign(files: &SharedFiles) -> Result<(), LogError> {
     let begun = ["log", "checkpoints"].iter().any(|name| files.path(name).join(identity::IDENTITY).is_file());
     let foreign = names.iter().find(|name| !OURS.contains(&name.as_str()));
     let reason = match foreign {
+        Some(name) if name == RESTORING => {
+            "a restore into this directory was cut short; remove it, and restore again".to_string()
+        }
         Some(name) => format!(
             "the directory holds other things (`{name}`) and no identity; choose an empty or a new directory"
         ),

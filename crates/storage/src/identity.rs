@@ -40,7 +40,12 @@ pub(crate) fn read(files: &SharedFiles, kind: &str) -> Result<Option<u64>, LogEr
 
 /// Writes the identity, durable on return.
 pub(crate) fn write(files: &SharedFiles, kind: &str, id: u64) -> Result<(), LogError> {
-    write_whole(files, IDENTITY, render(kind, id).as_bytes())
+    write_as(files, IDENTITY, kind, id)
+}
+
+/// The same under another name, for a directory that does not count yet.
+pub(crate) fn write_as(files: &SharedFiles, name: &str, kind: &str, id: u64) -> Result<(), LogError> {
+    write_whole(files, name, render(kind, id).as_bytes())
 }
 
 /// Writes a small file so that it is there whole or not at all, and durable on return.

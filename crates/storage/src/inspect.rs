@@ -42,7 +42,7 @@ pub fn open_read_only(path: &Path, options: &Options) -> Result<ReadOnly, Checkp
     let log = EncodedLog::new(log, options.at_rest.clone(), id);
     let mirror = Mirror::make(&checkpoints_of(path))?;
     let engine = fjall::Options { directory: id, ..options.checkpoints.clone() };
-    let store = FjallCheckpoints::open_mirror(mirror.path(), engine)?;
+    let store = FjallCheckpoints::open_mirror(mirror.path(), engine, true)?;
     let checkpoints = EncodedCheckpoints::open(store, options.at_rest.clone(), id, options.shards)?;
     Ok(ReadOnly { log, checkpoints, mirror: Scratch(mirror) })
 }
@@ -171,7 +171,7 @@ impl Inspection {
         let mirror = Mirror::make(&place)?;
         let engine = fjall::Options { directory: id, ..options.checkpoints.clone() };
         let unusable = format!("everything before the oldest record of the log is lost; {GONE}");
-        let store = match FjallCheckpoints::open_mirror(mirror.path(), engine) {
+        let store = match FjallCheckpoints::open_mirror(mirror.path(), engine, false) {
             Ok(store) => store,
             Err(CheckpointError::Corrupt { reason, .. }) => {
                 self.damage(name.clone(), None, &reason, unusable);

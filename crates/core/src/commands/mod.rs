@@ -19,6 +19,7 @@ mod progress;
 mod promote;
 pub(crate) mod push;
 mod put_schedule;
+mod raise_tokens;
 mod redrive;
 mod remove;
 mod remove_schedule;

@@ -548,7 +548,10 @@ fn what_is_said_to_be_next_is_handed_out_next() {
                 let first = expected.first().map(|id| JobRef { queue: Some(queue.clone()), id: id.clone() });
                 if let Some(first) = first {
                     let why = shard.explain(&first).unwrap();
-                    assert_eq!(why.reasons, [crate::Reason::NextInLine], "seed {seed}");
+                    // Where a dead letter came from is told as well, and holds nothing up.
+                    let mut reasons = why.reasons;
+                    reasons.retain(|reason| !matches!(reason, crate::Reason::SentOn { .. }));
+                    assert_eq!(reasons, [crate::Reason::NextInLine], "seed {seed}");
                 }
                 let Ok(Reply::Fetched(jobs)) = apply(&mut shard, at, &envelope) else {
                     panic!("a sound fetch")

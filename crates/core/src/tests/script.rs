@@ -287,6 +287,7 @@ impl Script {
                 body: Bytes::copy_from_slice(words.plain[2].as_bytes()),
             },
             "remove" => Command::Remove { jobs: jobs() },
+            "raise" => Command::RaiseTokens { seconds: words.plain[0].parse().unwrap() },
             "pause" => Command::Pause { queue: name(words.plain[0]) },
             "resume" => Command::Resume { queue: name(words.plain[0]) },
             "configure" => Command::Configure { queue: name(words.plain[0]), patch: patch(&words) },

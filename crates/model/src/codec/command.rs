@@ -165,6 +165,10 @@ pub fn encode_command(command: &Command, out: &mut Vec<u8>) {
             out.push(42);
             put_chosen(out, chosen);
         }
+        Command::RaiseTokens { seconds } => {
+            out.push(50);
+            put_u64(out, *seconds);
+        }
     }
 }
 
@@ -241,6 +245,7 @@ pub fn read_command(reader: &mut Reader<'_>) -> Result<Command, Malformed> {
             }
             41 => Command::ControlBulk { operation: r.u64("operation")?, control: read_bulk_control(r)? },
             42 => Command::Choose(Box::new(read_chosen(r)?)),
+            50 => Command::RaiseTokens { seconds: r.u64("seconds")? },
             _ => return Ok(None),
         }))
     })

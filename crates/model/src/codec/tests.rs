@@ -211,6 +211,7 @@ fn name(command: &Command) -> &'static str {
         Command::ControlBulk { .. } => "control_bulk",
         Command::Choose(_) => "choose",
         Command::PatchBody { .. } => "patch_body",
+        Command::RaiseTokens { .. } => "raise_tokens",
     }
 }
 

@@ -58,7 +58,7 @@ pub(crate) fn read_bodies(
             }
             (purpose, _) => purpose,
         };
-        Message::Loaded(Loaded { bodies, purpose })
+        Some(Message::Loaded(Loaded { bodies, purpose }))
     });
 }
 

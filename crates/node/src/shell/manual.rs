@@ -89,6 +89,8 @@ impl Machine {
             }
             // These come from threads, of which there are none.
             Message::Written(_) | Message::Stored(..) | Message::Loaded(_) => {}
+            // Nothing is kept in a directory.
+            Message::Freeze(_) => self.shared.gate.leave(1, 0),
         }
         self.work();
     }

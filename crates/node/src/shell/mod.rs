@@ -17,6 +17,7 @@ mod threads;
 
 use crate::{
     answer::{Answer, CallError, Poison, Stats},
+    backup::Moment,
     driver::{Packed, Sealed, Snapshot, Ticket},
     error::OpenError,
     feed::{Events, Feed},
@@ -41,7 +42,7 @@ use std::{
     },
     time::{Duration, Instant},
 };
-use storage::{Checkpoints, Log, at_rest::Encryption};
+use storage::{Checkpoints, Frozen, Log, at_rest::Encryption};
 use tokio::sync::oneshot;
 
 /// How long the drop of the last handle waits for the last flush.
@@ -96,6 +97,8 @@ pub(crate) enum Message {
     },
     Written(Sealed<Caller>),
     Stored(Snapshot, bool),
+    /// The newest checkpoint, once it holds everything up to now.
+    Freeze(oneshot::Sender<Result<Box<dyn Frozen>, CallError>>),
     Loaded(Loaded),
     Failed(Poison),
     Stop {
@@ -208,7 +211,14 @@ struct Inner {
     /// Closed when every thread has ended and the directory is free.
     ended: Mutex<mpsc::Receiver<()>>,
     shard_thread: std::thread::ThreadId,
+    /// How the directory is encrypted, and its id; `None` for a pond without one.
+    kept: Option<Kept>,
+}
+
+/// What is known of a data directory.
+struct Kept {
     encryption: Option<Encryption>,
+    directory: u64,
 }
 
 impl Handle {
@@ -217,7 +227,8 @@ impl Handle {
         let started = Instant::now();
         let (log, checkpoints) = storage::open_local(dir, &options.local())?;
         let encryption = checkpoints.encryption(crate::SHARD)?;
-        Self::start(Box::new(log), Box::new(checkpoints), &options, started, encryption)
+        let kept = Kept { encryption, directory: checkpoints.directory() };
+        Self::start(Box::new(log), Box::new(checkpoints), &options, started, Some(kept))
     }
 
     /// A pond that forgets everything when it ends, and keeps no durability above `memory`.
@@ -241,7 +252,7 @@ impl Handle {
         checkpoints: Box<dyn Checkpoints>,
         options: &Options,
         started: Instant,
-        encryption: Option<Encryption>,
+        kept: Option<Kept>,
     ) -> Result<Handle, OpenError> {
         let mut recovered: Recovered<Caller> = recover(log, checkpoints, options)?;
         recovered.driver.stats_mut().recovery_ms =
@@ -261,14 +272,14 @@ impl Handle {
             inbox: Inbox::Thread(inbox),
             ended: Mutex::new(ended),
             shard_thread: thread.thread().id(),
-            encryption,
+            kept,
         };
         Ok(Handle { inner: Arc::new(inner) })
     }
 
     /// How the checkpoint in the directory was encrypted when the pond was opened; `None` if there was none.
     pub fn encryption(&self) -> Option<&Encryption> {
-        self.inner.encryption.as_ref()
+        self.inner.kept.as_ref()?.encryption.as_ref()
     }
 
     /// A pond in memory without threads: calls are answered where they are made, and time passes when its clock is moved. Every
@@ -285,7 +296,7 @@ impl Handle {
             inbox: Inbox::Here(Box::new(Mutex::new(machine))),
             ended: Mutex::new(ended),
             shard_thread: std::thread::current().id(),
-            encryption: None,
+            kept: None,
         });
         Ok((Handle { inner: inner.clone() }, ManualClock { inner }))
     }
@@ -389,6 +400,19 @@ impl Handle {
         let (caller, receiver) = oneshot::channel();
         self.inner.send(0, Message::View { job, caller })?;
         receiver.await.map_err(|_| self.inner.shared.silence())?
+    }
+
+    /// The pond as it is now, to be saved while it goes on: see [`Moment`]. Everything that was answered before is in it. A checkpoint is
+    /// written first if there was a change since the last one. `None` for a pond that keeps nothing in a directory.
+    ///
+    /// As long as the moment lives, the directory keeps what was replaced since, and cannot be opened again after a stop.
+    pub async fn moment(&self) -> Result<Option<Moment>, CallError> {
+        self.inner.check()?;
+        let Some(Kept { directory, .. }) = self.inner.kept else { return Ok(None) };
+        let (caller, receiver) = oneshot::channel();
+        self.inner.send(0, Message::Freeze(caller))?;
+        let frozen = receiver.await.map_err(|_| self.inner.shared.silence())??;
+        Ok(Some(Moment { frozen, directory }))
     }
 
     /// Everything that happens from now on, or behind the event `after`. A reader that falls behind what is remembered

@@ -2,11 +2,11 @@ use super::{
     Caller, Message, Outcome, Shared,
     body_thread::{Loaded, Purpose, Task, read_bodies},
     clock::Clock,
-    threads,
+    threads::{self, Stored},
 };
 use crate::{
     answer::{Answer, CallError, Poison},
-    driver::{Answered, Driver, Packed, Sealed, Snapshot},
+    driver::{Answered, Driver, Packed, Sealed},
     options::Options,
     recover::Recovered,
     waiters::Waiter,
@@ -25,6 +25,7 @@ use std::{
     thread::JoinHandle,
     time::{Duration, Instant},
 };
+use storage::Frozen;
 use tokio::sync::oneshot;
 
 /// A batch up to this size is written by the shard's own thread: waking another costs more than it saves.
@@ -48,7 +49,9 @@ pub(crate) struct ShardThread {
     body_budget: u64,
     tasks_max: usize,
     log: Sender<Sealed<Caller>>,
-    checkpoints: Sender<Snapshot>,
+    checkpoints: Sender<Stored>,
+    /// Who waits for a checkpoint that reaches to a position.
+    freezing: Vec<(u64, Freezer)>,
     bodies: Sender<Task>,
     /// Batches that the log thread has, and commands in the last of them.
     in_flight: usize,
@@ -62,6 +65,8 @@ pub(crate) struct ShardThread {
     evicting: bool,
     stop: Option<Stop>,
 }
+
+type Freezer = oneshot::Sender<Result<Box<dyn Frozen>, CallError>>;
 
 struct Stop {
     until: Instant,
@@ -117,6 +122,7 @@ impl ShardThread {
             in_flight: 0,
             in_flight_calls: 0,
             written: VecDeque::new(),
+            freezing: Vec::new(),
             reading: 0,
             reading_ahead: false,
             evicting: true,
@@ -220,10 +226,19 @@ impl ShardThread {
             Message::Stored(snapshot, true) => {
                 self.driver.stored(snapshot.generation, snapshot.mark);
                 self.evicting = true;
+                self.freeze(snapshot.mark.position);
             }
             Message::Stored(snapshot, false) => {
                 let now = self.clock.now();
                 self.driver.not_stored(snapshot, now);
+                for (_, caller) in self.freezing.drain(..) {
+                    let _ = caller.send(Err(CallError::DiskFull));
+                }
+            }
+            Message::Freeze(caller) => {
+                self.shared.gate.leave(1, 0);
+                self.freezing.push((self.driver.shard().position(), caller));
+                self.freeze(0);
             }
             Message::Loaded(loaded) => self.loaded(loaded),
             Message::Failed(reason) => self.fail(reason),
@@ -464,10 +479,48 @@ impl ShardThread {
     }
 
     fn checkpoint(&mut self) {
-        if let Some(snapshot) = self.driver.snapshot()
-            && self.checkpoints.send(snapshot).is_err()
-        {
+        if let Some(snapshot) = self.driver.snapshot() {
+            self.store(Stored::Snapshot(snapshot));
+        }
+    }
+
+    fn store(&mut self, task: Stored) {
+        if self.checkpoints.send(task).is_err() {
             self.fail("the checkpoint's thread ended".into());
+        }
+    }
+
+    /// Has the checkpoint frozen for those who wait for no more than it holds, which is everything up to `reached`; sees to it that the
+    /// others get one. Under load there is always a newer change, so nobody waits for all of them.
+    fn freeze(&mut self, reached: u64) {
+        if self.freezing.is_empty() || self.driver.storing() {
+            return;
+        }
+        for (position, caller) in mem::take(&mut self.freezing) {
+            if position <= reached {
+                self.store(Stored::Frozen(caller));
+            } else {
+                self.freezing.push((position, caller));
+            }
+        }
+        if self.freezing.is_empty() {
+            return;
+        }
+        if let Some(reason) = self.driver.poison() {
+            let error = CallError::unknown(reason);
+            for (_, caller) in self.freezing.drain(..) {
+                let _ = caller.send(Err(error.clone()));
+            }
+            return;
+        }
+        match self.driver.snapshot() {
+            Some(snapshot) => self.store(Stored::Snapshot(snapshot)),
+            // Nothing has changed since the newest checkpoint.
+            None => {
+                for (_, caller) in mem::take(&mut self.freezing) {
+                    self.store(Stored::Frozen(caller));
+                }
+            }
         }
     }
 
@@ -497,7 +550,7 @@ impl ShardThread {
         }
         if mem::take(&mut stop.checkpoint)
             && let Some(snapshot) = self.driver.snapshot()
-            && self.checkpoints.send(snapshot).is_ok()
+            && self.checkpoints.send(Stored::Snapshot(snapshot)).is_ok()
         {
             // Come back when it is stored.
             return false;

@@ -1,6 +1,6 @@
 use super::{Caller, Message};
 use crate::{
-    answer::Poison,
+    answer::{CallError, Poison},
     driver::{Sealed, Snapshot},
     error::OpenError,
     keeper::Keeper,
@@ -12,6 +12,8 @@ use std::{
     sync::{Arc, mpsc},
     thread::{Builder, JoinHandle},
 };
+use storage::Frozen;
+use tokio::sync::oneshot;
 
 /// Starts a thread with a name that tools show.
 pub(crate) fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, OpenError> {
@@ -26,12 +28,12 @@ pub(crate) fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<J
 pub(crate) fn serve<T>(
     tasks: &mpsc::Receiver<T>,
     inbox: &mpsc::Sender<Message>,
-    mut work: impl FnMut(T) -> Message,
+    mut work: impl FnMut(T) -> Option<Message>,
 ) {
     while let Ok(task) = tasks.recv() {
         let message = catch_unwind(AssertUnwindSafe(|| work(task)))
-            .unwrap_or_else(|panic| Message::Failed(describe(&*panic)));
-        if inbox.send(message).is_err() {
+            .unwrap_or_else(|panic| Some(Message::Failed(describe(&*panic))));
+        if message.is_some_and(|message| inbox.send(message).is_err()) {
             return;
         }
     }
@@ -45,20 +47,35 @@ pub(crate) fn write_log(
 ) {
     serve(tasks, inbox, |mut sealed| {
         writer.write(&mut sealed);
-        Message::Written(sealed)
+        Some(Message::Written(sealed))
     });
+}
+
+/// What is asked of the checkpoints.
+pub(crate) enum Stored {
+    /// To store this.
+    Snapshot(Snapshot),
+    /// To show what was stored last, as it stays.
+    Frozen(oneshot::Sender<Result<Box<dyn Frozen>, CallError>>),
 }
 
 /// Stores snapshots.
 pub(crate) fn write_checkpoints(
-    tasks: &mpsc::Receiver<Snapshot>,
+    tasks: &mpsc::Receiver<Stored>,
     inbox: &mpsc::Sender<Message>,
     mut keeper: Keeper,
     writer: &Arc<Writer>,
 ) {
-    serve(tasks, inbox, |snapshot| match keeper.store(&snapshot, writer) {
-        Ok(stored) => Message::Stored(snapshot, stored),
-        Err(reason) => Message::Failed(reason),
+    serve(tasks, inbox, |task| match task {
+        Stored::Snapshot(snapshot) => Some(match keeper.store(&snapshot, writer) {
+            Ok(stored) => Message::Stored(snapshot, stored),
+            Err(reason) => Message::Failed(reason),
+        }),
+        Stored::Frozen(caller) => {
+            // Whoever asked may have left.
+            let _ = caller.send(keeper.freeze().map_err(|error| CallError::unknown(&error.to_string())));
+            None
+        }
     });
 }
 

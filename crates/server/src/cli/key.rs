@@ -50,6 +50,13 @@ enum Verb {
 pub(crate) struct Directory {
     /// The data directory; without it, the one that the server would have
     directory: Option<PathBuf>,
+    #[command(flatten)]
+    keys: Keys,
+}
+
+/// Where the keys of a data directory are.
+#[derive(Debug, Args)]
+pub(crate) struct Keys {
     /// The file of keys; also MILLPOND_ENCRYPTION_KEY_FILE, or the keys themselves in MILLPOND_ENCRYPTION_KEY
     #[arg(long, value_name = "FILE")]
     encryption_key_file: Option<PathBuf>,
@@ -60,8 +67,17 @@ pub(crate) struct Directory {
 
 impl Directory {
     pub(crate) fn load(&self) -> Result<Config, Failure> {
+        self.keys.load(self.directory.as_deref())
+    }
+}
+
+impl Keys {
+    /// The settings with that data directory, or the one that the server would have.
+    pub(crate) fn load(&self, directory: Option<&Path>) -> Result<Config, Failure> {
         let mut flags = Vec::new();
-        for (name, path) in [("data", &self.directory), ("encryption-key-file", &self.encryption_key_file)] {
+        for (name, path) in
+            [("data", directory), ("encryption-key-file", self.encryption_key_file.as_deref())]
+        {
             if let Some(path) = path {
                 let path =
                     path.to_str().ok_or_else(|| Failure::Usage(format!("{} is not text", path.display())))?;

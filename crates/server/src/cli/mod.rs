@@ -3,6 +3,7 @@
 //! What is typed stays apart from what is meant: clap fills the structs, `run` turns them into calls. Results
 //! go to standard output, everything about the way there to standard error.
 
+mod backup;
 mod bench;
 mod bulk;
 mod config;
@@ -23,6 +24,7 @@ mod options;
 mod print;
 mod push;
 mod queues;
+mod restore;
 mod schedule;
 mod serve;
 mod signal;
@@ -104,6 +106,8 @@ enum Command {
     Demo(demo::Demo),
     Config(config::Config),
     Key(key::Key),
+    Backup(backup::Backup),
+    Restore(restore::Restore),
     Verify(verify::Verify),
 }
 
@@ -134,6 +138,10 @@ fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
         Command::Config(config) => return config.run(&global).map(|()| ExitCode::SUCCESS),
         Command::Key(key) => return key.run(&global).map(|()| ExitCode::SUCCESS),
         Command::Verify(verify) => return verify.run(&global).map(|()| ExitCode::SUCCESS),
+        Command::Restore(restore) => return restore.run(&global).map(|()| ExitCode::SUCCESS),
+        Command::Backup(backup) if backup.is_offline() => {
+            return backup.offline(&global).map(|()| ExitCode::SUCCESS);
+        }
         Command::Demo(_) => 2,
         // A client waits on one socket: one thread spares it every hand-off between cores.
         _ => 1,
@@ -147,7 +155,12 @@ fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
     let context = &context;
     let ended = runtime.block_on(async move {
         match command {
-            Command::Serve(_) | Command::Config(_) | Command::Key(_) | Command::Verify(_) => Ok(()),
+            Command::Serve(_)
+            | Command::Config(_)
+            | Command::Key(_)
+            | Command::Restore(_)
+            | Command::Verify(_) => Ok(()),
+            Command::Backup(command) => command.run(context).await,
             Command::Push(command) => command.run(context).await,
             Command::Import(command) => command.run(context).await,
             Command::Work(command) => command.run(context).await,

@@ -2,6 +2,7 @@
 
 use super::{
     Failure, Global,
+    backup::failed,
     key::{Directory, options, refused},
     print,
     print::Style,
@@ -9,6 +10,7 @@ use super::{
 use clap::Args;
 use node::{Contents, Verified};
 use serde_json::{Value, json};
+use std::path::Path;
 use storage::{Damage, KeyId};
 
 /// Read every byte of a data directory and say what is damaged; its server must be stopped
@@ -32,6 +34,9 @@ pub(crate) struct Verify {
 impl Verify {
     pub(crate) fn run(self, global: &Global) -> Result<(), Failure> {
         let config = self.directory.load()?;
+        if is_backup(&config.data) {
+            return verify_backup(&config.data, global);
+        }
         let verified =
             node::verify(&config.data, &options(&config)).map_err(|error| refused(&config, &error))?;
         if global.json {
@@ -50,6 +55,36 @@ impl Verify {
         }
         Ok(())
     }
+}
+
+fn is_backup(path: &Path) -> bool {
+    path.join("manifest").is_file() && !path.join("identity").exists()
+}
+
+fn verify_backup(path: &Path, global: &Global) -> Result<(), Failure> {
+    let backup = node::read_backup(path).map_err(|error| failed(&error.into()))?;
+    let manifest = backup.manifest();
+    if global.json {
+        let keys: Vec<_> = manifest.keys.iter().map(KeyId::to_string).collect();
+        let value = json!({
+            "ok": true, "values": manifest.values(), "bytes": manifest.bytes(), "position": manifest.position,
+            "taken": manifest.taken.to_string(), "plain": manifest.plain, "keys": keys,
+        });
+        print::line(&value.to_string());
+        return Ok(());
+    }
+    let values = many(manifest.values(), "value");
+    let mut text = format!(
+        "{}: a whole backup; {values} up to position {}, made at {}",
+        path.display(),
+        manifest.position,
+        manifest.taken
+    );
+    for id in &manifest.keys {
+        text.push_str(&format!("; needs key {id}"));
+    }
+    print::line(&text);
+    Ok(())
 }
 
 fn show(verified: &Verified, quiet: bool, style: Style) {

@@ -39,6 +39,8 @@ pub struct Shared {
     pub(crate) metrics: Metrics,
     pub(crate) rates: Rates,
     pub(crate) bodies: Arc<Semaphore>,
+    /// One backup at a time.
+    pub(crate) backups: Arc<Semaphore>,
     stopping: watch::Sender<bool>,
 }
 
@@ -58,6 +60,7 @@ impl App {
             metrics: Metrics::default(),
             rates: Rates::default(),
             bodies: Arc::new(Semaphore::new(BODIES_KIB_MAX)),
+            backups: Arc::new(Semaphore::new(1)),
             stopping: watch::Sender::new(false),
         }))
     }

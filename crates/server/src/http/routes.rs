@@ -4,7 +4,9 @@ use super::{
     app::App,
     extract::Peer,
     gate,
-    handlers::{about, dead, events, jobs, joins, limits, operations, push, queues, schedules, steps, work},
+    handlers::{
+        about, backup, dead, events, jobs, joins, limits, operations, push, queues, schedules, steps, work,
+    },
     problem::{self, Problem},
 };
 use axum::{
@@ -82,6 +84,8 @@ fn table() -> Vec<(Route, MethodRouter<App>)> {
         (route("GET", "/metrics", "Prometheus metrics"), get(about::metrics)),
         (route("GET", "/openapi.json", "this API, described"), get(about::openapi)),
         (route("GET", "/v1/events", "what happens to jobs and queues, as it happens (Server-Sent Events)").query(&["queue", "id", "kind", "state", "from"]).long(), get(events::stream)),
+
+        (route("POST", "/v1/backup", "everything, to be kept elsewhere: a stream of chunks, without those that the caller has").takes("Backup").long(), post(backup::stream)),
 
         (route("POST", "/v1/push", "push jobs to several queues, all or none").query(&["wait_ms"]).takes("PushMany").answers(201), post(push::to_many)),
         (route("POST", "/v1/fetch", "lease jobs, waiting for some if need be").takes("Fetch").long(), post(work::fetch)),

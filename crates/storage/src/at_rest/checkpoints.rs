@@ -16,7 +16,7 @@ use super::{
     manifest::Manifest,
 };
 use crate::checkpoints::{
-    Change, CheckpointError, CheckpointReader, Checkpoints, Mark, VALUE_MAX, Visit, measure,
+    Change, CheckpointError, CheckpointReader, Checkpoints, Frozen, Mark, VALUE_MAX, Visit, measure,
 };
 use std::{
     borrow::Cow,
@@ -55,6 +55,12 @@ pub struct Encryption {
     pub keys: Vec<KeyId>,
 }
 
+/// What a stored key and value say of the checkpoint's encryption, if that is what they are for.
+pub(crate) fn encryption_in(key: &[u8], value: &[u8]) -> Option<Encryption> {
+    let manifest = (key == MANIFEST).then(|| Manifest::decode(value).ok()).flatten()?;
+    Some(Encryption { plain: manifest.plain, keys: manifest.keys.into_iter().collect() })
+}
+
 impl<C: Checkpoints> EncodedCheckpoints<C> {
     /// Encodes what goes into `inner`. `directory` is the id of the data directory, or any number that stays the same. `shards` are
     /// those that may have been written without this layer; their keys must not begin with the byte FF.
@@ -74,6 +80,11 @@ impl<C: Checkpoints> EncodedCheckpoints<C> {
             }
         }
         Ok(this)
+    }
+
+    /// The id that values are bound to.
+    pub fn directory(&self) -> u64 {
+        self.shared.directory
     }
 
     /// The checkpoints behind it.
@@ -194,6 +205,10 @@ impl<C: Checkpoints> Checkpoints for EncodedCheckpoints<C> {
 
     fn reader(&self) -> Arc<dyn CheckpointReader> {
         Arc::new(EncodedReader { inner: self.inner.reader(), shared: self.shared.clone() })
+    }
+
+    fn freeze(&self, shard: u16) -> Result<Box<dyn Frozen>, CheckpointError> {
+        self.inner.freeze(shard)
     }
 
     fn clear(&mut self, shard: u16) -> Result<(), CheckpointError> {
@@ -411,6 +426,10 @@ impl Checkpoints for Box<dyn Checkpoints> {
 
     fn reader(&self) -> Arc<dyn CheckpointReader> {
         (**self).reader()
+    }
+
+    fn freeze(&self, shard: u16) -> Result<Box<dyn Frozen>, CheckpointError> {
+        (**self).freeze(shard)
     }
 
     fn clear(&mut self, shard: u16) -> Result<(), CheckpointError> {

@@ -26,6 +26,7 @@ mod key;
 mod log;
 mod manifest;
 
+pub(crate) use checkpoints::encryption_in;
 pub use checkpoints::{EncodedCheckpoints, Encryption, copy};
 pub use key::{Key, KeyError, KeyId, Keyring};
 pub use log::EncodedLog;

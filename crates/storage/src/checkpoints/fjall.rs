@@ -24,7 +24,7 @@
 //! a write that might not fit is refused with nothing changed.
 
 use super::{
-    Change, CheckpointError, CheckpointReader, Checkpoints, Mark, Visit, measure,
+    Change, CheckpointError, CheckpointReader, Checkpoints, Frozen, Mark, Visit, measure,
     redo::{self, Writer},
 };
 use crate::{
@@ -32,7 +32,9 @@ use crate::{
     identity,
     log::LogError,
 };
-use ::fjall::{AbstractTree as _, Database, Keyspace, KeyspaceCreateOptions, PersistMode};
+use ::fjall::{
+    AbstractTree as _, Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable as _, Snapshot,
+};
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
@@ -122,8 +124,8 @@ impl FjallCheckpoints {
         Ok(checkpoints)
     }
 
-    /// Opens a mirror of checkpoints, to read them. Nothing is moved about in it, unless a write has to be completed first.
-    pub(crate) fn open_mirror(path: &Path, options: Options) -> Result<Self, CheckpointError> {
+    /// Opens a mirror of checkpoints. Unless it is to `work`, or a write has to be completed first, nothing is moved about in it.
+    pub(crate) fn open_mirror(path: &Path, options: Options, work: bool) -> Result<Self, CheckpointError> {
         let io =
             |operation| move |source| CheckpointError::Io { operation, path: path.to_path_buf(), source };
         let files: SharedFiles = Arc::new(RealFiles::open(path).map_err(io("open"))?);
@@ -134,7 +136,7 @@ impl FjallCheckpoints {
                 reason: "files of the store are missing".to_string(),
             });
         }
-        let workers = if path.join(redo::NAME).exists() { WORKERS } else { 0 };
+        let workers = if work || path.join(redo::NAME).exists() { WORKERS } else { 0 };
         let (db, table) = open_engine(&engine, &options, workers)?;
         let mut checkpoints = Self { path: path.to_path_buf(), files, options, db, table, pending: true };
         checkpoints.complete()?;
@@ -315,6 +317,12 @@ impl Checkpoints for FjallCheckpoints {
         Arc::new(self.table.clone())
     }
 
+    fn freeze(&self, shard: u16) -> Result<Box<dyn Frozen>, CheckpointError> {
+        // Nobody writes meanwhile, so both are of the same moment.
+        let snapshot = self.db.snapshot();
+        Ok(Box::new(Still { snapshot, table: self.table.clone(), shard, mark: self.mark(shard)? }))
+    }
+
     fn clear(&mut self, shard: u16) -> Result<(), CheckpointError> {
         self.complete()?;
         let prefix = record_key(shard, &[]);
@@ -331,6 +339,28 @@ impl Checkpoints for FjallCheckpoints {
             batch.commit().map_err(engine("write"))?;
         }
         self.persist()
+    }
+}
+
+/// What the engine keeps for us although it was replaced since.
+struct Still {
+    snapshot: Snapshot,
+    table: Table,
+    shard: u16,
+    mark: Option<Mark>,
+}
+
+impl Frozen for Still {
+    fn mark(&self) -> Option<Mark> {
+        self.mark
+    }
+
+    fn visit(&self, visit: &mut Visit<'_>) -> Result<(), CheckpointError> {
+        for guard in self.snapshot.prefix(&self.table.0, record_key(self.shard, &[])) {
+            let (key, stored) = guard.into_inner().map_err(engine("read"))?;
+            visit(&key[PREFIX..], checked_value(&key, &stored)?)?;
+        }
+        Ok(())
     }
 }
 

@@ -90,8 +90,26 @@ pub trait Checkpoints: Send {
     /// Reads for other threads, while writes go on. While a write is in progress it may show some of its changes already.
     fn reader(&self) -> Arc<dyn CheckpointReader>;
 
+    /// What is there now, and stays so whatever is written later. Keys and values are given as they are stored: encoded, where this is
+    /// a layer that encodes. Takes no time and little memory; an engine may keep what is replaced meanwhile for as long as it lives.
+    ///
+    /// Not every implementation can: [`CheckpointError::Engine`].
+    fn freeze(&self, shard: u16) -> Result<Box<dyn Frozen>, CheckpointError> {
+        let _ = shard;
+        Err(CheckpointError::Engine { operation: "freeze", reason: "it keeps no former values".to_owned() })
+    }
+
     /// Forgets a shard. The mark goes first, so that a crash half way shows no checkpoint; clear again before a rebuild.
     fn clear(&mut self, shard: u16) -> Result<(), CheckpointError>;
+}
+
+/// A shard's checkpoint as it was at one moment.
+pub trait Frozen: Send {
+    /// How far it has come; `None` if there is none.
+    fn mark(&self) -> Option<Mark>;
+
+    /// Visits every key as it is stored, in byte order. An error of `visit` ends it and is handed through.
+    fn visit(&self, visit: &mut Visit<'_>) -> Result<(), CheckpointError>;
 }
 
 /// Point reads of checkpoints, from any thread.

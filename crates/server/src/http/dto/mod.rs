@@ -3,6 +3,7 @@
 //! They borrow from the request's bytes where they can, because a push of a hundred jobs should not copy each word.
 
 mod backoff;
+mod backup;
 mod bulk;
 mod fetch;
 mod flow;
@@ -15,6 +16,7 @@ mod schedule;
 mod settings;
 mod steps;
 
+pub(crate) use backup::BackupDto;
 pub(crate) use bulk::{BulkDto, CancelDto, NothingDto};
 pub(crate) use fetch::{FetchDto, RenewDto, worker};
 pub(crate) use flow::{GroupDto, LimitDto, write_limit};
@@ -61,6 +63,7 @@ mod tests {
             ("Members", known::<ExtendDto<'_>>()),
             ("Bulk", known::<BulkDto<'_>>()),
             ("Settings", known::<SettingsDto>()),
+            ("Backup", known::<BackupDto>()),
             ("Limit", known::<LimitDto>()),
             ("Group", known::<GroupDto>()),
         ] {

@@ -1,6 +1,7 @@
 //! The handlers, grouped by what they are about.
 
 pub(super) mod about;
+pub(super) mod backup;
 pub(super) mod dead;
 pub(super) mod events;
 pub(super) mod jobs;
