@@ -34,7 +34,9 @@ struct Proofs {
 
 /// Adds what is wrong with the contract. `files` are all files of the tree.
 pub(crate) fn check(files: &[PathBuf], wrong: &mut Vec<String>) {
-    let text = fs::read_to_string(root().join(PAGE)).unwrap_or_default();
+    let Ok(text) = fs::read_to_string(root().join(PAGE)) else {
+        return wrong.push(format!("{PAGE}: it is not there"));
+    };
     let mut proofs = Proofs::default();
     for path in files {
         let name = path.display().to_string();

@@ -47,7 +47,7 @@ pub const KEYS: &[Key] = &[
     Key { name: "header_timeout", default: "10s", help: "A request's head must have arrived within this; idle connections are closed after it." },
     Key { name: "connections_max", default: "10000", help: "Connections at once; one more is answered 503." },
     Key { name: "streams_max", default: "200", help: "HTTP/2 requests at once on one connection." },
-    Key { name: "wait_max", default: "60s", help: "The longest wait of a fetch; longer ones are cut to it." },
+    Key { name: "wait_max", default: "60s", help: "The longest wait of a fetch or a push; longer ones are cut to it." },
     Key { name: "waiters_max", default: "10000", help: "Fetches that wait at once." },
     Key { name: "pending_max", default: "20000", help: "Commands that wait for the log; one more is refused as overloaded." },
     Key { name: "pending_bytes_max", default: "256MiB", help: "Bytes of commands that wait for the log." },
@@ -101,7 +101,7 @@ pub struct Config {
     pub connections_max: Count,
     /// HTTP/2 streams of one connection.
     pub streams_max: Count,
-    /// The longest wait of a fetch.
+    /// The longest wait of a fetch or a push.
     pub wait_max: Span,
     /// Waiting fetches at once.
     pub waiters_max: Count,

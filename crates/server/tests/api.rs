@@ -548,7 +548,7 @@ async fn the_description_the_table_and_the_router_are_the_same_routes() {
 }
 
 #[test]
-fn the_documents_list_every_code_and_every_setting() {
+fn the_documents_list_every_code_every_setting_and_every_route() {
     let errors = include_str!("../../../docs/errors.md");
     let table: Vec<_> = errors.lines().filter(|line| line.starts_with("| `")).collect();
     let expected: Vec<_> = KINDS
@@ -567,6 +567,19 @@ fn the_documents_list_every_code_and_every_setting() {
         })
         .collect();
     assert_eq!(table, expected, "docs/configuration.md should hold:\n{}", expected.join("\n"));
+    let http = include_str!("../../../docs/http.md");
+    let table: Vec<_> = http.lines().skip_while(|line| *line != "## All routes").collect();
+    let table: Vec<_> = table.into_iter().filter(|line| line.starts_with("| `")).collect();
+    // Those of `/v1/jobs/{id}` are the same ones by a generated id.
+    let listed = routes().iter().filter(|route| !route.path.starts_with("/v1/jobs/"));
+    let expected: Vec<_> = listed
+        .map(|route| {
+            let query =
+                if route.query.is_empty() { String::new() } else { format!("?{}=", route.query.join("=&")) };
+            format!("| `{} {}{query}` | {} |", route.method, route.path, route.summary)
+        })
+        .collect();
+    assert_eq!(table, expected, "docs/http.md should hold:\n{}", expected.join("\n"));
 }
 
 /// The files are not part of this repository: `JSON_TEST_SUITE` names a checkout of JSONTestSuite.

@@ -70,14 +70,8 @@ pub(crate) fn cut(text: &str, bytes: usize) -> &str {
 
 /// What all clones of a context share.
 pub(crate) struct Taken {
-    job: DispatchedJob,
+    pub(crate) job: DispatchedJob,
     pub(crate) durable: Durable,
-}
-
-impl Taken {
-    pub(crate) const fn job(&self) -> &DispatchedJob {
-        &self.job
-    }
 }
 
 /// One attempt as its handler sees it.

@@ -51,7 +51,7 @@ impl Attempt {
 
     /// The jobs, and why the handler was told to stop with each, if it was.
     pub fn jobs(&self) -> impl ExactSizeIterator<Item = (&DispatchedJob, Option<Reason>)> {
-        self.jobs.iter().map(|part| (part.taken.job(), part.cancelled.reason()))
+        self.jobs.iter().map(|part| (&part.taken.job, part.cancelled.reason()))
     }
 
     /// Tells the handler to stop with the job of this lease, if it has it.
@@ -75,14 +75,20 @@ impl Attempt {
     pub fn poll(&mut self, context: &mut task::Context<'_>) -> Poll<Vec<Settlement>> {
         let verdicts = match catch_unwind(AssertUnwindSafe(|| self.run.as_mut().poll(context))) {
             Ok(Poll::Pending) => return Poll::Pending,
-            Ok(Poll::Ready(verdicts)) => one_each(verdicts, self.jobs.len()),
+            Ok(Poll::Ready(verdicts)) => {
+                let mut verdicts = one_each(verdicts, self.jobs.len());
+                for (part, verdict) in self.jobs.iter().zip(&mut verdicts) {
+                    // A suspension counts, whatever the handler made of it.
+                    if let Some(outcome) = part.taken.durable.suspended() {
+                        *verdict = outcome.into();
+                    }
+                }
+                verdicts
+            }
             Err(panic) => vec![retry("panic", &panic_text(&*panic)); self.jobs.len()],
         };
-        let settle = |(part, verdict): (&Part, Verdict)| {
-            let verdict = part.taken.durable.suspended().map_or(verdict, Verdict::from);
-            settlement(part.lease.clone(), verdict)
-        };
-        Poll::Ready(self.jobs.iter().zip(verdicts).map(settle).collect())
+        let leases = self.jobs.iter().map(|part| part.lease.clone());
+        Poll::Ready(leases.zip(verdicts).map(|(lease, verdict)| settlement(lease, verdict)).collect())
     }
 }
 

@@ -21,6 +21,8 @@ mod key;
 mod limit;
 mod operations;
 mod options;
+#[cfg(test)]
+mod page;
 mod print;
 mod push;
 mod queues;

@@ -21,7 +21,7 @@ pub struct Rules {
     pub body_bytes_max: usize,
     /// A body must have arrived within this.
     pub body_timeout: Duration,
-    /// The longest wait of a fetch.
+    /// The longest wait of a fetch or a push.
     pub wait_ms_max: Millis,
 }
 
