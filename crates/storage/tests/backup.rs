@@ -5,9 +5,9 @@ use kit::{Timestamp, random::Random};
 use std::sync::Arc;
 use storage::{
     CheckpointError, Checkpoints as _, Frozen, Mark,
-    backup::{Backup, BackupError, BackupFolder, Manifest, Saved, cut},
+    backup::{Backup, BackupError, BackupFolder, Chunk, Manifest, Saved, cut},
     checkpoints::Visit,
-    files::{FakeFiles, Files as _, SharedFiles},
+    files::{FakeFiles, Files as _, ReadOnlyFiles, RealFiles, SharedFiles},
 };
 
 /// A checkpoint of `count` values, of which some depend on `version`.
@@ -215,4 +215,22 @@ fn a_disk_that_fails_or_is_full_leaves_the_backup_before() {
     let files = before.fork();
     files.inject(Operation::Write, 1, Damage::Phantom);
     assert!(matches!(save(&files, &new), Err(BackupError::Damaged { .. })));
+}
+
+/// Frozen: what the first release wrote is read for ever.
+#[test]
+fn the_backup_of_format_1_reads_back() {
+    let kept = Kept { position: 42, values: (0..5).map(|at| (vec![b'j', at], vec![at; 9])).collect() };
+    let place = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/backup-1");
+    if std::env::var_os("WRITE_FIXTURES").is_some() && !place.exists() {
+        let mut folder = BackupFolder::open(Arc::new(RealFiles::open(&place).unwrap())).unwrap();
+        let put = &mut |_, chunk: Chunk| folder.put(&chunk.bytes, chunk.values);
+        let manifest = cut::<BackupError>(&kept, 7, Timestamp(1_700_000_000_000), put).unwrap();
+        folder.finish(&manifest).unwrap();
+        std::fs::remove_file(place.join("lock")).unwrap();
+    }
+    let backup = Backup::open(Arc::new(ReadOnlyFiles::open(&place).unwrap())).unwrap();
+    let Manifest { directory, position, taken, .. } = *backup.manifest();
+    assert_eq!((directory, position, taken), (7, 42, Timestamp(1_700_000_000_000)));
+    assert_eq!(values(&backup), kept.values);
 }
