@@ -1,7 +1,7 @@
 //! What Millpond does in a second, beside what the machine can do at all.
 //!
 //! ```text
-//! cargo run --release -p bench -- [all|limits|embedded|flow|http|backlog|bulk|idle|at_rest] [--rounds N] [--huge] [--markdown]
+//! cargo run --release -p bench -- [all|limits|embedded|flow|http|backlog|bulk|idle|at_rest|bodies] [--rounds N] [--huge] [--markdown]
 //! ```
 //!
 //! Every number is the median of several rounds, with the smallest and the largest. A peer to compare with is one more
@@ -9,6 +9,7 @@
 
 mod at_rest;
 mod backlog;
+mod bodies;
 mod bulk;
 mod embedded;
 mod flow;
@@ -36,7 +37,7 @@ struct Plan {
 type Part = fn(&Plan, &mut Report) -> Result<()>;
 
 /// The limits come first, so that everything else can be read against them.
-const PARTS: [(&str, Part); 8] = [
+const PARTS: [(&str, Part); 9] = [
     ("limits", limits::run),
     ("embedded", embedded::run),
     ("flow", flow::run),
@@ -45,6 +46,7 @@ const PARTS: [(&str, Part); 8] = [
     ("bulk", bulk::run),
     ("idle", idle::run),
     ("at_rest", at_rest::run),
+    ("bodies", bodies::run),
 ];
 
 fn main() -> ExitCode {

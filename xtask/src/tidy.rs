@@ -22,7 +22,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("rig", &[]),
     ("faults", &["kit", "rig"]),
     ("features", &["rig"]),
-    ("bench", &["kit", "model", "node", "millpond", "rig"]),
+    ("bench", &["kit", "model", "storage", "node", "millpond", "rig"]),
     ("xtask", &[]),
 ];
 

@@ -144,8 +144,21 @@ pub struct Changes {
     pub generation: u64,
     /// The position of the newest command they contain.
     pub position: u64,
-    /// A key with its new value, or with `None` to delete it. Each key once.
+    /// A key with its new value, or with `None` to delete it. Each key once, also among the bodies.
     pub records: Vec<(Vec<u8>, Option<Vec<u8>>)>,
+    /// Bodies to be written.
+    pub bodies: Vec<NewBody>,
+}
+
+/// A body that the checkpoint store does not have yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewBody {
+    /// Its key.
+    pub key: Vec<u8>,
+    /// As it was pushed.
+    pub bytes: Vec<u8>,
+    /// The number of its queue, for a store that makes use of what bodies of a queue have in common.
+    pub queue: u32,
 }
 
 impl Shard {
@@ -178,8 +191,8 @@ impl Shard {
     /// Everything that changed since the last call, as records for the checkpoint store.
     pub fn take_changes(&mut self) -> Changes {
         let mut dirty = std::mem::take(&mut self.dirty);
-        let mut records = Vec::with_capacity(dirty.jobs.len() * 2 + dirty.forgotten.len() * 2 + 16);
-        let mut bodies = Vec::new();
+        let mut records = Vec::with_capacity(dirty.jobs.len() + dirty.forgotten.len() * 2 + 16);
+        let (mut bodies, mut stored) = (Vec::new(), Vec::new());
         for sequence in dirty.jobs.drain(..) {
             let Some(slot) = self.slot_of(sequence) else { continue };
             let job = &mut self.jobs[slot];
@@ -193,9 +206,10 @@ impl Shard {
                 records.push((record::step_key(sequence, entry.number), Some(record::step(&entry.step))));
             }
             if let Some(body) = job.body.as_deref().filter(|_| !job.stored.body) {
-                records.push((record::body_key(sequence), Some(body.to_vec())));
+                let key = record::body_key(sequence);
+                bodies.push(NewBody { key, bytes: body.to_vec(), queue: job.queue });
                 job.stored.body = true;
-                bodies.push(sequence);
+                stored.push(sequence);
                 if let Some(stored_by) = dirty.replaced.get_mut(&sequence) {
                     *stored_by = Some(dirty.generation + 1);
                 }
@@ -283,8 +297,8 @@ impl Shard {
         dirty.generation += 1;
         dirty.bytes = 0;
         dirty.position = self.counters.position;
-        dirty.in_flight.push_back((dirty.generation, bodies));
-        let changes = Changes { generation: dirty.generation, position: dirty.position, records };
+        dirty.in_flight.push_back((dirty.generation, stored));
+        let changes = Changes { generation: dirty.generation, position: dirty.position, records, bodies };
         self.dirty = dirty;
         changes
     }
@@ -400,8 +414,10 @@ mod tests {
         apply(1, model::Command::Push { jobs: vec![job] });
         apply(2, model::Command::Remove { jobs: named("b") });
         assert!(shard.dirty_bytes() < 1_000, "{}", shard.dirty_bytes());
-        let keys: Vec<_> = shard.take_changes().records.into_iter().map(|(key, _)| key[0]).collect();
+        let changes = shard.take_changes();
+        let keys: Vec<_> = changes.records.into_iter().map(|(key, _)| key[0]).collect();
         assert_eq!(keys, *b"qm", "the queue's totals and the counters");
+        assert_eq!(changes.bodies, []);
     }
 
     #[test]

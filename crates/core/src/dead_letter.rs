@@ -144,6 +144,12 @@ impl Shard {
         let Some(alarm) = &mut home.alarm else { return };
         let reached = count > 0 && dead >= count
             || per_minute > 0 && alarm.minute.rate(context.now, MINUTE) >= per_minute;
+        #[cfg(feature = "plant")]
+        let reached = reached && !(crate::plant::is(crate::plant::Bug::TellAlertLate) && dead == count);
+        #[cfg(feature = "plant")]
+        if crate::plant::is(crate::plant::Bug::TellAlertAgain) {
+            alarm.raised_at = None;
+        }
         if reached && alarm.raised_at.is_none() {
             alarm.raised_at = Some(context.now);
             self.tell_queue(queue, QueueChange::DeadAlert, context);

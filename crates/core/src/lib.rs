@@ -60,7 +60,7 @@ mod views;
 pub use bodies::Cold;
 pub use bulk::{Preview, Previewed, Unread};
 pub use capacity::{Growth, Room};
-pub use changes::Changes;
+pub use changes::{Changes, NewBody};
 pub use dead::{DeadLetters, ErrorClass};
 pub use explain::{Explanation, Limited, Reason};
 pub use join::JoinQuery;

@@ -65,6 +65,12 @@ pub enum Bug {
     HideRoom,
     /// A dead letter that is to go on is forgotten.
     LoseDeadLetter,
+    /// An alert is told again with every death.
+    TellAlertAgain,
+    /// An alert is told one death too late.
+    TellAlertLate,
+    /// A body is changed although it is not the one that was looked at.
+    PatchBlindly,
 }
 
 thread_local! {

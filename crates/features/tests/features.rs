@@ -287,6 +287,12 @@ fn rotates(world: &mut World, name: String) {
     world.command(&["key", "rotate", &data, "--encryption-key-file", &keys]);
 }
 
+#[when("the data directory is checked")]
+fn checks(world: &mut World) {
+    let data = world.path("data").display().to_string();
+    world.command(&["key", "check", &data]);
+}
+
 #[then(expr = "no file of the data directory holds {string}")]
 fn holds_not(world: &mut World, text: String) {
     assert_eq!(world.files_with(&world.path("data"), &text), Vec::<PathBuf>::new());
@@ -337,6 +343,13 @@ fn push_bytes(world: &mut World, bytes: usize, queue: String) {
 #[given(expr = "{int} jobs in {string}")]
 fn many(world: &mut World, count: u64, queue: String) {
     let jobs: Vec<Value> = (0..count).map(|n| json!({"body": n})).collect();
+    world.must(&jobs_of(&queue), &json!({"jobs": jobs}));
+}
+
+#[given(expr = "{int} orders in {string}")]
+fn orders(world: &mut World, count: u64, queue: String) {
+    let order = |n| json!({"order": n, "template": "order-confirmed", "email": format!("user{n}@example.com"), "currency": "EUR"});
+    let jobs: Vec<Value> = (0..count).map(|n| json!({"id": n.to_string(), "body": order(n)})).collect();
     world.must(&jobs_of(&queue), &json!({"jobs": jobs}));
 }
 

@@ -17,7 +17,7 @@ use crate::{
     waiters::{Waiter, Waiters, fetch_of},
 };
 use kit::{Durability, Millis, Timestamp};
-use millpond_core::{Effects, Growth, Shard, Unread};
+use millpond_core::{Effects, Growth, NewBody, Shard, Unread};
 use model::{
     Actor, Command, DispatchedJob, Effect, Envelope, LeaseRef, Outcome, QueueName, Reject, Reply, Settlement,
     codec, limits,
@@ -194,6 +194,8 @@ pub struct Snapshot {
     pub mark: Mark,
     /// Keys with their new values, or `None` for deleted ones.
     pub records: Vec<(Vec<u8>, Option<Vec<u8>>)>,
+    /// Bodies to be written.
+    pub bodies: Vec<NewBody>,
 }
 
 /// One shard, what waits for it, and what is on its way.
@@ -605,6 +607,7 @@ impl<T: Ticket> Driver<T> {
             generation: changes.generation,
             mark: Mark { index: self.index, position: changes.position },
             records: changes.records,
+            bodies: changes.bodies,
         })
     }
 

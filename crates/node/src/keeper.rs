@@ -1,4 +1,5 @@
 use crate::{answer::Poison, driver::Snapshot, writer::Writer};
+use millpond_core::NewBody;
 use std::sync::Arc;
 use storage::{Change, CheckpointError, CheckpointReader, Checkpoints, Frozen};
 
@@ -17,10 +18,14 @@ impl Keeper {
         // A checkpoint must never know more than the log: the log could lose what only the checkpoint remembers, and then
         // would give the same positions to other commands.
         writer.sync()?;
-        let mut changes = snapshot.records.iter().cloned().map(|(key, value)| match value {
-            Some(value) => Change::Put { key, value },
+        let records = snapshot.records.iter().cloned().map(|(key, value)| match value {
+            Some(value) => Change::Put { key, value, kin: None },
             None => Change::Delete { key },
         });
+        let bodies = snapshot.bodies.iter().cloned();
+        let bodies =
+            bodies.map(|NewBody { key, bytes, queue }| Change::Put { key, value: bytes, kin: Some(queue) });
+        let mut changes = records.chain(bodies);
         match self.0.write(crate::SHARD, &mut changes, snapshot.mark) {
             Ok(()) => writer.trim(snapshot.mark.index + 1).map(|()| true),
             Err(CheckpointError::Full { .. }) => Ok(false),

@@ -35,6 +35,8 @@ pub struct Contents {
     pub checkpoint: u64,
     /// How the checkpoint is encrypted; `None` if there is none.
     pub encryption: Option<Encryption>,
+    /// Dictionaries that bodies are compressed with.
+    pub dictionaries: usize,
 }
 
 /// Reads every byte that counts in the data directory `dir`, restores the state as a server would, and compares it with itself: its
@@ -85,7 +87,7 @@ fn contents(
     damage: &mut dyn FnMut(String, &str),
 ) -> Result<Contents, OpenError> {
     let ReadOnly { log, checkpoints, mirror: _mirror } = storage::open_read_only(dir, &options.local())?;
-    let encryption = checkpoints.encryption(SHARD)?;
+    let (encryption, dictionaries) = (checkpoints.encryption(SHARD)?, checkpoints.dictionaries(SHARD)?);
     let mark = storage::Checkpoints::mark(&checkpoints, SHARD)?;
     let Recovered { driver, .. } = recover::<u64>(Box::new(log), Box::new(checkpoints), options)?;
     let shard = driver.shard();
@@ -114,5 +116,6 @@ fn contents(
         time: shard.time(),
         checkpoint: mark.map_or(0, |mark| mark.position),
         encryption,
+        dictionaries,
     })
 }

@@ -38,7 +38,8 @@ pub const KEYS: &[Key] = &[
     Key { name: "encryption_key_file", default: "", help: "A file of keys, one a line: the first encrypts what is written to the data directory, all decrypt; empty for no encryption." },
     Key { name: "encryption_key", default: "", help: "The keys themselves instead, for the environment; a command line can be seen by others." },
     Key { name: "compress_from", default: "512", help: "Values in the data directory of this many bytes are compressed, if that makes them smaller; 0 for none." },
-    Key { name: "compress_log_from", default: "0", help: "The same for records of the log; 0 for none." },
+    Key { name: "compress_dictionaries", default: "true", help: "Learn what the bodies of a queue have in common, and compress smaller ones with it, too; not if `compress_from` is 0." },
+    Key { name: "compress_log_from", default: "0", help: "Records of the log of this many bytes are compressed; 0 for none." },
     Key { name: "hosts", default: "", help: "More host names by which callers may know this server, separated by commas." },
     Key { name: "log", default: "info", help: "What is logged to stderr: off, error, warn, info, debug, trace." },
     Key { name: "threads", default: "0", help: "Threads that serve connections; 0 for one or two, by the number of cores." },
@@ -82,6 +83,9 @@ pub struct Config {
     pub encryption_key: Keyring,
     /// Values from this size on are compressed.
     pub compress_from: ByteSize,
+    /// Bodies of a queue share a dictionary.
+    #[serde(deserialize_with = "value::switch")]
+    pub compress_dictionaries: bool,
     /// Records of the log from this size on are compressed.
     pub compress_log_from: ByteSize,
     /// More names of ours.

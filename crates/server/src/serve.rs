@@ -170,6 +170,7 @@ pub fn at_rest(config: &Config) -> AtRest {
     AtRest {
         keys: config.encryption_key.clone(),
         compress_from: usize::try_from(config.compress_from.0).unwrap_or(usize::MAX),
+        dictionaries: config.compress_dictionaries,
         compress_log_from: usize::try_from(config.compress_log_from.0).unwrap_or(usize::MAX),
         ..AtRest::default()
     }

@@ -27,7 +27,7 @@ pub enum Planted {
 
 impl Planted {
     /// Every planted bug.
-    pub const ALL: [Planted; 38] = [
+    pub const ALL: [Planted; 41] = [
         Planted::AckBeforeFsync,
         Planted::ApplyBeforeCommit,
         Planted::SkipDirectoryFsync,
@@ -66,6 +66,9 @@ impl Planted {
         Planted::Core(Bug::CountErrorClassOnce),
         Planted::Core(Bug::HideRoom),
         Planted::Core(Bug::LoseDeadLetter),
+        Planted::Core(Bug::TellAlertAgain),
+        Planted::Core(Bug::TellAlertLate),
+        Planted::Core(Bug::PatchBlindly),
     ];
 
     /// The part of it that lives in the core.

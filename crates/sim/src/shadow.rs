@@ -337,6 +337,15 @@ impl Shadow {
                 }
                 self.redrive(job)
             }),
+            (Command::PatchBody { job, expected_crc, body }, Reply::Changed(_)) => {
+                let (now, key) = (self.now, self.key(job));
+                let Some(key) = key else { return Ok(()) };
+                let Some(job) = self.jobs.get_mut(&key) else { return Ok(()) };
+                let strict = workload::strict(&key.0);
+                invariants::patch::may_be_changed(job, &key, *expected_crc, strict, now)?;
+                job.new.body = body.clone();
+                Ok(())
+            }
             (Command::Remove { jobs }, Reply::Done) => {
                 for job in jobs {
                     if let Some(key) = self.key(job) {
@@ -403,6 +412,14 @@ impl Shadow {
         match command {
             Command::Progress { lease, .. } | Command::Log { lease, .. } | Command::Step { lease, .. } => {
                 self.lease_refused(lease, reject)
+            }
+            Command::PatchBody { job, expected_crc, .. } => {
+                let Some(key) = self.key(job).filter(|(queue, _)| workload::strict(queue)) else {
+                    return Ok(());
+                };
+                self.jobs.get(&key).map_or(Ok(()), |job| {
+                    invariants::patch::refused_rightly(job, &key, *expected_crc, reject, self.now)
+                })
             }
             _ => Ok(()),
         }
@@ -849,6 +866,11 @@ impl Shadow {
 }
 
 impl Job {
+    /// Whether a worker has it.
+    pub(crate) fn is_leased(&self, now: Timestamp) -> bool {
+        self.lease.is_some_and(|lease| lease.until > now)
+    }
+
     /// Whether it holds its ordering key.
     pub(crate) fn holds(&self) -> bool {
         self.began && !self.ended

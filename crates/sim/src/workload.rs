@@ -98,6 +98,8 @@ pub(crate) struct Workload {
     held: Vec<Held>,
     /// Jobs that were suspended until a signal comes.
     waiting: Vec<JobRef>,
+    /// Bodies that somebody saw; the job may have another one by now.
+    seen: Vec<(JobRef, Bytes)>,
     made: u64,
     /// Operations started, about.
     bulks: u64,
@@ -112,6 +114,7 @@ impl Workload {
             keyed: Vec::new(),
             held: Vec::new(),
             waiting: Vec::new(),
+            seen: Vec::new(),
             made: 0,
             bulks: 0,
         }
@@ -140,12 +143,20 @@ impl Workload {
 
     /// A worker got a job. Workers that vanish never answer for it.
     pub(crate) fn learn_lease(&mut self, job: &DispatchedJob) {
+        let job_ref = JobRef { queue: Some(job.queue.clone()), id: job.id.clone() };
+        if let Some(body) = &job.body {
+            self.learn_body(&job_ref, body);
+        }
         if self.random.chance(1, 12) {
             return;
         }
-        let job_ref = JobRef { queue: Some(job.queue.clone()), id: job.id.clone() };
         let held = Held { lease: LeaseRef { job: job_ref, token: job.lease_token } };
         remember(&mut self.random, &mut self.held, held);
+    }
+
+    /// A client saw a body.
+    pub(crate) fn learn_body(&mut self, job: &JobRef, body: &Bytes) {
+        remember(&mut self.random, &mut self.seen, (job.clone(), body.clone()));
     }
 
     /// The next call: its command and its key.
@@ -187,7 +198,8 @@ impl Workload {
                 Command::Renew { leases, lease_ms: self.lease_ms() }
             }
             80..82 => Command::Progress { lease: self.lease(), value: Bytes::from_static(b"{\"done\":1}") },
-            82..84 => Command::Log { lease: self.lease(), lines: vec!["a line".into(), "another".into()] },
+            83 => self.patch_body(),
+            82 => Command::Log { lease: self.lease(), lines: vec!["a line".into(), "another".into()] },
             84..87 => Command::Cancel { job: self.job(), reason: "no longer needed".into() },
             87..89 => Command::Promote { jobs: vec![self.job()] },
             89..92 => Command::Redrive { jobs: vec![self.job()] },
@@ -340,6 +352,27 @@ impl Workload {
         };
         let name = self.signal_name();
         Command::Signal { job, name, body: Bytes::from(format!("\"signal {}\"", self.made)) }
+    }
+
+    /// A body that was seen, with another member; its number stays.
+    fn patch_body(&mut self) -> Command {
+        self.made += 1;
+        let count = self.seen.len() as u64;
+        // Mostly one of the newest: its job may live still.
+        let recent = count.saturating_sub(40) * u64::from(self.random.chance(5, 6));
+        let at = recent + self.random.below(count - recent);
+        let (job, seen) = match self.seen.get(at as usize) {
+            Some(seen) => seen.clone(),
+            None => (self.job(), Bytes::new()),
+        };
+        let number = number_of(&seen).unwrap_or(self.made);
+        let filler = if self.random.chance(1, 8) { self.random.below(3_000) } else { self.random.below(40) };
+        let body = format!(
+            "{{\"n\":{number},\"patch\":{},\"fill\":\"{}\"}}",
+            self.made,
+            "y".repeat(filler as usize)
+        );
+        Command::PatchBody { job, expected_crc: crc32c::crc32c(&seen), body: Bytes::from(body) }
     }
 
     fn signal_name(&mut self) -> CompactString {
@@ -522,13 +555,17 @@ impl Workload {
         remember(&mut self.random, &mut self.joins, id.clone());
     }
 
-    /// Where the dead of one queue go, and an alert; now and then a target from which they would come back.
+    /// Where the dead of one queue go, and an alert; now and then a target from which they would come back. An alert alone for the others.
     fn dead_letter(&mut self) -> Command {
         let random = &mut self.random;
         let alert = Alert { count: random.below(5), per_minute: random.below(8) };
         let (queue, target) = match random.below(8) {
             0 => (letters(), Some(mortal())),
             1 => (mortal(), None),
+            2..6 => match queue(random.below(QUEUES)) {
+                other if other == mortal() => (other, Some(letters())),
+                other => (other, None),
+            },
             _ => (mortal(), Some(letters())),
         };
         let dead_letter = Some(Box::new(DeadLetter { queue: target, alert }));

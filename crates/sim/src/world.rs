@@ -5,6 +5,7 @@ use crate::{
     history::{Call, Check, Entry, Told, Violation, actor_of, broken, call_of},
     invariants::{
         acked::{self, Crash},
+        alert::Alerts,
         bulk::{self, Moment},
         dead, drain, fail_stop, flow, joins, phantom, producers, replay, unique,
     },
@@ -49,6 +50,7 @@ struct Genesis {
     effects: Effects,
     record: u64,
     shadow: Shadow,
+    alerts: Alerts,
 }
 
 pub(crate) struct World {
@@ -94,6 +96,7 @@ impl World {
                 effects: Effects { want_changes: true, ..Effects::default() },
                 record: 0,
                 shadow: Shadow::default(),
+                alerts: Alerts::default(),
             },
             now,
             jumped: 0,
@@ -290,6 +293,7 @@ impl World {
                     self.workload.learn_job(&new.queue, &pushed.id);
                 }
             }
+            (Command::PatchBody { job, body, .. }, Reply::Changed(_)) => self.workload.learn_body(job, body),
             (Command::Join { graph }, Reply::Joined(joined)) => {
                 for (named, pushed) in graph.jobs.iter().zip(&joined.jobs) {
                     self.workload.learn_job(&named.job.queue, &pushed.id);
@@ -659,6 +663,7 @@ impl Genesis {
             matches!(entry.envelope.command, Command::Tick | Command::Fetch { .. } | Command::Choose(_));
         let before = if sweeps { Moment::of(&self.shard) } else { None };
         let target = dead::target(&self.shard);
+        self.alerts.before(&self.shard);
         let foretold = flow::foretold(&self.shard, &entry.envelope, entry.time);
         entry.reply = self.shard.apply(entry.position, entry.time, &entry.envelope, &mut self.effects);
         let effects = std::mem::take(&mut self.effects.list);
@@ -666,6 +671,7 @@ impl Genesis {
         {
             dead::none_is_lost(&self.shard, &target, &effects)?;
         }
+        self.alerts.after(&self.shard, &effects)?;
         phantom::was_asked_for(&entry, calls)?;
         replay::same_answer(&entry, calls)?;
         if let Ok(reply) = &entry.reply {

@@ -49,10 +49,16 @@ fn without_faults_nothing_crashes_and_everything_is_acknowledged() {
 
 /// Others may stumble over these bugs as well; the rule that was written for them must do so by itself.
 #[test]
-fn bugs_of_joins_are_found_by_the_rule_of_joins() {
-    for bug in [Bug::JoinTooEarly, Bug::KeepLosers] {
+fn bugs_are_found_by_the_rule_that_was_written_for_them() {
+    for (bug, rule) in [
+        (Bug::JoinTooEarly, "I17"),
+        (Bug::KeepLosers, "I17"),
+        (Bug::TellAlertAgain, "I22"),
+        (Bug::TellAlertLate, "I22"),
+        (Bug::PatchBlindly, "I23"),
+    ] {
         let plan = Plan { planted: Some(Planted::Core(bug)), ..Plan::new(1_000) };
-        let found = |seed| simulate(seed, plan).is_err_and(|failure| failure.to_string().contains("I17"));
+        let found = |seed| simulate(seed, plan).is_err_and(|failure| failure.to_string().contains(rule));
         assert!((0..40).any(found), "{bug:?} was missed by 40 seeds");
     }
 }

@@ -90,8 +90,11 @@ fn checkpoints(dir: &Path) -> Result<(), Box<dyn std::error::Error>> {
     }
     let (_log, mut checkpoints) = open_local(dir, &options)?;
     println!("new data directory: {:?}", start.elapsed());
-    let mut changes =
-        (0..COUNT).map(|n| Change::Put { key: n.to_be_bytes().to_vec(), value: vec![n as u8; 200] });
+    let mut changes = (0..COUNT).map(|n| Change::Put {
+        key: n.to_be_bytes().to_vec(),
+        value: vec![n as u8; 200],
+        kin: None,
+    });
     let start = Instant::now();
     checkpoints.write(0, &mut changes, Mark { index: COUNT, position: COUNT })?;
     println!("checkpoint of 1 M records of 200 bytes: {:?}", start.elapsed());
@@ -117,6 +120,7 @@ fn checkpoints(dir: &Path) -> Result<(), Box<dyn std::error::Error>> {
         let mut changes = (0..1_000u64).map(|n| Change::Put {
             key: ((n * 7_919 + round) % COUNT).to_be_bytes().to_vec(),
             value: vec![1; 200],
+            kin: None,
         });
         checkpoints.write(0, &mut changes, Mark { index: COUNT + round, position: 0 })?;
     }

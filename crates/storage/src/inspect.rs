@@ -196,7 +196,14 @@ impl Inspection {
             self.damaged_values(&store, &name, options.shards);
             return Ok(options.shards.iter().map(|shard| store.mark(*shard).ok().flatten()).collect());
         }
-        let checkpoints = EncodedCheckpoints::open(store, options.at_rest.clone(), id, options.shards)?;
+        let checkpoints = match EncodedCheckpoints::open(store, options.at_rest.clone(), id, options.shards) {
+            Ok(checkpoints) => checkpoints,
+            Err(error @ CheckpointError::Corrupt { .. }) => {
+                self.damage(name, None, &error.to_string(), format!("no value can be read; {GONE}"));
+                return Ok(vec![None; options.shards.len()]);
+            }
+            Err(error) => return Err(error),
+        };
         let mut marks = Vec::new();
         for shard in options.shards {
             let read = checkpoints.scan(*shard, &[], &mut |key, value| {

@@ -32,8 +32,10 @@ fn open(
 }
 
 fn put(checkpoints: &mut dyn Checkpoints, pairs: &[(&[u8], &[u8])]) {
-    let changes: Vec<Change> =
-        pairs.iter().map(|(key, value)| Change::Put { key: key.to_vec(), value: value.to_vec() }).collect();
+    let changes: Vec<Change> = pairs
+        .iter()
+        .map(|(key, value)| Change::Put { key: key.to_vec(), value: value.to_vec(), kin: None })
+        .collect();
     checkpoints.write(0, &mut changes.into_iter(), MARK).unwrap();
 }
 

@@ -16,7 +16,7 @@ fn options() -> Options {
 }
 
 fn put(key: &[u8], value: &[u8]) -> Change {
-    Change::Put { key: key.to_vec(), value: value.to_vec() }
+    Change::Put { key: key.to_vec(), value: value.to_vec(), kin: None }
 }
 
 fn fill(dir: &Path) {

@@ -21,6 +21,7 @@ fn fill(dir: &Path) {
         let values = (0..100u64).map(|at| Change::Put {
             key: [&b"b"[..], &(index * 100 + at).to_be_bytes()].concat(),
             value: (0..2_000u64).map(|byte| kit::random::mix(byte, index * at) as u8).collect(),
+            kin: None,
         });
         checkpoints.write(0, &mut values.into_iter(), Mark { index, position: index }).unwrap();
     }

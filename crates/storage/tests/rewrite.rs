@@ -38,7 +38,7 @@ fn fill(dir: &Path, options: &Options) {
         log.flush(Durability::Disk).unwrap();
         log.trim(log.next() / 2).unwrap();
     }
-    let put = |key: &[u8]| Change::Put { key: key.to_vec(), value: CANARY.to_vec() };
+    let put = |key: &[u8]| Change::Put { key: key.to_vec(), value: CANARY.to_vec(), kin: None };
     let mark = Mark { index: log.next() - 1, position: 9 };
     checkpoints.write(0, &mut [put(b"b1"), put(b"i-canary-in-a-body")].into_iter(), mark).unwrap();
     log.close().unwrap();

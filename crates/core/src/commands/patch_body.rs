@@ -25,7 +25,10 @@ impl Shard {
             let wanted = "the body of a job can be changed while no worker has it";
             return Err(Reject::WrongState { id, state, wanted });
         }
-        if found.body_crc != expected_crc {
+        let differs = found.body_crc != expected_crc;
+        #[cfg(feature = "plant")]
+        let differs = differs && !crate::plant::is(crate::plant::Bug::PatchBlindly);
+        if differs {
             return Err(Reject::BodyChanged { id });
         }
         let grows = (body.len() as u64).saturating_sub(u64::from(found.body_len));

@@ -91,6 +91,7 @@ pub(crate) fn save(shard: &mut Shard, store: &mut BTreeMap<Vec<u8>, Vec<u8>>) {
             None => store.remove(&key),
         };
     }
+    store.extend(changes.bodies.into_iter().map(|body| (body.key, body.bytes)));
     shard.changes_stored(changes.generation);
 }
 

@@ -9,7 +9,7 @@ use server::{
     serve::at_rest,
 };
 use std::{fs, io::Write as _, path::Path, path::PathBuf};
-use storage::{AtRest, KeyId, Keyring};
+use storage::{AtRest, KeyId, Keyring, at_rest::DICTIONARIES_MAX};
 
 /// Keys of encryption: make one, check a directory, change its key
 ///
@@ -140,17 +140,30 @@ fn check(config: &Config, global: &Global) -> Result<(), Failure> {
         return Err(Failure::Damaged(text));
     }
     let (values, records) = (inspection.values, inspection.records);
+    let dictionaries = state.as_ref().map_or(0, |state| state.dictionaries);
     let encryption = state.and_then(|state| state.encryption);
     let (plain, needed) = encryption.map_or((false, Vec::new()), |found| (found.plain, found.keys));
     if global.json {
         let keys: Vec<String> = needed.iter().map(KeyId::to_string).collect();
-        let value = json!({"ok": true, "values": values, "records": records, "plain": plain, "keys": keys});
+        let value = json!({
+            "ok": true,
+            "values": values,
+            "records": records,
+            "dictionaries": dictionaries,
+            "plain": plain,
+            "keys": keys,
+        });
         print::line(&value.to_string());
         return Ok(());
     }
     let style = Style::stdout(global.color);
     let read = format!("{} values and {} records read", print::count(values), print::count(records));
     print::line(&format!("{}: {}, {read}", config.data.display(), style.good("good")));
+    if dictionaries > 0 {
+        print::line(&format!(
+            "bodies compressed with {dictionaries} of at most {DICTIONARIES_MAX} dictionaries"
+        ));
+    }
     for id in needed {
         let current = config.encryption_key.ids().first() == Some(&id);
         let what = if current { "encrypts new data" } else { "needed until `millpond key rotate`" };

@@ -21,8 +21,11 @@
 //! | I19 | `fair` | groups that wait share a queue by their weights |
 //! | I20 | `producers` | a push waits only while its queue is full |
 //! | I21 | `poison` | crashes are counted apart from attempts, through restarts, up to quarantine |
+//! | I22 | `alert` | an alert of dead letters is told when its threshold is reached, once |
+//! | I23 | `patch` | a body is changed only while no worker has the job, and only if it is the one that was looked at |
 
 pub(crate) mod acked;
+pub(crate) mod alert;
 pub(crate) mod bulk;
 pub(crate) mod damage;
 pub(crate) mod dead;
@@ -34,6 +37,7 @@ pub(crate) mod flow;
 pub(crate) mod joins;
 pub(crate) mod leases;
 pub(crate) mod order;
+pub(crate) mod patch;
 pub(crate) mod phantom;
 pub(crate) mod poison;
 pub(crate) mod producers;

@@ -85,7 +85,7 @@ impl Checkpoints for Store {
         }
         for change in changes {
             match change {
-                Change::Put { key, value } => state.now.1.insert(key, value),
+                Change::Put { key, value, .. } => state.now.1.insert(key, value),
                 Change::Delete { key } => state.now.1.remove(&key),
             };
         }

@@ -6,9 +6,10 @@
 //! compressed   F5 01 | length (LEB128) | Zstandard
 //! encrypted    F5 02 | key id (8) | nonce (24) | ciphertext | tag (16)
 //! hidden       F5 03 | key id (8) | nonce (24) | ciphertext | tag (16)
+//! small        F5 04 | Zstandard with a dictionary, without the four bytes that it always begins with
 //! ```
 //!
-//! The plaintext of an encrypted value is one of the first three: it is compressed first. That of a hidden one has its name in front
+//! The plaintext of an encrypted value is one of the others: it is compressed first. That of a hidden one has its name in front
 //! (length-prefixed), because the name that it is stored under says nothing. The cipher is XAES-256-GCM: AES-256-GCM under a key
 //! that is derived from the first half of the nonce, so that random nonces never run out. The associated data are the *place*, so
 //! that an encrypted value is good only where it was put.
@@ -17,6 +18,7 @@
 
 use super::{
     compress::Compressor,
+    dictionary::{Dictionaries, Dictionary},
     key::{Key, KeyError, KeyId, Keyring, random},
 };
 use aes_gcm::{Aes256Gcm, aead::AeadInOut as _};
@@ -28,6 +30,7 @@ const ESCAPED: u8 = 0;
 const COMPRESSED: u8 = 1;
 const ENCRYPTED: u8 = 2;
 const HIDDEN: u8 = 3;
+const SMALL: u8 = 4;
 const HEADER: usize = 2 + 8 + 24;
 const TAG: usize = 16;
 
@@ -90,8 +93,13 @@ impl<'a> Encoder<'a> {
     }
 
     /// The value as it is to be stored at `place`.
-    pub(crate) fn encode<'v>(&mut self, place: &[u8], value: &'v [u8]) -> Cow<'v, [u8]> {
-        let packed = self.pack(value);
+    pub(crate) fn encode<'v>(
+        &mut self,
+        place: &[u8],
+        value: &'v [u8],
+        dictionary: Option<&Dictionary>,
+    ) -> Cow<'v, [u8]> {
+        let packed = pack(self.compressor, self.compress_from, dictionary, value);
         match &mut self.lock {
             Some(lock) => Cow::Owned(lock.encrypt(ENCRYPTED, place, None, &packed)),
             None => packed,
@@ -99,30 +107,64 @@ impl<'a> Encoder<'a> {
     }
 
     /// The same together with its name, for a place that does not tell it. Without a key, names are not hidden.
-    pub(crate) fn encode_named<'v>(&mut self, place: &[u8], name: &[u8], value: &'v [u8]) -> Cow<'v, [u8]> {
-        let packed = self.pack(value);
+    pub(crate) fn encode_named<'v>(
+        &mut self,
+        place: &[u8],
+        name: &[u8],
+        value: &'v [u8],
+        dictionary: Option<&Dictionary>,
+    ) -> Cow<'v, [u8]> {
+        let packed = pack(self.compressor, self.compress_from, dictionary, value);
         match &mut self.lock {
             Some(lock) => Cow::Owned(lock.encrypt(HIDDEN, place, Some(name), &packed)),
             None => packed,
         }
     }
 
-    fn pack<'v>(&mut self, value: &'v [u8]) -> Cow<'v, [u8]> {
-        if self.compress_from > 0 && value.len() >= self.compress_from {
-            let mut out = vec![MAGIC, COMPRESSED];
-            put_u64(&mut out, value.len() as u64);
-            if self.compressor.append(value, &mut out) {
-                return Cow::Owned(out);
-            }
-        }
-        if value.first() == Some(&MAGIC) {
-            let mut out = Vec::with_capacity(2 + value.len());
-            out.extend_from_slice(&[MAGIC, ESCAPED]);
-            out.extend_from_slice(value);
+    /// What a dictionary is learned with.
+    pub(crate) fn compressor(&mut self) -> (&mut Compressor, usize) {
+        (self.compressor, self.compress_from)
+    }
+}
+
+/// Without encryption: compressed, escaped, or as it is.
+fn pack<'v>(
+    compressor: &mut Compressor,
+    compress_from: usize,
+    dictionary: Option<&Dictionary>,
+    value: &'v [u8],
+) -> Cow<'v, [u8]> {
+    if let Some(dictionary) = dictionary {
+        let mut out = vec![MAGIC, SMALL];
+        if compressor.append_with(dictionary, value, &mut out) {
             return Cow::Owned(out);
         }
-        Cow::Borrowed(value)
     }
+    if compress_from > 0 && value.len() >= compress_from {
+        let mut out = vec![MAGIC, COMPRESSED];
+        put_u64(&mut out, value.len() as u64);
+        if compressor.append(value, &mut out) {
+            return Cow::Owned(out);
+        }
+    }
+    if value.first() == Some(&MAGIC) {
+        let mut out = Vec::with_capacity(2 + value.len());
+        out.extend_from_slice(&[MAGIC, ESCAPED]);
+        out.extend_from_slice(value);
+        return Cow::Owned(out);
+    }
+    Cow::Borrowed(value)
+}
+
+/// How many bytes a value takes before it is encrypted.
+#[cfg(feature = "compression")]
+pub(crate) fn packed_len(
+    compressor: &mut Compressor,
+    compress_from: usize,
+    dictionary: Option<&Dictionary>,
+    value: &[u8],
+) -> usize {
+    pack(compressor, compress_from, dictionary, value).len()
 }
 
 /// A value that was decoded.
@@ -131,6 +173,8 @@ pub(crate) struct Decoded<'v> {
     /// Its name, if that was hidden.
     pub(crate) name: Option<Vec<u8>>,
     pub(crate) value: Cow<'v, [u8]>,
+    /// Whose dictionary it was compressed with.
+    pub(crate) kin: Option<u32>,
     /// Whether it lay there encrypted.
     pub(crate) encrypted: bool,
 }
@@ -147,6 +191,7 @@ pub(crate) enum Undecodable {
 /// Reads a value that was stored at `place`. `length_max` is the length of the longest that can have been written.
 pub(crate) fn decode<'v>(
     keys: &Keyring,
+    dictionaries: &Dictionaries,
     place: &[u8],
     stored: &'v [u8],
     length_max: usize,
@@ -154,10 +199,11 @@ pub(crate) fn decode<'v>(
     let kind = match stored {
         [MAGIC, kind, ..] => *kind,
         [MAGIC] => return Err(Undecodable::Damaged("its encoding is cut short")),
-        _ => return Ok(Decoded { name: None, value: Cow::Borrowed(stored), encrypted: false }),
+        _ => return Ok(Decoded { name: None, value: Cow::Borrowed(stored), kin: None, encrypted: false }),
     };
     if kind != ENCRYPTED && kind != HIDDEN {
-        return Ok(Decoded { name: None, value: unpack(stored, length_max)?, encrypted: false });
+        let (value, kin) = unpack(dictionaries, stored, length_max)?;
+        return Ok(Decoded { name: None, value, kin, encrypted: false });
     }
     let mut plain = decrypt(keys, place, stored)?;
     let name = if kind == HIDDEN {
@@ -169,11 +215,11 @@ pub(crate) fn decode<'v>(
     } else {
         None
     };
-    let value = match unpack(&plain, length_max)? {
-        Cow::Owned(value) => value,
-        Cow::Borrowed(_) => plain,
+    let (value, kin) = match unpack(dictionaries, &plain, length_max)? {
+        (Cow::Owned(value), kin) => (value, kin),
+        (Cow::Borrowed(_), kin) => (plain, kin),
     };
-    Ok(Decoded { name, value: Cow::Owned(value), encrypted: true })
+    Ok(Decoded { name, value: Cow::Owned(value), kin, encrypted: true })
 }
 
 /// The key that a value is encrypted with.
@@ -199,12 +245,20 @@ fn decrypt(keys: &Keyring, place: &[u8], stored: &[u8]) -> Result<Vec<u8>, Undec
     Ok(plain)
 }
 
-fn unpack(stored: &[u8], length_max: usize) -> Result<Cow<'_, [u8]>, Undecodable> {
+/// The value, and whose dictionary it was compressed with.
+type Unpacked<'v> = (Cow<'v, [u8]>, Option<u32>);
+
+fn unpack<'v>(
+    dictionaries: &Dictionaries,
+    stored: &'v [u8],
+    length_max: usize,
+) -> Result<Unpacked<'v>, Undecodable> {
     match stored {
-        [MAGIC, ESCAPED, rest @ ..] => Ok(Cow::Owned(rest.to_vec())),
-        [MAGIC, COMPRESSED, rest @ ..] => decompress(rest, length_max).map(Cow::Owned),
+        [MAGIC, ESCAPED, rest @ ..] => Ok((Cow::Owned(rest.to_vec()), None)),
+        [MAGIC, COMPRESSED, rest @ ..] => Ok((Cow::Owned(decompress(rest, length_max)?), None)),
+        [MAGIC, SMALL, rest @ ..] => decompress_with(dictionaries, rest, length_max),
         [MAGIC, ..] => Err(Undecodable::Damaged("it has an encoding that this release does not know")),
-        _ => Ok(Cow::Borrowed(stored)),
+        _ => Ok((Cow::Borrowed(stored), None)),
     }
 }
 
@@ -221,9 +275,31 @@ fn decompress(bytes: &[u8], length_max: usize) -> Result<Vec<u8>, Undecodable> {
     }
 }
 
+#[cfg(feature = "compression")]
+fn decompress_with<'v>(
+    dictionaries: &Dictionaries,
+    bytes: &[u8],
+    length_max: usize,
+) -> Result<Unpacked<'v>, Undecodable> {
+    super::compress::decompress_with(dictionaries, bytes, length_max)
+        .map(|(value, dictionary)| (Cow::Owned(value), Some(dictionary.kin)))
+        .ok_or(Undecodable::Damaged(
+            "it does not decompress with the dictionary that it names, if it names one",
+        ))
+}
+
 #[cfg(not(feature = "compression"))]
 fn decompress(_bytes: &[u8], _length_max: usize) -> Result<Vec<u8>, Undecodable> {
     Err(Undecodable::Damaged("it is compressed, and this build reads no compressed values"))
+}
+
+#[cfg(not(feature = "compression"))]
+fn decompress_with<'v>(
+    _dictionaries: &Dictionaries,
+    bytes: &[u8],
+    length_max: usize,
+) -> Result<Unpacked<'v>, Undecodable> {
+    decompress(bytes, length_max).map(|value| (Cow::Owned(value), None))
 }
 
 #[cfg(test)]
@@ -232,6 +308,7 @@ mod tests {
     use kit::random::Random;
 
     const MAX: usize = 1 << 20;
+    const NO: Dictionaries = Vec::new();
 
     fn ring() -> Keyring {
         Keyring::parse(&Key::generate().unwrap()).unwrap()
@@ -240,7 +317,7 @@ mod tests {
     fn encode(keys: &Keyring, compress_from: usize, place: &[u8], value: &[u8]) -> Vec<u8> {
         let mut compressor = Compressor::new();
         let mut encoder = Encoder::new(&mut compressor, compress_from, keys.current()).unwrap();
-        encoder.encode(place, value).into_owned()
+        encoder.encode(place, value, None).into_owned()
     }
 
     fn values() -> Vec<Vec<u8>> {
@@ -264,7 +341,7 @@ mod tests {
             for compress_from in [0, 1, 1_000] {
                 for value in values() {
                     let stored = encode(&keys, compress_from, b"here", &value);
-                    let decoded = decode(&keys, b"here", &stored, MAX).unwrap();
+                    let decoded = decode(&keys, &NO, b"here", &stored, MAX).unwrap();
                     assert_eq!((&*decoded.value, decoded.name), (&value[..], None));
                     assert_eq!(decoded.encrypted, !keys.is_empty());
                 }
@@ -290,15 +367,15 @@ mod tests {
         let keys = ring();
         let stored = encode(&keys, 0, b"here", b"the canary sings");
         assert!(!stored.windows(6).any(|bytes| bytes == b"canary"));
-        assert!(matches!(decode(&keys, b"there", &stored, MAX), Err(Undecodable::Damaged(_))));
+        assert!(matches!(decode(&keys, &NO, b"there", &stored, MAX), Err(Undecodable::Damaged(_))));
         for length in 2..stored.len() {
-            assert!(decode(&keys, b"here", &stored[..length], MAX).is_err(), "cut at {length}");
+            assert!(decode(&keys, &NO, b"here", &stored[..length], MAX).is_err(), "cut at {length}");
         }
         for at in 0..stored.len() {
             for bit in 0..8 {
                 let mut bad = stored.clone();
                 bad[at] ^= 1 << bit;
-                match decode(&keys, b"here", &bad, MAX) {
+                match decode(&keys, &NO, b"here", &bad, MAX) {
                     Err(_) => {}
                     // Taken for a plain value; a checkpoint that is encrypted throughout refuses those.
                     Ok(decoded) => assert!(at < 2 && !decoded.encrypted, "byte {at}, bit {bit}"),
@@ -312,8 +389,8 @@ mod tests {
         let keys = ring();
         let mut compressor = Compressor::new();
         let mut encoder = Encoder::new(&mut compressor, 0, keys.current()).unwrap();
-        let first = encoder.encode(b"here", b"x").into_owned();
-        let second = encoder.encode(b"here", b"x").into_owned();
+        let first = encoder.encode(b"here", b"x", None).into_owned();
+        let second = encoder.encode(b"here", b"x", None).into_owned();
         assert_ne!(first[10..34], second[10..34]);
         assert_ne!(first[10..26], encode(&keys, 0, b"here", b"x")[10..26]);
     }
@@ -322,7 +399,7 @@ mod tests {
     fn another_key_is_missed_by_its_id() {
         let (keys, other) = (ring(), ring());
         let stored = encode(&keys, 0, b"here", b"x");
-        match decode(&other, b"here", &stored, MAX) {
+        match decode(&other, &NO, b"here", &stored, MAX) {
             Err(Undecodable::Key(KeyError::Missing { missing, given })) => {
                 assert_eq!((missing, given), (keys.ids(), other.ids()));
             }
@@ -335,11 +412,11 @@ mod tests {
     fn a_length_that_lies_allocates_nothing() {
         let none = Keyring::default();
         let stored = encode(&none, 1, b"", &[7; 5_000]);
-        assert!(decode(&none, b"", &stored, 4_999).is_err());
+        assert!(decode(&none, &NO, b"", &stored, 4_999).is_err());
         let mut longer = stored.clone();
         longer[2] ^= 1;
-        assert!(decode(&none, b"", &longer, MAX).is_err());
+        assert!(decode(&none, &NO, b"", &longer, MAX).is_err());
         let lie = [&[MAGIC, COMPRESSED][..], &[0xff; 9], &[1]].concat();
-        assert!(decode(&none, b"", &lie, MAX).is_err());
+        assert!(decode(&none, &NO, b"", &lie, MAX).is_err());
     }
 }

@@ -60,7 +60,7 @@ impl<L: Log> EncodedLog<L> {
         let encoded: Vec<Cow<'_, [u8]>> = (first..)
             .zip(entries)
             .map(|(index, entry)| {
-                encoder.encode(&place(*directory, entry.shard, epoch, index), entry.payload)
+                encoder.encode(&place(*directory, entry.shard, epoch, index), entry.payload, None)
             })
             .collect();
         let entries: Vec<Entry<'_>> = entries
@@ -119,7 +119,7 @@ impl<L: Log> Log for EncodedLog<L> {
     fn read(&self, from: u64, visit: &mut Visit<'_>) -> Result<(), LogError> {
         self.inner.read(from, &mut |mut record: Record| {
             let place = place(self.directory, record.shard, record.epoch, record.index);
-            match decode(&self.at_rest.keys, &place, &record.payload, PAYLOAD_MAX) {
+            match decode(&self.at_rest.keys, &Vec::new(), &place, &record.payload, PAYLOAD_MAX) {
                 Ok(decoded) => {
                     if let Cow::Owned(payload) = decoded.value {
                         record.payload = payload;

@@ -49,7 +49,7 @@ pub fn values(
 }
 
 fn put(key: &[u8], value: &[u8]) -> Change {
-    Change::Put { key: key.to_vec(), value: value.to_vec() }
+    Change::Put { key: key.to_vec(), value: value.to_vec(), kin: None }
 }
 
 fn delete(key: &[u8]) -> Change {
@@ -192,15 +192,17 @@ fn random_use_agrees_with_a_map(mut place: Place<'_>) {
                 let key = vec![b'k'; random.below(12) as usize];
                 match random.below(3) {
                     0 => Change::Delete { key },
-                    _ => {
-                        Change::Put { key, value: vec![random.next_u64() as u8; random.below(100) as usize] }
-                    }
+                    _ => Change::Put {
+                        key,
+                        value: vec![random.next_u64() as u8; random.below(100) as usize],
+                        kin: Some(1),
+                    },
                 }
             })
             .collect();
         for change in &changes {
             match change.clone() {
-                Change::Put { key, value } => map.insert(key, value),
+                Change::Put { key, value, .. } => map.insert(key, value),
                 Change::Delete { key } => map.remove(&key),
             };
         }

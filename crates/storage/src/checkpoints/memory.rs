@@ -43,7 +43,7 @@ impl Checkpoints for MemoryCheckpoints {
         let shard = shards.entry(shard).or_default();
         for change in changes {
             match change {
-                Change::Put { key, value } => shard.values.insert(key, value),
+                Change::Put { key, value, .. } => shard.values.insert(key, value),
                 Change::Delete { key } => shard.values.remove(&key),
             };
         }

@@ -30,6 +30,9 @@ pub enum Change {
         key: Vec<u8>,
         /// At most 64 MiB.
         value: Vec<u8>,
+        /// Values of one kin resemble each other, such as the bodies of a queue: a store may learn from some how to make others
+        /// smaller. It is not stored.
+        kin: Option<u32>,
     },
     /// The key has no value any more; it need not have had one.
     Delete {
@@ -49,7 +52,7 @@ impl Change {
     /// Bytes of key and value.
     pub(crate) fn bytes(&self) -> usize {
         match self {
-            Change::Put { key, value } => key.len() + value.len(),
+            Change::Put { key, value, .. } => key.len() + value.len(),
             Change::Delete { key } => key.len(),
         }
     }

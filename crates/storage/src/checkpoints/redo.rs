@@ -49,7 +49,7 @@ impl Writer {
 
     pub(super) fn put(&mut self, change: &Change) -> Result<(), CheckpointError> {
         match change {
-            Change::Put { key, value } => {
+            Change::Put { key, value, .. } => {
                 self.body.push(1);
                 put_bytes(&mut self.body, key);
                 put_bytes(&mut self.body, value);
@@ -204,7 +204,7 @@ fn parse_changes(body: &[u8]) -> Result<Vec<Change>, Malformed> {
         let put = reader.bool("change")?;
         let key = reader.bytes("key")?.to_vec();
         changes.push(match put {
-            true => Change::Put { key, value: reader.bytes("value")?.to_vec() },
+            true => Change::Put { key, value: reader.bytes("value")?.to_vec(), kin: None },
             false => Change::Delete { key },
         });
     }
