@@ -109,6 +109,7 @@ Feature: Limits, order, fair shares and protection
     And the job "s1" in "mail" with the options {"group":"small"}
     When a worker fetches 9 jobs from "mail"
     Then it gets the jobs "b1, s1, b2, b3" in this order
+    And they are of the groups "big, small, big, big"
 
   Scenario: Groups start in proportion to their weights
     Given the job "b1" in "mail" with the options {"group":"big"}

@@ -454,6 +454,12 @@ fn gets_in_order(world: &mut World, ids: String) {
     assert_eq!(got.join(", "), ids);
 }
 
+#[then(expr = "they are of the groups {string}")]
+fn are_of_groups(world: &mut World, groups: String) {
+    let got: Vec<&str> = world.fetched.iter().filter_map(|job| job["group"].as_str()).collect();
+    assert_eq!(got.join(", "), groups);
+}
+
 #[then("its lease token is larger than the first one")]
 fn larger_token(world: &mut World) {
     let token = |job: &Value| job["lease_token"].as_u64().expect("a token");

@@ -55,6 +55,11 @@ impl Job {
         self.0.job().tags.iter().map(|tag| tag.as_str())
     }
 
+    /// The fairness group of the push.
+    pub fn group(&self) -> Option<&str> {
+        self.0.job().group.as_deref()
+    }
+
     /// The members of the join that it waited for, and what came of them; `None` if it waited for none yet.
     pub fn children(&self) -> Option<Children<'_>> {
         self.0.job().children.as_deref().map(Children)

@@ -24,6 +24,7 @@
 //! effects harmless to repeat with [`Job::id`] and [`Job::token`].
 
 mod backend;
+mod batch;
 mod dead;
 mod error;
 mod events;
@@ -41,6 +42,7 @@ mod step;
 mod testing;
 mod worker;
 
+pub use batch::{Batches, IntoOutcomes};
 pub use error::Error;
 pub use events::{Batch, Debounce, EventStream, Heard, Listener, Stream, Throttle};
 pub use job::Job;

@@ -1,4 +1,6 @@
-use crate::{Error, Explanation, IntoOutcome, Job, Pond, Push, Receipt, Signal, WorkerBuilder};
+use crate::{
+    Batches, Error, Explanation, IntoOutcome, IntoOutcomes, Job, Pond, Push, Receipt, Signal, WorkerBuilder,
+};
 use model::{
     BulkAction, BulkView, Command, Filter, HistoryEntry, JobId, JobRef, JobView, LogLine, NewBulk, NewJob,
     QueueName, QueuePatch, QueueSettings, QueueView, Reply, State, Step,
@@ -48,6 +50,38 @@ impl<T: DeserializeOwned + Send + 'static> Queue<T> {
         F::Output: IntoOutcome,
     {
         WorkerBuilder::new(self.clone(), handler)
+    }
+
+    /// A worker that runs `handler` for several jobs in one call, which has [`size`](WorkerBuilder::size) jobs or those that came within
+    /// [`wait`](WorkerBuilder::wait). It may return anything that is [`IntoOutcomes`]. Each job has its own outcome, attempts,
+    /// signal and lease; a panic is a failed attempt of all.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), millpond::Error> {
+    /// use millpond::{Job, Outcome, Pond, State};
+    /// use std::time::Duration;
+    ///
+    /// async fn index(pages: Vec<(String, Job)>) -> Vec<Outcome> {
+    ///     let take = |url: &str| if url.starts_with("https://") { Outcome::done(url.len()) } else { Outcome::fail("not a page") };
+    ///     pages.iter().map(|(url, _job)| take(url)).collect()
+    /// }
+    ///
+    /// let pond = Pond::test();
+    /// let pages = pond.queue::<String>("pages")?;
+    /// let worker = pages.batch_worker(index).size(50).wait(Duration::from_millis(200)).concurrency(2).start()?;
+    /// pages.push_many(&["https://example.org".into(), "nonsense".into()]).await?;
+    /// pond.advance(Duration::from_millis(200)).await;
+    /// let states: Vec<State> = pond.ran().iter().map(|ran| ran.state).collect();
+    /// assert_eq!((states, worker.totals().calls), (vec![State::Completed, State::Dead], 1));
+    /// # Ok(()) }
+    /// ```
+    pub fn batch_worker<H, F>(&self, handler: H) -> WorkerBuilder<T, Batches<H>>
+    where
+        H: Fn(Vec<(T, Job)>) -> F + Send + Sync + 'static,
+        F: Future + Send,
+        F::Output: IntoOutcomes,
+    {
+        WorkerBuilder::new(self.clone(), Batches::new(handler))
     }
 }
 

@@ -3,7 +3,10 @@
 use crate::{Error, JobView, Pond, State};
 use bytes::Bytes;
 use kit::{Durability, Timestamp};
-use model::{Actor, Command, DispatchedJob, Envelope, JobId, JobRef, Outcome, QueueName, Reply, limits};
+use model::{
+    Actor, Command, DispatchedJob, Envelope, JobId, JobRef, LeaseRef, Outcome, QueueName, Reply, Settlement,
+    limits,
+};
 use std::{
     fmt,
     future::poll_fn,
@@ -17,7 +20,7 @@ use std::{
     time::Duration,
 };
 use tokio::task::unconstrained;
-use workers::{Attempt, Reason, Totals};
+use workers::{Attempt, BatchOptions, Gather, Reason, Totals};
 
 /// Where the clock of a test begins: 1 January 2026, 00:00 UTC.
 const START: Timestamp = Timestamp(1_767_225_600_000);
@@ -129,7 +132,7 @@ impl TestPond {
     /// The same up to an instant; one that has passed moves nothing.
     pub async fn advance_to(&self, until: Timestamp) -> usize {
         let mut began = self.bench.run().await;
-        while let Some(due) = self.bench.clock.next_move().filter(|due| *due <= until) {
+        while let Some(due) = self.bench.next_move().filter(|due| *due <= until) {
             self.bench.clock.set(due);
             began += self.bench.run().await;
         }
@@ -145,7 +148,7 @@ impl TestPond {
             return Some(Duration::ZERO);
         }
         for _ in 0..JUMPS_MAX {
-            self.bench.clock.set(self.bench.clock.next_move()?);
+            self.bench.clock.set(self.bench.next_move()?);
             if self.bench.run().await > 0 {
                 return Some(Duration::from_millis(self.now() - before));
             }
@@ -196,22 +199,38 @@ pub(crate) struct Bench {
     turn: tokio::sync::Mutex<()>,
 }
 
-type Begin = Box<dyn Fn(DispatchedJob) -> Attempt + Send + Sync>;
+/// Makes attempts of the jobs of one call.
+type Begin = Box<dyn Fn(Vec<DispatchedJob>) -> Vec<Attempt> + Send + Sync>;
 
 /// A worker of a test.
 pub(crate) struct Station {
     actor: Actor,
     queue: QueueName,
-    concurrency: usize,
     begin: Begin,
+    /// Where a handler takes one job at a time, each is a batch.
+    gather: Mutex<Gather<DispatchedJob>>,
+    batches: bool,
+    /// Calls under way.
     running: AtomicUsize,
     totals: Mutex<Totals>,
 }
 
 impl Station {
-    pub(crate) fn new(actor: Actor, queue: QueueName, concurrency: usize, begin: Begin) -> Arc<Self> {
+    pub(crate) fn new(
+        actor: Actor,
+        queue: QueueName,
+        concurrency: usize,
+        batches: Option<&BatchOptions>,
+        begin: Begin,
+    ) -> Arc<Self> {
+        let one = BatchOptions { size: 1, ..BatchOptions::default() };
+        let gather = Mutex::new(Gather::new(batches.unwrap_or(&one), concurrency));
         let (running, totals) = (AtomicUsize::new(0), Mutex::default());
-        Arc::new(Self { actor, queue, concurrency: concurrency.max(1), begin, running, totals })
+        Arc::new(Self { actor, queue, begin, gather, batches: batches.is_some(), running, totals })
+    }
+
+    fn busy(&self) -> usize {
+        self.running.load(Ordering::Relaxed)
     }
 
     pub(crate) fn totals(&self) -> Totals {
@@ -245,8 +264,33 @@ impl Bench {
 
     pub(crate) fn remove(&self, station: &Arc<Station>) {
         lock(&self.workers).retain(|other| !Arc::ptr_eq(other, station));
+        lock(&station.gather).clear();
         // What it had in hand goes back when the lease ends, as with a worker that died.
         lock(&self.running).retain(|running| !Arc::ptr_eq(&running.station, station));
+    }
+
+    /// Gives back the jobs that gather; how many.
+    pub(crate) fn hand_back(&self, station: &Station) -> u64 {
+        let gathered = lock(&station.gather).clear();
+        let count = gathered.len() as u64;
+        for job in gathered {
+            let job_ref = JobRef { queue: Some(job.queue), id: job.id };
+            let lease = LeaseRef { job: job_ref, token: job.lease_token };
+            let outcome = Outcome::Snooze { after_ms: 0 };
+            self.tell(station, Settlement { lease, outcome, push: Vec::new() });
+        }
+        lock(&station.totals).snoozed += count;
+        count
+    }
+
+    /// The next moment at which something falls due, here or in the pond.
+    fn next_move(&self) -> Option<Timestamp> {
+        let now = self.clock.now();
+        let workers = lock(&self.workers);
+        let idle = workers.iter().filter(|station| lock(&station.gather).places(station.busy()) > 0);
+        let due = idle.filter_map(|station| lock(&station.gather).due());
+        let due = due.map(|due| Timestamp(crate::push::millis(due))).filter(|due| *due > now);
+        due.chain(self.clock.next_move()).min()
     }
 
     /// Runs until nothing can go on.
@@ -269,15 +313,13 @@ impl Bench {
             }
             let workers = lock(&self.workers).clone();
             for station in workers {
-                if station.running.load(Ordering::Relaxed) < station.concurrency
-                    && let Some(job) = self.fetch(&station)
-                {
-                    *began += 1;
+                if let Some(jobs) = self.gather(&station) {
+                    *began += jobs.len();
                     assert!(
                         *began < ATTEMPTS_MAX,
                         "jobs keep each other busy: a million attempts without an end"
                     );
-                    self.begin(&station, job, context);
+                    self.begin(&station, jobs, context);
                 }
             }
             if !ended && *began == before {
@@ -288,6 +330,21 @@ impl Bench {
         }
     }
 
+    /// Fetches what a call may still have, and makes the call if it is time.
+    fn gather(&self, station: &Station) -> Option<Vec<DispatchedJob>> {
+        let now = Duration::from_millis(self.clock.now().0);
+        let mut gather = lock(&station.gather);
+        while gather.places(station.busy()) > 0
+            && !gather.has_full()
+            && let Some(job) = self.fetch(station)
+        {
+            lock(&station.totals).fetched += 1;
+            let group = job.group.clone();
+            gather.add(job, &station.queue, group.as_ref(), now);
+        }
+        gather.next_call(station.busy(), now)
+    }
+
     fn fetch(&self, station: &Station) -> Option<DispatchedJob> {
         let queues = vec![station.queue.clone()];
         let (lease, level) = (limits::LEASE_MS_MAX, Durability::Memory);
@@ -296,24 +353,25 @@ impl Bench {
         now(fetch)?.ok()?.pop()
     }
 
-    fn begin(&self, station: &Arc<Station>, job: DispatchedJob, context: &mut task::Context<'_>) {
-        station.running.fetch_add(1, Ordering::Relaxed);
+    fn begin(&self, station: &Arc<Station>, jobs: Vec<DispatchedJob>, context: &mut task::Context<'_>) {
         {
             let mut totals = lock(&station.totals);
-            totals.fetched += 1;
-            totals.started += 1;
-            totals.running += 1;
+            totals.calls += u64::from(station.batches);
+            totals.started += jobs.len() as u64;
+            totals.running += jobs.len() as u64;
         }
-        let attempt = (station.begin)(job);
-        self.go_on(Running { station: station.clone(), attempt, at: self.clock.now() }, context);
+        for attempt in (station.begin)(jobs) {
+            station.running.fetch_add(1, Ordering::Relaxed);
+            self.go_on(Running { station: station.clone(), attempt, at: self.clock.now() }, context);
+        }
     }
 
     /// Lets an attempt go on; true if it has ended.
     fn go_on(&self, mut running: Running, context: &mut task::Context<'_>) -> bool {
         match running.attempt.poll(context) {
-            Poll::Ready(settlement) => self.settle(&running, Some(settlement)),
+            Poll::Ready(settlements) => self.end(&running, settlements),
             // It was told to stop and had its turn: as when the grace of a worker is over.
-            Poll::Pending if running.attempt.called_off().is_some() => self.settle(&running, None),
+            Poll::Pending if running.attempt.is_called_off() => self.end(&running, Vec::new()),
             Poll::Pending => {
                 lock(&self.running).push(running);
                 return false;
@@ -325,8 +383,10 @@ impl Bench {
     /// Tells handlers that their job was taken away.
     fn call_off(&self) {
         let mut heard = lock(&self.heard);
+        let stations = lock(&self.workers).clone();
+        let in_hand = |station: &&Arc<Station>| station.busy() > 0 || !lock(&station.gather).is_empty();
         let mut workers: Vec<Actor> =
-            lock(&self.running).iter().map(|one| one.station.actor.clone()).collect();
+            stations.iter().filter(in_hand).map(|station| station.actor.clone()).collect();
         workers.sort();
         workers.dedup();
         let after = heard.unwrap_or(0);
@@ -337,19 +397,34 @@ impl Bench {
             };
             upto = upto.max(revoked.position);
             for (lease, why) in revoked.leases {
-                let running = lock(&self.running);
-                running
-                    .iter()
-                    .filter(|one| *one.attempt.lease() == lease)
-                    .for_each(|one| one.attempt.call_off(why.into()));
+                lock(&self.running).iter().for_each(|one| one.attempt.call_off(&lease, why.into()));
+                let is_it = |job: &DispatchedJob| job.lease_token == lease.token && job.id == lease.job.id;
+                for station in &stations {
+                    let gone = lock(&station.gather).remove(is_it).len();
+                    lock(&station.totals).dropped += gone as u64;
+                }
             }
         }
         *heard = Some(upto);
     }
 
-    fn settle(&self, running: &Running, settlement: Option<model::Settlement>) {
-        let Running { station, attempt, at } = running;
-        let job = attempt.job();
+    /// Ends a call: there is a settlement for each of its jobs, or it is dropped.
+    fn end(&self, running: &Running, settlements: Vec<Settlement>) {
+        running.station.running.fetch_sub(1, Ordering::Relaxed);
+        let mut settlements = settlements.into_iter();
+        for (job, called_off) in running.attempt.jobs() {
+            self.settle(running, job, called_off, settlements.next());
+        }
+    }
+
+    fn settle(
+        &self,
+        running: &Running,
+        job: &DispatchedJob,
+        called_off: Option<Reason>,
+        settlement: Option<Settlement>,
+    ) {
+        let Running { station, at, .. } = running;
         let reference = JobRef { queue: Some(job.queue.clone()), id: job.id.clone() };
         let mut ran = Ran {
             queue: job.queue.as_str().to_owned(),
@@ -358,29 +433,15 @@ impl Bench {
             at: *at,
             state: State::Active,
             result: None,
-            error: attempt.called_off().map(|reason| Reason::text(reason).to_owned()),
+            error: called_off.map(|reason| Reason::text(reason).to_owned()),
         };
-        station.running.fetch_sub(1, Ordering::Relaxed);
         let mut totals = lock(&station.totals);
         totals.running -= 1;
-        match settlement.filter(|_| attempt.called_off().is_none()) {
+        match settlement.filter(|_| called_off.is_none()) {
             None => totals.dropped += 1,
             Some(settlement) => {
                 let outcome = settlement.outcome.clone();
-                let command = Command::Settle { settlements: vec![settlement] };
-                let envelope = Envelope { actor: station.actor.clone(), idempotency_key: None, command };
-                let answer = now(self.handle.call(envelope, Durability::Memory));
-                let refused = match answer {
-                    Some(Ok(answer)) => match answer.reply {
-                        Reply::Settled(mut results) => {
-                            results.pop().and_then(Result::err).map(|reject| reject.to_string())
-                        }
-                        _ => None,
-                    },
-                    Some(Err(error)) => Some(error.to_string()),
-                    None => None,
-                };
-                ran.error = refused;
+                ran.error = self.tell(station, settlement);
                 note(&outcome, &mut ran, &mut totals);
             }
         }
@@ -389,6 +450,19 @@ impl Bench {
             ran.state = view.state;
         }
         lock(&self.ran).push(ran);
+    }
+
+    /// Settles an attempt; why that was refused, if it was.
+    fn tell(&self, station: &Station, settlement: Settlement) -> Option<String> {
+        let command = Command::Settle { settlements: vec![settlement] };
+        let envelope = Envelope { actor: station.actor.clone(), idempotency_key: None, command };
+        match now(self.handle.call(envelope, Durability::Memory))? {
+            Ok(answer) => match answer.reply {
+                Reply::Settled(mut results) => results.pop()?.err().map(|reject| reject.to_string()),
+                _ => None,
+            },
+            Err(error) => Some(error.to_string()),
+        }
     }
 }
 

@@ -1,12 +1,13 @@
 use crate::{
     Error, IntoOutcome, Job, Outcome, Queue,
+    source::NodeSource,
     testing::{Bench, Station},
 };
 use kit::Durability;
-use model::{Actor, limits};
+use model::{Actor, DispatchedJob, QueueName, limits};
 use serde::de::DeserializeOwned;
 use std::{future::Future, marker::PhantomData, sync::Arc, time::Duration};
-use workers::{Attempt, Context, Drained, Handler, Keeper, Options, Runtime, Totals, Verdict};
+use workers::{Attempt, BatchOptions, Context, Drained, Handler, Keeper, Options, Runtime, Totals, Verdict};
 
 /// How long [`Worker::stop`] waits for running jobs.
 const STOP: Duration = Duration::from_secs(30);
@@ -14,9 +15,9 @@ const STOP: Duration = Duration::from_secs(30);
 /// A worker being put together; [`WorkerBuilder::start`] lets it run.
 #[must_use = "a worker does nothing until it is started"]
 pub struct WorkerBuilder<T, H> {
-    queue: Queue<T>,
-    handler: H,
-    options: Options,
+    pub(crate) queue: Queue<T>,
+    pub(crate) handler: H,
+    pub(crate) options: Options,
     lease: Duration,
     level: Durability,
     name: Option<String>,
@@ -29,7 +30,8 @@ impl<T, H> WorkerBuilder<T, H> {
         Self { queue, handler, options, lease: Duration::from_secs(30), level, name: None }
     }
 
-    /// Jobs that run at once, 1 to 10,000. Default 16.
+    /// Calls of the handler at once, 1 to 10,000. Default 16. With [`Queue::batch_worker`] a call has up to
+    /// [`size`](WorkerBuilder::size) jobs, and all calls together have 10,000 at most.
     pub fn concurrency(mut self, concurrency: usize) -> Self {
         self.options.concurrency = concurrency;
         self
@@ -49,7 +51,7 @@ impl<T, H> WorkerBuilder<T, H> {
         self
     }
 
-    /// The longest attempt here; the job's own timeout counts if it is shorter.
+    /// The longest call here; the job's own timeout counts if it is shorter.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.options.timeout = Some(timeout);
         self
@@ -72,6 +74,12 @@ impl<T, H> WorkerBuilder<T, H> {
         self.name = Some(name.into());
         self
     }
+
+    pub(crate) fn source(&self) -> NodeSource {
+        let inner = &self.queue.pond.inner;
+        let actor = self.name.as_deref().map_or_else(|| inner.actor.clone(), Actor::new);
+        inner.backend.source(actor, vec![self.queue.name.clone()], self.lease, self.level)
+    }
 }
 
 impl<T, H, F> WorkerBuilder<T, H>
@@ -83,20 +91,17 @@ where
 {
     /// Starts taking jobs. Must be called inside a tokio runtime.
     pub fn start(self) -> Result<Worker, Error> {
-        let inner = &self.queue.pond.inner;
-        let actor = self.name.as_deref().map_or_else(|| inner.actor.clone(), Actor::new);
-        let source =
-            inner.backend.source(actor.clone(), vec![self.queue.name.clone()], self.lease, self.level);
-        let handler = Typed { handler: self.handler, body: PhantomData };
-        if let Some(bench) = &inner.test {
-            let (queue, concurrency) = (self.queue.name.clone(), self.options.concurrency);
-            let (source, handler) = (Arc::new(source), Arc::new(handler));
-            let begin = move |job| Attempt::new(&source, &handler, job);
-            let station = Station::new(actor, queue, concurrency, Box::new(begin));
-            bench.add(station.clone());
-            return Ok(Worker(Place::Bench(Seat { bench: bench.clone(), station })));
+        let source = self.source();
+        let Self { queue, handler, options, .. } = self;
+        let handler = Typed { handler, body: PhantomData };
+        if let Some(bench) = &queue.pond.inner.test {
+            let (actor, source, handler) = (source.actor.clone(), Arc::new(source), Arc::new(handler));
+            let begin = move |jobs: Vec<DispatchedJob>| {
+                jobs.into_iter().map(|job| Attempt::new(&source, &handler, job)).collect()
+            };
+            return Ok(Worker::on(bench, actor, queue.name, options.concurrency, None, begin));
         }
-        Ok(Worker(Place::Runtime(Runtime::start(source, handler, self.options).map_err(Error::Start)?)))
+        Ok(Worker::of(Runtime::start(source, handler, options).map_err(Error::Start)?))
     }
 }
 
@@ -146,6 +151,24 @@ impl Drop for Seat {
 }
 
 impl Worker {
+    pub(crate) const fn of(runtime: Runtime) -> Self {
+        Self(Place::Runtime(runtime))
+    }
+
+    /// A worker of a test.
+    pub(crate) fn on(
+        bench: &Arc<Bench>,
+        actor: Actor,
+        queue: QueueName,
+        concurrency: usize,
+        batches: Option<&BatchOptions>,
+        begin: impl Fn(Vec<DispatchedJob>) -> Vec<Attempt> + Send + Sync + 'static,
+    ) -> Self {
+        let station = Station::new(actor, queue, concurrency, batches, Box::new(begin));
+        bench.add(station.clone());
+        Self(Place::Bench(Seat { bench: bench.clone(), station }))
+    }
+
     /// What it did so far.
     pub fn totals(&self) -> Totals {
         match &self.0 {
@@ -171,8 +194,10 @@ impl Worker {
     pub async fn stop_within(self, deadline: Duration) -> Drained {
         match self.0 {
             Place::Runtime(runtime) => runtime.stop(deadline).await,
-            // Nothing runs between the steps of a test.
-            Place::Bench(_) => Drained::default(),
+            // Nothing runs between the steps of a test, but jobs may gather.
+            Place::Bench(seat) => {
+                Drained { handed_back: seat.bench.hand_back(&seat.station), ..Drained::default() }
+            }
         }
     }
 }

@@ -118,6 +118,11 @@ impl<J> Gather<J> {
         Some(jobs)
     }
 
+    /// Whether a batch can hold no more.
+    pub fn has_full(&self) -> bool {
+        self.batches.iter().any(|batch| batch.jobs.len() == self.size)
+    }
+
     /// When the wait of the oldest batch is over.
     pub fn due(&self) -> Option<Duration> {
         self.batches.first().map(|batch| batch.since + self.wait)

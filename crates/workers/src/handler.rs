@@ -27,7 +27,7 @@ pub trait BatchHandler: Send + Sync + 'static {
 }
 
 /// The verdicts of a call with so many jobs. If there are more or fewer, nobody knows which is whose, and every attempt has failed.
-pub(crate) fn one_each(verdicts: Vec<Verdict>, jobs: usize) -> Vec<Verdict> {
+pub fn one_each(verdicts: Vec<Verdict>, jobs: usize) -> Vec<Verdict> {
     if verdicts.len() == jobs {
         return verdicts;
     }

@@ -18,7 +18,7 @@ mod source;
 
 pub use counters::{Counters, Totals};
 pub use gather::{BatchOptions, Gather};
-pub use handler::{BatchHandler, Context, Handler, Verdict, error};
+pub use handler::{BatchHandler, Context, Handler, Verdict, error, one_each};
 pub use manual::Attempt;
 pub use runtime::{Drained, Keeper, Options, Runtime};
 pub use signal::{Cancelled, Reason};
