@@ -16,6 +16,7 @@ const REGRESSIONS: &[(u64, u64, &str)] = &[
     (10, 5_000, "a body that was replaced left the memory before the store had the new one"),
     (25, 5_000, "an operation cancelled as one of too many that had ended was forgotten before it was shown"),
     (249, 5_000, "the shadow compared a refusal with the first asking of a fetch that had waited"),
+    (95, 5_000, "the rule of deaths took the changed body of a dead job for another death"),
     (1_000, 600, "the shadow took a later job of the same given id for the holder of a unique key"),
 ];
 

@@ -25,7 +25,12 @@ pub(crate) fn target(shard: &Shard) -> Option<QueueName> {
 pub(crate) fn none_is_lost(shard: &Shard, target: &QueueName, effects: &[Effect]) -> Check {
     let mortal = workload::mortal();
     let died = effects.iter().enumerate().filter_map(|(at, effect)| match effect {
-        Effect::Changed { queue, id, to: State::Dead, .. } if *queue == mortal => Some((at, id)),
+        // A dead job whose body is changed is still dead.
+        Effect::Changed { queue, id, from, to: State::Dead, .. }
+            if *queue == mortal && *from != Some(State::Dead) =>
+        {
+            Some((at, id))
+        }
         _ => None,
     });
     for (at, id) in died {
