@@ -458,7 +458,7 @@ impl Shadow {
                 Some(_) if by_id => Ok(()),
                 Some(_) => self.renew_content(key, new),
                 // A throttled key remembers a job that is gone, or that was moved to another queue.
-                None if pushed.forgotten || self.queue_of.contains_key(&pushed.id) => Ok(()),
+                None if pushed.forgotten || self.jobs.keys().any(|(_, id)| *id == pushed.id) => Ok(()),
                 None => broken("I2", format!("a push found job {key:?}, which does not exist")),
             };
         }

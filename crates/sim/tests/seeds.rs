@@ -17,6 +17,11 @@ const REGRESSIONS: &[(u64, u64, &str)] = &[
     (25, 5_000, "an operation cancelled as one of too many that had ended was forgotten before it was shown"),
     (249, 5_000, "the shadow compared a refusal with the first asking of a fetch that had waited"),
     (95, 5_000, "the rule of deaths took the changed body of a dead job for another death"),
+    (
+        100,
+        5_000,
+        "the shadow looked for a throttled job of a given id only where it was pushed, and it had been moved",
+    ),
     (1_000, 600, "the shadow took a later job of the same given id for the holder of a unique key"),
 ];
 
