@@ -576,7 +576,13 @@ fn the_documents_list_every_code_every_setting_and_every_route() {
         .map(|route| {
             let query =
                 if route.query.is_empty() { String::new() } else { format!("?{}=", route.query.join("=&")) };
-            format!("| `{} {}{query}` | {} |", route.method, route.path, route.summary)
+            format!(
+                "| `{} {}{query}` | {} | {} |",
+                route.method,
+                route.path,
+                route.right.name(),
+                route.summary
+            )
         })
         .collect();
     assert_eq!(table, expected, "docs/http.md should hold:\n{}", expected.join("\n"));

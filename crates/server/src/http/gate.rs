@@ -4,17 +4,15 @@ use super::{
     app::{App, Rules},
     problem::{self, Problem},
 };
+use crate::access::Right;
 use axum::http::{HeaderMap, Method, Uri, header, request::Parts};
 
-/// Paths that answer without a token, so that supervisors can probe.
-pub(crate) const OPEN_PATHS: [&str; 2] = ["/livez", "/readyz"];
-
-/// Checks one request. `Ok` says that it may reach its route.
-pub(crate) fn check(app: &App, parts: &Parts) -> Result<(), Problem> {
+/// Checks one request. `Ok` says that it may reach its route, which needs `right`.
+pub(crate) fn check(app: &App, parts: &Parts, right: Right) -> Result<(), Problem> {
     let rules = &app.rules;
     check_host(rules, &parts.uri, &parts.headers)?;
     check_site(&parts.method, &parts.uri, &parts.headers)?;
-    if OPEN_PATHS.contains(&parts.uri.path()) { Ok(()) } else { check_token(rules, &parts.headers) }
+    if right == Right::Open { Ok(()) } else { check_token(rules, &parts.headers) }
 }
 
 /// A page that made its name resolve to this machine (DNS rebinding) still sends its own name as the host.
