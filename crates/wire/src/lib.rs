@@ -18,9 +18,9 @@ mod value;
 mod view;
 
 pub use message::{
-    Answer, Command, Credit, Drain, FromClient, FromServer, Hello, Jobs, Log, Lost, Outcomes, Ping, Progress, Push,
+    Answer, Command, Credit, Drain, Empty, Ended, FromClient, FromServer, Hello, Jobs, Log, Lost, Outcomes, Ping, Progress, Push,
     Pushed, Received, Refused, Renew, Renewed, Reply, Resume, Revoked, Settled, StoreStep, Subscribe,
-    Unsubscribe, Welcome, next, put_answer, put_message,
+    Unsubscribe, View, Welcome, next, put_answer, put_message,
 };
 pub use pack::{Fields, Input, Pack, put_array, put_blob, put_nil, put_number, put_text};
 pub use view::{EventPage, Explained, Read, What};

@@ -111,6 +111,8 @@ messages! {
         "welcome" Welcome(Welcome),
         /// Hands out jobs.
         "jobs" Jobs(Jobs),
+        /// A subscription that was refused, or has ended.
+        "ended" Ended(Ended),
         /// Leases that were taken away.
         "revoked" Revoked(Revoked),
         /// Answers a push.
@@ -253,11 +255,9 @@ pub struct Credit {
     pub sub: u64,
     /// Jobs that may have come since the subscription began, all in all.
     pub credit: u64,
-    /// Jobs that have come.
-    pub received: u64,
 }
 
-map!(Credit { sub, credit, received });
+map!(Credit { sub, credit });
 
 /// Ends a subscription. Its jobs stay with the client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -428,6 +428,17 @@ pub struct Jobs {
 }
 
 map!(Jobs { sub, jobs });
+
+/// A subscription that was refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ended {
+    /// Which.
+    pub sub: u64,
+    /// Why.
+    pub why: Refused,
+}
+
+map!(Ended { sub, why });
 
 /// Leases that were taken away.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -44,6 +44,11 @@ impl<'a> Input<'a> {
         self.at == self.bytes.len()
     }
 
+    /// What was not read yet.
+    pub fn rest(&self) -> Bytes {
+        self.bytes.slice(self.at..)
+    }
+
     /// The refusal that names this place.
     pub fn malformed(&self, what: &'static str) -> Malformed {
         Malformed { what, offset: self.at }

@@ -1,4 +1,4 @@
-use super::{metrics::Metrics, problem::Problem, rates::Rates};
+use super::{metrics::Metrics, problem::Problem, rates::Rates, stream::Streams};
 use crate::config::Secret;
 use kit::{Durability, Millis};
 use model::{Command, Envelope};
@@ -23,6 +23,8 @@ pub struct Rules {
     pub body_timeout: Duration,
     /// The longest wait of a fetch or a push.
     pub wait_ms_max: Millis,
+    /// After the signal to stop, streams have this long to end.
+    pub drain: Duration,
 }
 
 /// Bytes of request bodies in memory at once, in KiB; who comes then waits, and is refused after a second.
@@ -41,6 +43,7 @@ pub struct Shared {
     pub(crate) bodies: Arc<Semaphore>,
     /// One backup at a time.
     pub(crate) backups: Arc<Semaphore>,
+    pub(crate) streams: Streams,
     stopping: watch::Sender<bool>,
 }
 
@@ -61,6 +64,7 @@ impl App {
             rates: Rates::default(),
             bodies: Arc::new(Semaphore::new(BODIES_KIB_MAX)),
             backups: Arc::new(Semaphore::new(1)),
+            streams: Streams::default(),
             stopping: watch::Sender::new(false),
         }))
     }

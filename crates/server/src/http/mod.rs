@@ -14,6 +14,7 @@ mod problem;
 mod rates;
 mod reply;
 mod routes;
+mod stream;
 
 /// How long a push waits for room in a full queue whose producers wait, if it does not say.
 pub const PUSH_WAIT_MS: kit::Millis = 30_000;
