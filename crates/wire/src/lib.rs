@@ -18,12 +18,12 @@ mod value;
 mod view;
 
 pub use message::{
-    Answer, Command, Credit, Drain, Empty, Ended, FromClient, FromServer, Hello, Jobs, Log, Lost, Outcomes, Ping, Progress, Push,
-    Pushed, Received, Refused, Renew, Renewed, Reply, Resume, Revoked, Settled, StoreStep, Subscribe,
-    Unsubscribe, View, Welcome, next, put_answer, put_message,
+    Answer, Command, Credit, Drain, Empty, Ended, FromClient, FromServer, Hello, Jobs, Log, Lost, Outcomes,
+    Ping, Progress, Push, Pushed, Received, Refused, Renew, Renewed, Reply, Resume, Revoked, Settled,
+    StoreStep, Subscribe, Unsubscribe, View, Welcome, next, put_answer, put_message,
 };
 pub use pack::{Fields, Input, Pack, put_array, put_blob, put_nil, put_number, put_text};
-pub use view::{EventPage, Explained, Read, What};
+pub use view::{Dead, DeadClass, EventPage, Explained, Read, What};
 
 /// The version of the protocol that this program speaks. It understands all from 1 up to this one.
 pub const VERSION: u32 = 1;

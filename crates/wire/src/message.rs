@@ -8,9 +8,7 @@ use kit::{
     Durability, Millis, Timestamp,
     codec::{Malformed, Reader},
 };
-use model::{
-    Actor, DispatchedJob, LeaseRef, NewJob, QueueName, Reject, Revocation, Settlement, State,
-};
+use model::{Actor, DispatchedJob, LeaseRef, NewJob, QueueName, Reject, Revocation, Settlement, State};
 
 macro_rules! messages {
     ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $text:literal $variant:ident($type:ty),)* }) => {

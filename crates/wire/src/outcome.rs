@@ -4,7 +4,9 @@ use crate::pack::{Fields, Input, Pack};
 use bytes::Bytes;
 use compact_str::CompactString;
 use kit::{Millis, codec::Malformed};
-use model::{Crash, ErrorInfo, Graph, JobId, JobRef, LeaseRef, NewJob, Outcome, QueueName, Settlement, Until};
+use model::{
+    Crash, ErrorInfo, Graph, JobId, JobRef, LeaseRef, NewJob, Outcome, QueueName, Settlement, Until,
+};
 
 crate::pack::map!(Crash { signal, exit, stderr });
 
@@ -32,7 +34,8 @@ impl Pack for Settlement {
             Outcome::Suspend { step, until: Until::Time { after_ms } } => {
                 fields.text("outcome", "sleep").add("step", step).add("after_ms", after_ms)
             }
-            Outcome::Suspend { step, until: Until::Signal { name, timeout_ms } } => fields.text("outcome", "wait_for_signal")
+            Outcome::Suspend { step, until: Until::Signal { name, timeout_ms } } => fields
+                .text("outcome", "wait_for_signal")
                 .add("step", step)
                 .add("signal", name)
                 .add("timeout_ms", timeout_ms),
@@ -104,8 +107,7 @@ impl<'a> Said<'a> {
 
     /// `None` if something is missing, or the outcome is not known.
     fn settlement(self) -> Option<Settlement> {
-        let lease =
-            LeaseRef { job: JobRef { queue: self.queue, id: self.id? }, token: self.lease_token };
+        let lease = LeaseRef { job: JobRef { queue: self.queue, id: self.id? }, token: self.lease_token };
         let rest = self.rest;
         let error = rest.error.unwrap_or_default();
         let after_ms = rest.after_ms.unwrap_or(0);

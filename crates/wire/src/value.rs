@@ -122,7 +122,20 @@ map!(NamedJob { name, job });
 map!(NewJoin { name, members, policy, then, on_failure, rest, ignore, open });
 map!(Graph { jobs, joins });
 map!(JoinView {
-    id, name, state, policy, on_failure, rest, ignore, sealed, created_at, ended_at, then, counts, members, next
+    id,
+    name,
+    state,
+    policy,
+    on_failure,
+    rest,
+    ignore,
+    sealed,
+    created_at,
+    ended_at,
+    then,
+    counts,
+    members,
+    next
 });
 
 /// A map with the fields of its job reference and its token.
@@ -466,4 +479,3 @@ impl Pack for MemberView {
         Ok(MemberView { name, state, what, result, result_bytes, error })
     }
 }
-

@@ -40,12 +40,14 @@ pub enum What {
     Producers,
     /// List of [`BulkView`].
     Operations,
+    /// [`Dead`].
+    Dead,
     /// [`EventPage`].
     Events,
 }
 
 impl What {
-    const ALL: [What; 14] = [
+    const ALL: [What; 15] = [
         What::Job,
         What::Jobs,
         What::History,
@@ -59,6 +61,7 @@ impl What {
         What::Queue,
         What::Producers,
         What::Operations,
+        What::Dead,
         What::Events,
     ];
 
@@ -77,6 +80,7 @@ impl What {
             What::Queue => "queue",
             What::Producers => "producers",
             What::Operations => "operations",
+            What::Dead => "dead",
             What::Events => "events",
         }
     }
@@ -108,7 +112,15 @@ map!(Read { what, queue, id, state, after, limit, wait_ms });
 impl Read {
     /// A look without further words.
     pub fn new(what: What) -> Self {
-        Self { what, queue: None, id: CompactString::default(), state: None, after: None, limit: 0, wait_ms: 0 }
+        Self {
+            what,
+            queue: None,
+            id: CompactString::default(),
+            state: None,
+            after: None,
+            limit: 0,
+            wait_ms: 0,
+        }
     }
 }
 
@@ -124,6 +136,51 @@ pub struct Explained {
 }
 
 map!(Explained { state, summary, expected_at });
+
+/// The dead letters of a queue.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Dead {
+    /// Dead jobs that are kept.
+    pub dead: u64,
+    /// When the oldest of them died.
+    pub oldest_at: Option<Timestamp>,
+    /// What killed them.
+    pub classes: Vec<DeadClass>,
+    /// Classes that are left out.
+    pub others: u64,
+    /// Where they go.
+    pub target: Option<QueueName>,
+    /// Of the alert: dead jobs, and deaths in a minute.
+    pub alert: (u64, u64),
+    /// Since when there is one.
+    pub alert_since: Option<Timestamp>,
+}
+
+/// One class of errors.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeadClass {
+    /// Names it.
+    pub fingerprint: u64,
+    /// The error's kind.
+    pub kind: CompactString,
+    /// Its message, made general.
+    pub message: CompactString,
+    /// Jobs that died of it.
+    pub count: u64,
+    /// The first.
+    pub first_at: Timestamp,
+    /// The newest.
+    pub last_at: Timestamp,
+    /// The newest one's id.
+    pub sample: JobId,
+    /// In the last minute.
+    pub per_minute: u64,
+    /// In the last hour.
+    pub per_hour: u64,
+}
+
+map!(Dead { dead, oldest_at, classes, others, target, alert, alert_since });
+map!(DeadClass { fingerprint, kind, message, count, first_at, last_at, sample, per_minute, per_hour });
 
 /// Events behind a place.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -144,18 +201,69 @@ map!(Event { id, at, queue, kind, job });
 map!(HistoryEntry { from, to, at, cause, attempt, actor, position, error });
 map!(LogLine { at, attempt, text });
 map!(JobView {
-    sequence, id, queue, state, priority, attempt, attempts, crashes, max_crashes, created_at, due_at,
-    started_at, finished_at, expires_at, worker, lease_token, body_bytes, body_crc, body, content_type,
-    result, progress, error, tags, meta, unique_key, timeout_ms, waits_for, joins, steps, signals, awaits,
+    sequence,
+    id,
+    queue,
+    state,
+    priority,
+    attempt,
+    attempts,
+    crashes,
+    max_crashes,
+    created_at,
+    due_at,
+    started_at,
+    finished_at,
+    expires_at,
+    worker,
+    lease_token,
+    body_bytes,
+    body_crc,
+    body,
+    content_type,
+    result,
+    progress,
+    error,
+    tags,
+    meta,
+    unique_key,
+    timeout_ms,
+    waits_for,
+    joins,
+    steps,
+    signals,
+    awaits,
 });
 map!(QueueView {
-    name, paused, settings, counts, live_bytes, oldest_waiting_at, pushed_total, started_total,
-    completed_total, failed_total, dead_total,
+    name,
+    paused,
+    settings,
+    counts,
+    live_bytes,
+    oldest_waiting_at,
+    pushed_total,
+    started_total,
+    completed_total,
+    failed_total,
+    dead_total,
 });
 map!(QueueCounts { by_state });
 map!(ScheduleView {
-    id, spec, state, summary, next_slot, next_at, created_at, updated_at, fired, skipped, missed, refused,
-    queued, live, firings,
+    id,
+    spec,
+    state,
+    summary,
+    next_slot,
+    next_at,
+    created_at,
+    updated_at,
+    fired,
+    skipped,
+    missed,
+    refused,
+    queued,
+    live,
+    firings,
 });
 
 impl Pack for EventId {

@@ -149,7 +149,8 @@ impl Hall {
             request.extensions_mut().insert(peer);
             router.clone().call(request)
         });
-        let connection = self.builder.serve_connection_with_upgrades(TokioIo::new(stream), service).into_owned();
+        let connection =
+            self.builder.serve_connection_with_upgrades(TokioIo::new(stream), service).into_owned();
         let connection = self.graceful.watch(connection);
         let (app, patience) = (self.app.clone(), self.header_timeout);
         tokio::spawn(async move {

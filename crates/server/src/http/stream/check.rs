@@ -19,7 +19,10 @@ pub(super) fn json(field: &'static str, value: &Bytes) -> Result<(), Reject> {
 
 pub(super) fn jobs(jobs: &[NewJob]) -> Result<(), Reject> {
     if jobs.len() > limits::BATCH_MAX {
-        return Err(Reject::TooMany { what: "the number of jobs in a push", limit: limits::BATCH_MAX as u64 });
+        return Err(Reject::TooMany {
+            what: "the number of jobs in a push",
+            limit: limits::BATCH_MAX as u64,
+        });
     }
     jobs.iter().try_for_each(|job| body(&job.body, &job.content_type))
 }

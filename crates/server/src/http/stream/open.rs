@@ -54,7 +54,8 @@ pub(crate) async fn open(State(app): State<App>, request: Request) -> Result<Res
             .max_write_buffer_size(usize::MAX)
             .max_message_size(Some(limit))
             .max_frame_size(Some(limit));
-        let socket = WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, Some(config)).await;
+        let socket =
+            WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, Some(config)).await;
         greet(app, socket).await;
     });
     let mut response = Response::new(Body::empty());
@@ -89,7 +90,10 @@ fn check(request: &Request) -> Result<HeaderValue, Problem> {
         && says(header::SEC_WEBSOCKET_VERSION, "13");
     let key = headers.get(header::SEC_WEBSOCKET_KEY).filter(|_| is_upgrade);
     key.cloned().ok_or_else(|| {
-        Problem::new(&problem::BAD_REQUEST, "this is a WebSocket: connect by HTTP/1.1 with its handshake, version 13")
+        Problem::new(
+            &problem::BAD_REQUEST,
+            "this is a WebSocket: connect by HTTP/1.1 with its handshake, version 13",
+        )
     })
 }
 

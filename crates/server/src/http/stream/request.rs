@@ -8,7 +8,7 @@ use model::{Actor, Command, Envelope, EventId, JobId, JobRef, Reject, Reply, Sch
 use node::{CallError, Handle};
 use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
-use wire::{EventPage, Explained, FromClient, Pack, Read, Refused, What, put_answer};
+use wire::{Dead, DeadClass, EventPage, Explained, FromClient, Pack, Read, Refused, What, put_answer};
 
 /// Events in one answer.
 const EVENTS_MAX: usize = 512;
@@ -96,9 +96,8 @@ impl Asker {
                 let command = Command::Settle { settlements: told.outcomes };
                 let answer = self.call(told.worker, None, command, told.durability).await?;
                 let Reply::Settled(results) = answer.reply else { return Err(mismatch()) };
-                let is_over = |result: &Result<_, Reject>| {
-                    !matches!(result, Err(reject) if !ends_the_lease(reject))
-                };
+                let is_over =
+                    |result: &Result<_, Reject>| !matches!(result, Err(reject) if !ends_the_lease(reject));
                 let over = tokens.iter().zip(&results).filter(|(_, result)| is_over(result));
                 let over = over.map(|(token, _)| *token).collect();
                 let results = results.into_iter().map(|result| result.map_err(|reject| (&reject).into()));
@@ -131,8 +130,7 @@ impl Asker {
                 Ok(Done::new(id, "view", &had))
             }
             FromClient::Command(asked) => {
-                let command =
-                    asked.open().map_err(|error| Refused::new("bad_request", error.to_string()))?;
+                let command = asked.open().map_err(|error| Refused::new("bad_request", error.to_string()))?;
                 checked(check::command(&command))?;
                 let answer = self.call(None, asked.key, command, asked.durability).await?;
                 let mut reply = Vec::new();
@@ -224,6 +222,11 @@ async fn look(app: &App, read: Read, out: &mut Vec<u8>) -> Result<(), Refused> {
             node.read(move |shard| shard.queue(&name)).await.map_err(refused)?.pack(out);
         }
         What::Producers => node.producers(queue()?).await.map_err(refused)?.pack(out),
+        What::Dead => {
+            let name = queue()?;
+            let found = node.read(move |shard| shard.dead_letters(&name)).await.map_err(refused)?;
+            found.map(dead).pack(out);
+        }
         What::Operations => node.read(|shard| shard.bulks()).await.map_err(refused)?.pack(out),
         What::Events => {
             let after = read.after.as_deref().map(str::parse::<EventId>).transpose();
@@ -232,6 +235,26 @@ async fn look(app: &App, read: Read, out: &mut Vec<u8>) -> Result<(), Refused> {
         }
     }
     Ok(())
+}
+
+fn dead(found: node::DeadLetters) -> Dead {
+    let node::DeadLetters { dead, oldest_at, classes, others, target, alert, alert_since } = found;
+    let class = |class| {
+        let node::ErrorClass {
+            fingerprint,
+            kind,
+            message,
+            count,
+            first_at,
+            last_at,
+            sample,
+            per_minute,
+            per_hour,
+        } = class;
+        DeadClass { fingerprint, kind, message, count, first_at, last_at, sample, per_minute, per_hour }
+    };
+    let (classes, alert) = (classes.into_iter().map(class).collect(), (alert.count, alert.per_minute));
+    Dead { dead, oldest_at, classes, others, target, alert, alert_since }
 }
 
 /// Waits for the first event behind a place, and takes those that are there.

@@ -302,7 +302,8 @@ impl Session {
 
     fn welcome(&mut self, hello: &Hello, resumed: bool, out: &mut Out) {
         let (least, usual, most) = HEARTBEAT_MS;
-        let heartbeat_ms = if hello.heartbeat_ms == 0 { usual } else { hello.heartbeat_ms.clamp(least, most) };
+        let heartbeat_ms =
+            if hello.heartbeat_ms == 0 { usual } else { hello.heartbeat_ms.clamp(least, most) };
         self.heartbeat = Duration::from_millis(heartbeat_ms);
         let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let welcome = Welcome {
@@ -325,8 +326,10 @@ impl Session {
     fn resume(&mut self, resume: &Resume, out: &mut Out) {
         let received: HashMap<u64, u64> =
             resume.received.iter().map(|received| (received.sub, received.jobs)).collect();
-        let lost = |leased: &Leased| leased.sub != 0 && leased.nth > received.get(&leased.sub).copied().unwrap_or(0);
-        let tokens: Vec<u64> = self.leases.iter().filter(|(_, one)| lost(one)).map(|(token, _)| *token).collect();
+        let lost =
+            |leased: &Leased| leased.sub != 0 && leased.nth > received.get(&leased.sub).copied().unwrap_or(0);
+        let tokens: Vec<u64> =
+            self.leases.iter().filter(|(_, one)| lost(one)).map(|(token, _)| *token).collect();
         self.give_back(&tokens);
         for leased in self.leases.values_mut() {
             leased.sub = 0;
@@ -441,7 +444,10 @@ impl Session {
 
     fn subscribe(&mut self, asked: Subscribe, out: &mut Out) -> Option<End> {
         if asked.sub == 0 || self.subs.contains_key(&asked.sub) || self.subs.len() >= SUBSCRIPTIONS_MAX {
-            return Some(close(out, "a subscription has a number of its own from 1, and there are 256 at most"));
+            return Some(close(
+                out,
+                "a subscription has a number of its own from 1, and there are 256 at most",
+            ));
         }
         let worker = asked.worker.clone().unwrap_or_else(|| self.asker.actor.clone());
         if self.watched.insert(worker.clone()) {
