@@ -45,4 +45,5 @@ pub const TO_CLIENT_BYTES_MAX: usize = 16 << 20;
 pub const HEARTBEAT_MS: (u64, u64, u64) = (100, 400, 60_000);
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "all of it is test code")]
 mod tests;
