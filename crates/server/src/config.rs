@@ -35,6 +35,7 @@ pub const KEYS: &[Key] = &[
     Key { name: "durability", default: "disk", help: "How safe a change is before it is answered, where the call does not say: memory, os, disk." },
     Key { name: "token", default: "", help: "The token that callers must send (`Authorization: Bearer`); empty for none. At least 16 bytes." },
     Key { name: "token_file", default: "", help: "A file that holds the token, instead of `token`." },
+    Key { name: "tokens_file", default: "", help: "A file of tokens with roles, made by `millpond token`: read again when it changes." },
     Key { name: "encryption_key_file", default: "", help: "A file of keys, one a line: the first encrypts what is written to the data directory, all decrypt; empty for no encryption." },
     Key { name: "encryption_key", default: "", help: "The keys themselves instead, for the environment; a command line can be seen by others." },
     Key { name: "compress_from", default: "512", help: "Values in the data directory of this many bytes are compressed, if that makes them smaller; 0 for none." },
@@ -76,6 +77,8 @@ pub struct Config {
     pub token: Secret,
     /// Where the token is kept.
     pub token_file: PathBuf,
+    /// Where tokens with roles are kept.
+    pub tokens_file: PathBuf,
     /// Where the keys are kept.
     pub encryption_key_file: PathBuf,
     /// The keys of the data directory, from `encryption_key` or from `encryption_key_file`.
@@ -222,8 +225,9 @@ impl Config {
         if !self.token.is_empty() && self.token.len() < 16 {
             return Err(invalid("token", "is too short to keep anybody out; use at least 16 bytes"));
         }
-        if self.token.is_empty() && !self.listen.ip().is_loopback() {
-            let reason = "everybody who reaches this address could read and change every job: set `token_file` (or `token`), or listen on 127.0.0.1";
+        let asks = !self.token.is_empty() || !self.tokens_file.as_os_str().is_empty();
+        if !asks && !self.listen.ip().is_loopback() {
+            let reason = "everybody who reaches this address could read and change every job: set `tokens_file` (or `token_file`), or listen on 127.0.0.1";
             return Err(invalid("listen", reason));
         }
         if self.durability == Durability::Quorum {

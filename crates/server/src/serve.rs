@@ -1,6 +1,7 @@
 //! The process around a pond: opens it, serves it, and ends it well.
 
 use crate::{
+    access::{Keeper, TokenFileError},
     config::Config,
     http::{App, Door, Rules, serve_connections},
 };
@@ -9,6 +10,7 @@ use std::{
     io::{self, Write as _},
     net::SocketAddr,
     process::ExitCode,
+    sync::Arc,
     time::Duration,
 };
 use storage::{AtRest, KeyId, at_rest::Encryption};
@@ -51,6 +53,9 @@ pub enum ServeError {
         /// Why not.
         source: OpenError,
     },
+    /// The tokens cannot be used.
+    #[error("tokens: {0}; `millpond token list` checks the file")]
+    Tokens(#[from] TokenFileError),
     /// The address could not be taken.
     #[error("cannot listen on {address}: {source}; is another server running? choose another with --listen")]
     Listen {
@@ -75,6 +80,7 @@ impl ServeError {
     pub fn exit_code(&self) -> u8 {
         match self {
             ServeError::Open { .. } => 3,
+            ServeError::Tokens(_) => 2,
             ServeError::Listen { .. }
             | ServeError::Signals(_)
             | ServeError::Poisoned(_)
@@ -87,6 +93,7 @@ impl ServeError {
 pub struct Server {
     addr: SocketAddr,
     node: Handle,
+    keeper: Arc<Keeper>,
     stop: watch::Sender<bool>,
     task: JoinHandle<bool>,
     drain: Duration,
@@ -95,6 +102,7 @@ pub struct Server {
 impl Server {
     /// Opens the pond and begins to listen. Needs a tokio runtime with time and I/O.
     pub async fn start(config: &Config) -> Result<Server, ServeError> {
+        let keeper = Arc::new(keeper(config)?);
         let node = open(config)?;
         let (address, shown) =
             (config.listen, |source| ServeError::Listen { address: config.listen, source });
@@ -107,15 +115,17 @@ impl Server {
             }
         };
         let addr = listener.local_addr().map_err(shown)?;
-        let app = App::new(node.clone(), rules(config));
+        let app = App::new(node.clone(), rules(config), Arc::clone(&keeper));
         let sampler = app.clone();
         tokio::spawn(async move { sampler.sample_rates().await });
+        let watcher = (Arc::clone(&keeper), app.clone());
+        tokio::spawn(async move { watch_files(watcher.0, watcher.1).await });
         let (stop, mut stopped) = watch::channel(false);
         let task = tokio::spawn(serve_connections(listener, app, door(config), async move {
             // An error says that the Server was dropped: that is a wish to stop too.
             let _ = stopped.wait_for(|stop| *stop).await;
         }));
-        Ok(Server { addr, node, stop, task, drain: config.drain.into() })
+        Ok(Server { addr, node, keeper, stop, task, drain: config.drain.into() })
     }
 
     /// Where it listens; the real port where 0 was asked for.
@@ -133,6 +143,11 @@ impl Server {
         &self.node
     }
 
+    /// Reads the tokens again, as they are read by themselves soon after their file has changed.
+    pub fn reload(&self) {
+        self.keeper.reload();
+    }
+
     /// Takes no more connections, answers what is under way, flushes and closes.
     pub async fn stop(self) -> Result<ExitReason, ServeError> {
         self.stop.send_replace(true);
@@ -143,6 +158,30 @@ impl Server {
             Err(error) => Err(ServeError::Poisoned(error.to_string())),
         }
     }
+}
+
+/// How often files that may change are looked at.
+const WATCH_EVERY: Duration = Duration::from_secs(1);
+
+async fn watch_files(keeper: Arc<Keeper>, app: App) {
+    let mut ticks = tokio::time::interval(WATCH_EVERY);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let watched = async {
+        loop {
+            ticks.tick().await;
+            keeper.refresh();
+        }
+    };
+    tokio::select! {
+        () = watched => {}
+        () = app.stopping() => {}
+    }
+}
+
+fn keeper(config: &Config) -> Result<Keeper, TokenFileError> {
+    let own = (!config.token.is_empty()).then_some(&config.token);
+    let file = &config.tokens_file;
+    Keeper::new(own, (!file.as_os_str().is_empty()).then_some(file))
 }
 
 fn open(config: &Config) -> Result<Handle, ServeError> {
@@ -195,7 +234,6 @@ fn tell_encryption(keys: &[KeyId], found: Option<&Encryption>) {
 
 fn rules(config: &Config) -> Rules {
     Rules {
-        token: (!config.token.is_empty()).then(|| config.token.clone()),
         loopback: config.listen.ip().is_loopback(),
         hosts: config.hosts.0.clone(),
         durability: if config.memory { kit::Durability::Memory } else { config.durability },
@@ -228,6 +266,7 @@ where
     let node = server.handle().clone();
     tokio::select! {
         () = shutdown() => {}
+        () = reload_on_hangup(&server) => {}
         reason = poisoned(&node) => return Err(ServeError::Poisoned(reason)),
     }
     tracing::info!("stopping: requests under way are answered first");
@@ -235,6 +274,26 @@ where
         ended = server.stop() => ended,
         () = shutdown() => Ok(ExitReason::Interrupted),
     }
+}
+
+/// SIGHUP reads files again; it never ends.
+#[cfg(unix)]
+async fn reload_on_hangup(server: &Server) {
+    use tokio::signal::unix::{SignalKind, signal};
+    match signal(SignalKind::hangup()) {
+        Ok(mut hangups) => {
+            while hangups.recv().await.is_some() {
+                server.reload();
+            }
+        }
+        Err(error) => tracing::warn!("SIGHUP is not heard: {error}"),
+    }
+    std::future::pending().await
+}
+
+#[cfg(not(unix))]
+async fn reload_on_hangup(_: &Server) {
+    std::future::pending().await
 }
 
 async fn poisoned(node: &Handle) -> String {

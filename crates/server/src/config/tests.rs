@@ -23,7 +23,7 @@ fn flags_win_over_the_environment() {
 #[test]
 fn a_public_address_needs_a_token() {
     let error = load(&[("listen", "0.0.0.0:7077")], &[]).unwrap_err().to_string();
-    assert!(error.contains("set `token_file`"), "{error}");
+    assert!(error.contains("set `tokens_file`"), "{error}");
     assert!(load(&[("listen", "0.0.0.0:7077"), ("token", "sixteen bytes or more")], &[]).is_ok());
 }
 
@@ -84,11 +84,7 @@ fn keys_come_from_a_file_or_the_environment_and_are_never_shown() {
 }
 
 #[test]
-fn a_secret_is_never_shown_and_compares_whole() {
+fn a_secret_is_never_shown() {
     let config = load(&[("token", "canary-canary-canary")], &[]).unwrap();
     assert!(!format!("{config:?}").contains("canary"));
-    assert!(config.token.matches(b"canary-canary-canary"));
-    for wrong in ["", "canary-canary-canar", "canary-canary-canary1", "Canary-canary-canary"] {
-        assert!(!config.token.matches(wrong.as_bytes()), "{wrong}");
-    }
 }
