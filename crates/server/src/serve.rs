@@ -4,6 +4,7 @@ use crate::{
     access::{Keeper, TokenFileError},
     config::Config,
     http::{App, Door, Rules, serve_connections},
+    tls::{Certificate, TlsError},
 };
 use node::{Handle, OpenError, Options};
 use std::{
@@ -19,6 +20,7 @@ use tokio::{
     sync::watch,
     task::{JoinError, JoinHandle},
 };
+use tokio_rustls::TlsAcceptor;
 
 /// How a server ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,6 +58,9 @@ pub enum ServeError {
     /// The tokens cannot be used.
     #[error("tokens: {0}; `millpond token list` checks the file")]
     Tokens(#[from] TokenFileError),
+    /// The certificate cannot be used.
+    #[error("TLS: {0}")]
+    Tls(#[from] TlsError),
     /// The address could not be taken.
     #[error("cannot listen on {address}: {source}; is another server running? choose another with --listen")]
     Listen {
@@ -80,7 +85,7 @@ impl ServeError {
     pub fn exit_code(&self) -> u8 {
         match self {
             ServeError::Open { .. } => 3,
-            ServeError::Tokens(_) => 2,
+            ServeError::Tokens(_) | ServeError::Tls(_) => 2,
             ServeError::Listen { .. }
             | ServeError::Signals(_)
             | ServeError::Poisoned(_)
@@ -93,7 +98,7 @@ impl ServeError {
 pub struct Server {
     addr: SocketAddr,
     node: Handle,
-    keeper: Arc<Keeper>,
+    files: Files,
     stop: watch::Sender<bool>,
     task: JoinHandle<bool>,
     drain: Duration,
@@ -102,7 +107,8 @@ pub struct Server {
 impl Server {
     /// Opens the pond and begins to listen. Needs a tokio runtime with time and I/O.
     pub async fn start(config: &Config) -> Result<Server, ServeError> {
-        let keeper = Arc::new(keeper(config)?);
+        let files = Files { keeper: Arc::new(keeper(config)?), certificate: certificate(config)? };
+        let door = door(config, files.certificate.as_ref())?;
         let node = open(config)?;
         let (address, shown) =
             (config.listen, |source| ServeError::Listen { address: config.listen, source });
@@ -115,17 +121,17 @@ impl Server {
             }
         };
         let addr = listener.local_addr().map_err(shown)?;
-        let app = App::new(node.clone(), rules(config), Arc::clone(&keeper));
+        let app = App::new(node.clone(), rules(config), Arc::clone(&files.keeper));
         let sampler = app.clone();
         tokio::spawn(async move { sampler.sample_rates().await });
-        let watcher = (Arc::clone(&keeper), app.clone());
-        tokio::spawn(async move { watch_files(watcher.0, watcher.1).await });
+        let (watched, watcher) = (files.clone(), app.clone());
+        tokio::spawn(async move { watched.watch(&watcher).await });
         let (stop, mut stopped) = watch::channel(false);
-        let task = tokio::spawn(serve_connections(listener, app, door(config), async move {
+        let task = tokio::spawn(serve_connections(listener, app, door, async move {
             // An error says that the Server was dropped: that is a wish to stop too.
             let _ = stopped.wait_for(|stop| *stop).await;
         }));
-        Ok(Server { addr, node, keeper, stop, task, drain: config.drain.into() })
+        Ok(Server { addr, node, files, stop, task, drain: config.drain.into() })
     }
 
     /// Where it listens; the real port where 0 was asked for.
@@ -133,9 +139,10 @@ impl Server {
         self.addr
     }
 
-    /// `http://…` of the same.
+    /// `http://…` of the same, or `https://…`.
     pub fn url(&self) -> String {
-        format!("http://{}", self.addr)
+        let scheme = if self.files.certificate.is_some() { "https" } else { "http" };
+        format!("{scheme}://{}", self.addr)
     }
 
     /// The pond behind it.
@@ -143,9 +150,9 @@ impl Server {
         &self.node
     }
 
-    /// Reads the tokens again, as they are read by themselves soon after their file has changed.
+    /// Reads tokens and certificate again, as they are read by themselves soon after their files have changed.
     pub fn reload(&self) {
-        self.keeper.reload();
+        self.files.reload();
     }
 
     /// Takes no more connections, answers what is under way, flushes and closes.
@@ -163,19 +170,42 @@ impl Server {
 /// How often files that may change are looked at.
 const WATCH_EVERY: Duration = Duration::from_secs(1);
 
-async fn watch_files(keeper: Arc<Keeper>, app: App) {
-    let mut ticks = tokio::time::interval(WATCH_EVERY);
-    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let watched = async {
-        loop {
-            ticks.tick().await;
-            keeper.refresh();
+/// What is read again while the server runs.
+#[derive(Debug, Clone)]
+struct Files {
+    keeper: Arc<Keeper>,
+    certificate: Option<Arc<Certificate>>,
+}
+
+impl Files {
+    async fn watch(&self, app: &App) {
+        let mut ticks = tokio::time::interval(WATCH_EVERY);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let watched = async {
+            loop {
+                ticks.tick().await;
+                self.keeper.refresh();
+                self.certificate.iter().for_each(|certificate| certificate.refresh());
+            }
+        };
+        tokio::select! {
+            () = watched => {}
+            () = app.stopping() => {}
         }
-    };
-    tokio::select! {
-        () = watched => {}
-        () = app.stopping() => {}
     }
+
+    fn reload(&self) {
+        self.keeper.reload();
+        self.certificate.iter().for_each(|certificate| certificate.reload());
+    }
+}
+
+fn certificate(config: &Config) -> Result<Option<Arc<Certificate>>, TlsError> {
+    let (cert, key) = (&config.tls_cert, &config.tls_key);
+    if cert.as_os_str().is_empty() {
+        return Ok(None);
+    }
+    Certificate::read(cert, key).map(|certificate| Some(Arc::new(certificate)))
 }
 
 fn keeper(config: &Config) -> Result<Keeper, TokenFileError> {
@@ -243,13 +273,15 @@ fn rules(config: &Config) -> Rules {
     }
 }
 
-fn door(config: &Config) -> Door {
-    Door {
+fn door(config: &Config, certificate: Option<&Arc<Certificate>>) -> Result<Door, TlsError> {
+    let tls = certificate.map(Certificate::config).transpose()?;
+    Ok(Door {
+        tls: tls.map(|config| TlsAcceptor::from(Arc::new(config))),
         header_timeout: config.header_timeout.into(),
         connections_max: config.connections_max.get(),
         streams_max: u32::try_from(config.streams_max.0).unwrap_or(u32::MAX),
         drain: config.drain.into(),
-    }
+    })
 }
 
 /// How often the pond is asked whether its log still works.

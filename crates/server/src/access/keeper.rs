@@ -7,18 +7,17 @@ use super::{
     secret::Fingerprint,
     token::Token,
 };
-use crate::config::Secret;
+use crate::{config::Secret, now, watched::Watched};
 use compact_str::CompactString;
 use kit::{Millis, Timestamp};
 use std::{
-    fs,
     net::IpAddr,
-    path::{Path, PathBuf},
+    path::Path,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant},
 };
 use tokio::sync::watch;
 
@@ -68,17 +67,13 @@ impl Entry {
 
 type Entries = Arc<[Arc<Entry>]>;
 
-/// When a file was last seen to be written, and which one it was.
-type Stamp = (Option<SystemTime>, u64, u64);
-
 /// Keeps the tokens, and says who shows one.
 #[derive(Debug)]
 pub struct Keeper {
     /// `None` lets everybody in.
     entries: Option<watch::Sender<Entries>>,
     own: Option<Arc<Entry>>,
-    file: Option<PathBuf>,
-    stamp: Mutex<Option<Stamp>>,
+    file: Option<Watched>,
     guesses: Guesses,
     since: Instant,
 }
@@ -97,8 +92,7 @@ impl Keeper {
         let keeper = Self {
             entries,
             own,
-            file: file.map(Path::to_owned),
-            stamp: Mutex::default(),
+            file: file.map(Watched::new),
             guesses: Guesses::default(),
             since: Instant::now(),
         };
@@ -175,9 +169,7 @@ impl Keeper {
 
     /// Reads the file again if it has changed. A file that cannot be used changes nothing, and is complained of once.
     pub fn refresh(&self) {
-        let Some(path) = &self.file else { return };
-        let unchanged = *self.stamp.lock().unwrap_or_else(PoisonError::into_inner) == Some(stamp(path));
-        if !unchanged {
+        if self.file.as_ref().is_some_and(Watched::has_changed) {
             self.reload();
         }
     }
@@ -194,10 +186,9 @@ impl Keeper {
     fn read(&self) -> Result<usize, TokenFileError> {
         let Some(entries) = &self.entries else { return Ok(0) };
         let mut read = Vec::new();
-        if let Some(path) = &self.file {
-            // Taken before reading: what is written meanwhile is read once more.
-            *self.stamp.lock().unwrap_or_else(PoisonError::into_inner) = Some(stamp(path));
-            read.extend(TokenFile::read(path)?.tokens().cloned());
+        if let Some(file) = &self.file {
+            file.note();
+            read.extend(TokenFile::read(file.path())?.tokens().cloned());
         }
         let count = read.len();
         let before = entries.borrow().clone();
@@ -231,24 +222,11 @@ fn everybody() -> Token {
     }
 }
 
-fn stamp(path: &Path) -> Stamp {
-    let Ok(metadata) = fs::metadata(path) else { return (None, 0, 0) };
-    #[cfg(unix)]
-    let inode = std::os::unix::fs::MetadataExt::ino(&metadata);
-    #[cfg(not(unix))]
-    let inode = 0;
-    (metadata.modified().ok(), metadata.len(), inode)
-}
-
-fn now() -> Timestamp {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Timestamp(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::access::Right;
+    use std::fs;
 
     const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 1));
     const THERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 2));

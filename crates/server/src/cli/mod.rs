@@ -71,6 +71,16 @@ pub(crate) struct Global {
     /// The server's token
     #[arg(long, global = true, env = "MILLPOND_TOKEN", hide_env_values = true, help_heading = "Everywhere")]
     token: Option<String>,
+    /// Believe a server only if its certificate leads to one of this PEM file, instead of those that this system trusts
+    #[arg(
+        long,
+        global = true,
+        env = "MILLPOND_CA",
+        value_name = "FILE",
+        hide_env_values = true,
+        help_heading = "Everywhere"
+    )]
+    ca: Option<std::path::PathBuf>,
     /// Print JSON for scripts
     #[arg(long, global = true, help_heading = "Everywhere")]
     json: bool,
@@ -168,7 +178,7 @@ fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
     };
     let runtime = runtime(threads)?;
     let context = Context {
-        client: Client::new(&global.url, global.token()?.as_deref())?,
+        client: Client::new(&global.url, global.token()?.as_deref(), global.ca.as_deref())?,
         json: global.json,
         style: Style::stdout(global.color),
     };

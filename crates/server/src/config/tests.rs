@@ -24,7 +24,27 @@ fn flags_win_over_the_environment() {
 fn a_public_address_needs_a_token() {
     let error = load(&[("listen", "0.0.0.0:7077")], &[]).unwrap_err().to_string();
     assert!(error.contains("set `tokens_file`"), "{error}");
-    assert!(load(&[("listen", "0.0.0.0:7077"), ("token", "sixteen bytes or more")], &[]).is_ok());
+    assert!(
+        load(&[("listen", "0.0.0.0:7077"), ("token", "sixteen bytes or more"), ("plain-http", "true")], &[])
+            .is_ok()
+    );
+}
+
+#[test]
+fn a_public_address_needs_tls_or_a_word_that_it_does_not() {
+    let public = ("listen", "[::]:7077");
+    for (flags, part) in [
+        (&[public, ("tokens-file", "x")][..], "set `tls_cert`"),
+        (&[public, ("plain-http", "true")], "set `tokens_file`"),
+        (&[public, ("tls-cert", "x"), ("tls-key", "y")], "set `tokens_file`"),
+        (&[("tls-cert", "x")], "tls_key: is needed beside `tls_cert`"),
+        (&[("tls-key", "x")], "tls_cert: is needed beside `tls_key`"),
+    ] {
+        let error = load(flags, &[]).unwrap_err().to_string();
+        assert!(error.contains(part), "{flags:?}: {error}");
+    }
+    let good = [public, ("tokens-file", "x"), ("tls-cert", "x"), ("tls-key", "y")];
+    assert!(load(&good, &[]).is_ok());
 }
 
 #[test]

@@ -14,7 +14,6 @@ use axum::{extract::State, http::StatusCode};
 use kit::Timestamp;
 use millpond_core::Slots;
 use model::{Command, QueueName, Reject, Reply, ScheduleId};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 fn unknown(id: &ScheduleId) -> Problem {
     Problem::from(Reject::UnknownSchedule { id: id.clone() })
@@ -155,13 +154,8 @@ pub(crate) async fn next(
 pub(crate) async fn preview(State(_): State<App>, payload: Payload) -> Answered {
     let (spec, after, n) = json::parse::<PreviewDto<'_>>(&payload.bytes)?.read()?;
     let slots = Slots::of(&spec)?;
-    let slots: Vec<Timestamp> = slots.after(after.unwrap_or_else(now)).take(n).collect();
+    let slots: Vec<Timestamp> = slots.after(after.unwrap_or_else(crate::now)).take(n).collect();
     Ok(reply::object(StatusCode::OK, 64 + 32 * slots.len(), |out| {
         out.key("slots").array(&slots, |out, slot| out.value(slot));
     }))
-}
-
-fn now() -> Timestamp {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Timestamp(u64::try_from(since.as_millis()).unwrap_or(u64::MAX).min(Timestamp::MAX.0))
 }
