@@ -12,7 +12,7 @@ type Case = fn(Pond) -> Pin<Box<dyn Future<Output = ()> + Send>>;
 macro_rules! cases {
     ($($name:ident),* $(,)?) => {
         /// Every case with its name. Each gets an empty pond, and closes it.
-        pub const CASES: &[(&str, Case)] = &[$((stringify!($name), |pond| Box::pin($name(pond)))),*];
+        pub(crate) const CASES: &[(&str, Case)] = &[$((stringify!($name), |pond| Box::pin($name(pond)))),*];
     };
 }
 
@@ -353,7 +353,9 @@ async fn bodies_are_edited_before_a_redrive(pond: Pond) {
 
 async fn a_stopped_worker_gives_back_what_it_has_not_begun(pond: Pond) {
     let queue = pond.queue::<u32>("q").unwrap();
-    let handler = |_: u32, job: Job| async move { drop(job.cancelled().await) };
+    let handler = |_: u32, job: Job| async move {
+        job.cancelled().await;
+    };
     let worker = queue.worker(handler).concurrency(2).grace(Duration::from_millis(10)).start().unwrap();
     queue.push_many(&[1, 2, 3, 4]).await.unwrap();
     until(|| async { (worker.totals().running == 2).then_some(()) }).await;

@@ -1,5 +1,6 @@
 //! What a message must be before the pond sees it. The HTTP routes see to the same while they read JSON.
 
+use crate::access::Right;
 use bytes::Bytes;
 use compact_str::CompactString;
 use model::{Command, Graph, NewJob, Outcome, Reject, Settlement, Until, limits};
@@ -86,5 +87,41 @@ pub(super) fn command(command: &Command) -> Result<(), Reject> {
         | Command::RunSchedule { .. }
         | Command::RemoveSchedule { .. } => Ok(()),
         Command::Tick | Command::Choose(_) | Command::RaiseTokens { .. } => not_here("is the node's own"),
+    }
+}
+
+/// What a command needs of its caller: the same as its HTTP route.
+pub(super) fn needed(command: &Command) -> Right {
+    match command {
+        Command::Push { .. }
+        | Command::Join { .. }
+        | Command::Extend { .. }
+        | Command::CancelJoin { .. }
+        | Command::Cancel { .. }
+        | Command::Signal { .. } => Right::Produce,
+        Command::Fetch { .. }
+        | Command::Renew { .. }
+        | Command::Settle { .. }
+        | Command::Progress { .. }
+        | Command::Log { .. }
+        | Command::Step { .. } => Right::Work,
+        Command::PatchBody { .. }
+        | Command::Promote { .. }
+        | Command::Redrive { .. }
+        | Command::Remove { .. }
+        | Command::Restart { .. }
+        | Command::Pause { .. }
+        | Command::Resume { .. }
+        | Command::Configure { .. }
+        | Command::Bulk(_)
+        | Command::ControlBulk { .. }
+        | Command::SetLimit { .. }
+        | Command::SetGroup { .. }
+        | Command::PutSchedule { .. }
+        | Command::PauseSchedule { .. }
+        | Command::ResumeSchedule { .. }
+        | Command::RunSchedule { .. }
+        | Command::RemoveSchedule { .. } => Right::Operate,
+        Command::Tick | Command::Choose(_) | Command::RaiseTokens { .. } => Right::Admin,
     }
 }

@@ -1,9 +1,13 @@
 //! From an HTTP request to a session.
 
 use super::session::{Arrival, Session};
-use crate::http::{
-    app::App,
-    problem::{self, Problem},
+use crate::{
+    access::Caller,
+    http::{
+        app::App,
+        extract::Known,
+        problem::{self, Problem},
+    },
 };
 use axum::{
     body::Body,
@@ -36,7 +40,11 @@ const READ_BUFFER: usize = 32 << 10;
 const AROUND: usize = 1 << 20;
 
 /// GET /v1/stream
-pub(crate) async fn open(State(app): State<App>, request: Request) -> Result<Response, Problem> {
+pub(crate) async fn open(
+    State(app): State<App>,
+    Known(caller): Known,
+    request: Request,
+) -> Result<Response, Problem> {
     let key = check(&request)?;
     let Ok(place) = Arc::clone(&app.streams.places).try_acquire_owned() else {
         let detail = "as many streams as are allowed are open";
@@ -56,7 +64,7 @@ pub(crate) async fn open(State(app): State<App>, request: Request) -> Result<Res
             .max_frame_size(Some(limit));
         let socket =
             WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, Some(config)).await;
-        greet(app, socket).await;
+        greet(app, caller, socket).await;
     });
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
@@ -103,7 +111,7 @@ fn protocols(headers: &HeaderMap) -> impl Iterator<Item = &str> {
 }
 
 /// Hears the hello, and hands the socket to the session that it belongs to.
-async fn greet(app: App, mut socket: Socket) {
+async fn greet(app: App, caller: Caller, mut socket: Socket) {
     let first = loop {
         match timeout(HELLO, socket.next()).await {
             Ok(Some(Ok(Message::Binary(bytes)))) => break bytes,
@@ -117,9 +125,10 @@ async fn greet(app: App, mut socket: Socket) {
         Ok(Some((_, FromClient::Hello(hello)))) if hello.version > 0 => hello,
         _ => return,
     };
-    let mut arrival = Box::new(Arrival { socket, hello, rest: input.rest() });
+    let worker = caller.worker(&hello.worker);
+    let mut arrival = Box::new(Arrival { socket, caller, worker, hello, rest: input.rest() });
     if let Some(resume) = &arrival.hello.resume
-        && let Some(session) = app.streams.find(&resume.session, &arrival.hello.worker)
+        && let Some(session) = app.streams.find(&resume.session, &arrival.caller, &arrival.worker)
     {
         match session.send(arrival).await {
             Ok(()) => return,

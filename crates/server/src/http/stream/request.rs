@@ -1,10 +1,17 @@
 //! What a client asks for, as calls of the node.
 
 use super::check;
-use crate::http::{app::App, problem::Problem};
+use crate::{
+    access::{Caller, Right},
+    http::{
+        app::App,
+        problem::{self, Problem},
+        reach,
+    },
+};
 use compact_str::CompactString;
 use kit::{Durability, Millis};
-use model::{Actor, Command, Envelope, EventId, JobId, JobRef, Reject, Reply, ScheduleId, State};
+use model::{Actor, Command, Envelope, EventId, JobId, JobRef, QueueName, Reject, Reply, ScheduleId, State};
 use node::{CallError, Handle};
 use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
@@ -39,7 +46,10 @@ pub(super) fn refused(error: CallError) -> Refused {
     if let CallError::Refused(reject) = &error {
         return reject.into();
     }
-    let problem = Problem::from(error);
+    worded(&Problem::from(error))
+}
+
+fn worded(problem: &Problem) -> Refused {
     Refused { retry_after_ms: problem.retry_after_ms(), ..Refused::new(problem.code(), problem.detail()) }
 }
 
@@ -51,12 +61,40 @@ fn mismatch() -> Refused {
 #[derive(Clone)]
 pub(super) struct Asker {
     pub(super) app: App,
+    pub(super) caller: Caller,
     pub(super) actor: Actor,
 }
 
 impl Asker {
     fn level(&self, asked: Option<Durability>) -> Durability {
         asked.unwrap_or(self.app.rules.durability)
+    }
+
+    /// Refuses what the caller's token is not for.
+    pub(super) fn check(&self, right: Right) -> Result<(), Refused> {
+        if self.caller.may(right) {
+            return Ok(());
+        }
+        let detail = format!("this needs the right to {}, which the token has not", right.name());
+        Err(worded(&Problem::new(&problem::FORBIDDEN, detail)))
+    }
+
+    /// The same for a queue.
+    pub(super) fn check_queue(&self, queue: &QueueName) -> Result<(), Refused> {
+        reach::check(&self.caller, queue).map_err(|problem| worded(&problem))
+    }
+
+    /// A command that stays within the caller's reach, in its name.
+    async fn envelope(
+        &self,
+        worker: Option<Actor>,
+        key: Option<CompactString>,
+        command: Command,
+    ) -> Result<Envelope, Refused> {
+        let confined = reach::confine(&self.caller, &self.app.node, command).await;
+        let command = confined.map_err(|problem| worded(&problem))?;
+        let actor = worker.map_or_else(|| self.actor.clone(), |worker| self.caller.worker(&worker));
+        Ok(Envelope { actor, idempotency_key: key.map(|key| self.caller.scoped(key)), command })
     }
 
     async fn call(
@@ -66,8 +104,7 @@ impl Asker {
         command: Command,
         level: Option<Durability>,
     ) -> Result<node::Answer, Refused> {
-        let actor = worker.unwrap_or_else(|| self.actor.clone());
-        let envelope = Envelope { actor, idempotency_key: key, command };
+        let envelope = self.envelope(worker, key, command).await?;
         self.app.node.call(envelope, self.level(level)).await.map_err(refused)
     }
 
@@ -78,12 +115,13 @@ impl Asker {
 
     async fn answer(&self, id: u64, request: FromClient) -> Result<Done, Refused> {
         let checked = |checked: Result<(), Reject>| checked.map_err(|reject| Refused::from(&reject));
+        self.check(needed(&request))?;
         match request {
             FromClient::Push(push) => {
                 checked(check::jobs(&push.jobs))?;
                 let wait = Duration::from_millis(push.wait_ms.min(self.app.rules.wait_ms_max));
                 let command = Command::Push { jobs: push.jobs };
-                let envelope = Envelope { actor: self.actor.clone(), idempotency_key: push.key, command };
+                let envelope = self.envelope(None, push.key, command).await?;
                 let level = self.level(push.durability);
                 let answer = self.app.node.push(envelope, Some(wait), level).await.map_err(refused)?;
                 let Reply::Pushed(jobs) = answer.reply else { return Err(mismatch()) };
@@ -132,6 +170,7 @@ impl Asker {
             FromClient::Command(asked) => {
                 let command = asked.open().map_err(|error| Refused::new("bad_request", error.to_string()))?;
                 checked(check::command(&command))?;
+                self.check(check::needed(&command))?;
                 let answer = self.call(None, asked.key, command, asked.durability).await?;
                 let mut reply = Vec::new();
                 model::codec::encode_reply(&answer.reply, &mut reply);
@@ -141,7 +180,7 @@ impl Asker {
             FromClient::Read(read) => {
                 let mut bytes = Vec::new();
                 put_answer(&mut bytes, "view", id, |_| {});
-                look(&self.app, read, &mut bytes).await?;
+                self.look(read, &mut bytes).await?;
                 Ok(Done { id, bytes, over: Vec::new() })
             }
             FromClient::Hello(_)
@@ -167,74 +206,140 @@ fn ends_the_lease(reject: &Reject) -> bool {
     )
 }
 
-/// Appends what is to be seen, or nothing.
-async fn look(app: &App, read: Read, out: &mut Vec<u8>) -> Result<(), Refused> {
-    let node = &app.node;
-    let bad = |error: model::BadName| Refused::new("invalid", error.to_string());
-    let limit = usize::try_from(read.limit).unwrap_or(usize::MAX).clamp(1, 1_000);
-    let job = || JobId::parse(&read.id).map(|id| JobRef { queue: read.queue.clone(), id }).map_err(bad);
-    let queue = || read.queue.clone().ok_or_else(|| Refused::new("invalid", "queue: is missing"));
-    let schedule = || ScheduleId::new(&read.id).map_err(bad);
-    match read.what {
-        What::Job => node.job(job()?).await.map_err(refused)?.pack(out),
-        What::Jobs => {
-            let state = read.state.unwrap_or(State::Waiting);
-            node.jobs(queue()?, state).await.map_err(refused)?.pack(out);
+impl Asker {
+    /// Keeps a look within the caller's reach.
+    async fn confine(&self, read: &mut Read) -> Result<(), Refused> {
+        if !self.caller.is_confined() {
+            return Ok(());
         }
-        What::History => {
-            let job = job()?;
-            node.read(move |shard| shard.history(&job)).await.map_err(refused)?.pack(out);
-        }
-        What::Log => {
-            let job = job()?;
-            node.read(move |shard| shard.log_lines(&job)).await.map_err(refused)?.pack(out);
-        }
-        What::Steps => {
-            let job = job()?;
-            node.read(move |shard| shard.job_steps(&job)).await.map_err(refused)?.pack(out);
-        }
-        What::Explain => {
-            let job = job()?;
-            let why = node.read(move |shard| shard.explain(&job)).await.map_err(refused)?;
-            why.map(|why| Explained { state: why.state, summary: why.summary, expected_at: why.expected_at })
-                .pack(out);
-        }
-        What::Schedule => {
-            let id = schedule()?;
-            node.read(move |shard| shard.schedule(&id)).await.map_err(refused)?.pack(out);
-        }
-        What::Schedules => {
-            let after = read.after.as_deref().map(ScheduleId::new).transpose().map_err(bad)?;
-            let found = node.read(move |shard| shard.schedules(after.as_ref(), limit)).await;
-            found.map_err(refused)?.pack(out);
-        }
-        What::Slots => {
-            let id = schedule()?;
-            node.read(move |shard| shard.schedule_slots(&id, limit)).await.map_err(refused)?.pack(out);
-        }
-        What::Join => {
-            let id = job()?.id;
-            let found = node.read(move |shard| shard.join_view(&id, Default::default())).await;
-            found.map_err(refused)?.pack(out);
-        }
-        What::Queue => {
-            let name = queue()?;
-            node.read(move |shard| shard.queue(&name)).await.map_err(refused)?.pack(out);
-        }
-        What::Producers => node.producers(queue()?).await.map_err(refused)?.pack(out),
-        What::Dead => {
-            let name = queue()?;
-            let found = node.read(move |shard| shard.dead_letters(&name)).await.map_err(refused)?;
-            found.map(dead).pack(out);
-        }
-        What::Operations => node.read(|shard| shard.bulks()).await.map_err(refused)?.pack(out),
-        What::Events => {
-            let after = read.after.as_deref().map(str::parse::<EventId>).transpose();
-            let after = after.map_err(|error| Refused::new("invalid", error.to_string()))?;
-            events(node, after, read.wait_ms.min(app.rules.wait_ms_max)).await.pack(out);
+        match read.what {
+            What::Job | What::History | What::Log | What::Steps | What::Explain => {
+                let Ok(id) = JobId::parse(&read.id) else { return Ok(()) };
+                let (caller, job) = (self.caller.clone(), JobRef { queue: read.queue.clone(), id });
+                let found = self.app.node.read(move |shard| reach::tied(&caller, shard, job)).await;
+                let tied = found.map_err(refused)?;
+                // A job out of reach is answered like one that there is not.
+                read.queue = tied.map_or_else(|| QueueName::new("-").ok(), |job| job.queue);
+                Ok(())
+            }
+            What::Jobs | What::Queue | What::Producers | What::Dead => {
+                read.queue.as_ref().map_or(Ok(()), |queue| self.check_queue(queue))
+            }
+            What::Join | What::Schedule | What::Schedules | What::Slots | What::Operations | What::Events => {
+                reach::check_whole(&self.caller).map_err(|problem| worded(&problem))
+            }
         }
     }
-    Ok(())
+
+    /// Appends what is to be seen, or nothing.
+    async fn look(&self, mut read: Read, out: &mut Vec<u8>) -> Result<(), Refused> {
+        let (app, node) = (&self.app, &self.app.node);
+        self.confine(&mut read).await?;
+        let read = read;
+        let bad = |error: model::BadName| Refused::new("invalid", error.to_string());
+        let limit = usize::try_from(read.limit).unwrap_or(usize::MAX).clamp(1, 1_000);
+        let job = || JobId::parse(&read.id).map(|id| JobRef { queue: read.queue.clone(), id }).map_err(bad);
+        let queue = || read.queue.clone().ok_or_else(|| Refused::new("invalid", "queue: is missing"));
+        let schedule = || ScheduleId::new(&read.id).map_err(bad);
+        match read.what {
+            What::Job => node.job(job()?).await.map_err(refused)?.pack(out),
+            What::Jobs => {
+                let state = read.state.unwrap_or(State::Waiting);
+                node.jobs(queue()?, state).await.map_err(refused)?.pack(out);
+            }
+            What::History => {
+                let job = job()?;
+                node.read(move |shard| shard.history(&job)).await.map_err(refused)?.pack(out);
+            }
+            What::Log => {
+                let job = job()?;
+                node.read(move |shard| shard.log_lines(&job)).await.map_err(refused)?.pack(out);
+            }
+            What::Steps => {
+                let job = job()?;
+                node.read(move |shard| shard.job_steps(&job)).await.map_err(refused)?.pack(out);
+            }
+            What::Explain => {
+                let job = job()?;
+                let why = node.read(move |shard| shard.explain(&job)).await.map_err(refused)?;
+                why.map(|why| Explained {
+                    state: why.state,
+                    summary: why.summary,
+                    expected_at: why.expected_at,
+                })
+                .pack(out);
+            }
+            What::Schedule => {
+                let id = schedule()?;
+                node.read(move |shard| shard.schedule(&id)).await.map_err(refused)?.pack(out);
+            }
+            What::Schedules => {
+                let after = read.after.as_deref().map(ScheduleId::new).transpose().map_err(bad)?;
+                let found = node.read(move |shard| shard.schedules(after.as_ref(), limit)).await;
+                found.map_err(refused)?.pack(out);
+            }
+            What::Slots => {
+                let id = schedule()?;
+                node.read(move |shard| shard.schedule_slots(&id, limit)).await.map_err(refused)?.pack(out);
+            }
+            What::Join => {
+                let id = job()?.id;
+                let found = node.read(move |shard| shard.join_view(&id, Default::default())).await;
+                found.map_err(refused)?.pack(out);
+            }
+            What::Queue => {
+                let name = queue()?;
+                node.read(move |shard| shard.queue(&name)).await.map_err(refused)?.pack(out);
+            }
+            What::Producers => node.producers(queue()?).await.map_err(refused)?.pack(out),
+            What::Dead => {
+                let name = queue()?;
+                let found = node.read(move |shard| shard.dead_letters(&name)).await.map_err(refused)?;
+                found.map(dead).pack(out);
+            }
+            What::Operations => node.read(|shard| shard.bulks()).await.map_err(refused)?.pack(out),
+            What::Events => {
+                let after = read.after.as_deref().map(str::parse::<EventId>).transpose();
+                let after = after.map_err(|error| Refused::new("invalid", error.to_string()))?;
+                events(node, after, read.wait_ms.min(app.rules.wait_ms_max)).await.pack(out);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What a message needs of its caller.
+fn needed(request: &FromClient) -> Right {
+    match request {
+        FromClient::Push(_) => Right::Produce,
+        FromClient::Outcomes(_)
+        | FromClient::Renew(_)
+        | FromClient::Progress(_)
+        | FromClient::Log(_)
+        | FromClient::StoreStep(_) => Right::Work,
+        FromClient::Read(read) => match read.what {
+            What::Job | What::History | What::Log | What::Steps | What::Explain | What::Join => Right::Look,
+            What::Jobs
+            | What::Schedule
+            | What::Schedules
+            | What::Slots
+            | What::Queue
+            | What::Producers
+            | What::Operations
+            | What::Dead
+            | What::Events => Right::Read,
+        },
+        // Each command has its own.
+        FromClient::Command(_)
+        | FromClient::Hello(_)
+        | FromClient::Subscribe(_)
+        | FromClient::Credit(_)
+        | FromClient::Unsubscribe(_)
+        | FromClient::Withdraw(_)
+        | FromClient::Ping(_)
+        | FromClient::Bye(_)
+        | FromClient::Unknown => Right::Known,
+    }
 }
 
 fn dead(found: node::DeadLetters) -> Dead {

@@ -5,7 +5,10 @@ use super::{
     out::Out,
     request::{Asker, Done},
 };
-use crate::http::app::App;
+use crate::{
+    access::{Caller, Right},
+    http::app::App,
+};
 use bytes::Bytes;
 use compact_str::{CompactString, format_compact};
 use futures_util::{
@@ -17,7 +20,7 @@ use kit::{Millis, Timestamp};
 use model::{Actor, Command, DispatchedJob, Envelope, JobRef, LeaseRef, Outcome, QueueName, Settlement};
 use node::{CallError, Revoked};
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, HashMap},
     future::poll_fn,
     pin::pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -59,6 +62,8 @@ pub(crate) struct Streams {
 }
 
 struct Place {
+    /// The name of its token.
+    caller: String,
     worker: Actor,
     arrivals: mpsc::Sender<Box<Arrival>>,
 }
@@ -74,15 +79,16 @@ impl Streams {
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The session of this secret, if it is this worker's.
-    pub(super) fn find(&self, session: &str, worker: &Actor) -> Option<mpsc::Sender<Box<Arrival>>> {
+    /// The session of this secret, if it is this caller's.
+    pub(super) fn find(
+        &self,
+        session: &str,
+        caller: &Caller,
+        worker: &Actor,
+    ) -> Option<mpsc::Sender<Box<Arrival>>> {
         let sessions = self.sessions();
-        sessions.get(session).filter(|place| place.worker == *worker).map(|place| place.arrivals.clone())
-    }
-
-    /// How many sessions there are, those whose connection is lost included.
-    pub(crate) fn count(&self) -> usize {
-        SESSIONS_MAX - self.places.available_permits()
+        let place = sessions.get(session)?;
+        (place.worker == *worker && place.caller == caller.name()).then(|| place.arrivals.clone())
     }
 
     /// Waits until every session has ended.
@@ -95,6 +101,9 @@ impl Streams {
 /// A connection that has said hello.
 pub(super) struct Arrival {
     pub(super) socket: Socket,
+    pub(super) caller: Caller,
+    /// Its name as the pond knows it.
+    pub(super) worker: Actor,
     pub(super) hello: Hello,
     /// What came behind the hello in the same message.
     pub(super) rest: Bytes,
@@ -141,7 +150,8 @@ pub(super) struct Session {
     /// The newest request; ids rise.
     newest: u64,
     fetches: FuturesUnordered<Abortable<BoxFuture<'static, Fetched>>>,
-    watched: HashSet<Actor>,
+    /// Names of workers as the pond knows them, and as the client does.
+    watched: HashMap<Actor, Actor>,
     watches: FuturesUnordered<BoxFuture<'static, (Actor, Revoked)>>,
     draining: bool,
 }
@@ -161,10 +171,11 @@ impl Session {
     pub(super) async fn run(app: App, first: Box<Arrival>) {
         let Some(id) = secret() else { return };
         let (sender, arrivals) = mpsc::channel(1);
-        let worker = first.hello.worker.clone();
-        app.streams.sessions().insert(id.clone(), Place { worker: worker.clone(), arrivals: sender });
+        let (caller, worker) = (first.caller.clone(), first.worker.clone());
+        let place = Place { caller: caller.name().to_owned(), worker: worker.clone(), arrivals: sender };
+        app.streams.sessions().insert(id.clone(), place);
         let session = Session {
-            asker: Asker { app: app.clone(), actor: worker },
+            asker: Asker { app: app.clone(), caller, actor: worker },
             id: id.clone(),
             heartbeat: Duration::ZERO,
             linger: LINGER,
@@ -177,7 +188,7 @@ impl Session {
             answers_bytes: 0,
             newest: 0,
             fetches: FuturesUnordered::new(),
-            watched: HashSet::new(),
+            watched: HashMap::new(),
             watches: FuturesUnordered::new(),
             draining: false,
             app,
@@ -237,7 +248,8 @@ impl Session {
 
     /// Serves one connection to its end.
     async fn serve(&mut self, arrival: Arrival, resumed: bool) -> End {
-        let Arrival { socket, hello, rest } = arrival;
+        let Arrival { socket, caller, worker: _, hello, rest } = arrival;
+        self.asker.caller = caller.clone();
         let (sink, mut stream) = socket.split();
         let mut out = Out::new(sink);
         self.end_subscriptions();
@@ -245,6 +257,7 @@ impl Session {
         let mut end = self.hear(&rest, &mut out);
         let app = self.app.clone();
         let mut stopping = pin!(app.stopping());
+        let mut expired = pin!(app.keeper.ended(&caller));
         let mut heard = Instant::now();
         let mut alarm = pin!(sleep_until(heard + 3 * self.heartbeat));
         while end.is_none() {
@@ -259,6 +272,11 @@ impl Session {
                 biased;
                 Some(arrival) = self.arrivals.recv() => return End::Replaced(arrival),
                 () = &mut stopping, if !self.draining => self.drain(&mut out),
+                () = &mut expired => {
+                    let bye = Refused::new("unauthorized", "the token has been revoked, or has expired");
+                    out.add(|bytes| put_message(bytes, 0, &FromServer::Bye(bye)));
+                    end = Some(End::Over);
+                }
                 Some(done) = self.requests.next(), if !self.requests.is_empty() => {
                     if let Ok(done) = done {
                         self.answer(done, &mut out);
@@ -449,8 +467,14 @@ impl Session {
                 "a subscription has a number of its own from 1, and there are 256 at most",
             ));
         }
-        let worker = asked.worker.clone().unwrap_or_else(|| self.asker.actor.clone());
-        if self.watched.insert(worker.clone()) {
+        let allowed = asked.queues.iter().try_for_each(|queue| self.asker.check_queue(queue));
+        if let Err(why) = self.asker.check(Right::Work).and(allowed) {
+            end_subscription(asked.sub, why, out);
+            return None;
+        }
+        let said = asked.worker.as_ref();
+        let worker = said.map_or_else(|| self.asker.actor.clone(), |worker| self.asker.caller.worker(worker));
+        if self.watched.insert(worker.clone(), said.unwrap_or(&worker).clone()).is_none() {
             self.watch(worker.clone(), None);
         }
         self.linger = self.linger.max(Duration::from_millis(asked.lease_ms)).min(LINGER_MAX);
@@ -475,7 +499,8 @@ impl Session {
         };
         let leases: Vec<Lost> = revoked.leases.into_iter().filter_map(mine).collect();
         if revoked.missed || !leases.is_empty() {
-            let told = wire::Revoked { worker: worker.clone(), leases, missed: revoked.missed };
+            let said = self.watched.get(&worker).unwrap_or(&worker).clone();
+            let told = wire::Revoked { worker: said, leases, missed: revoked.missed };
             out.add(|bytes| put_message(bytes, 0, &FromServer::Revoked(told)));
         }
         self.watch(worker, Some(revoked.position));
@@ -518,13 +543,7 @@ impl Session {
             // What the pond refuses, such as too many queues, it refuses for ever.
             Err(CallError::Refused(reject)) => {
                 self.subs.remove(&number);
-                let refused = Refused::from(&reject);
-                out.add(|bytes| {
-                    put_answer(bytes, "ended", 0, |bytes| {
-                        wire::Pack::pack(&wire::Ended { sub: number, why: refused }, bytes);
-                    });
-                });
-                return;
+                return end_subscription(number, Refused::from(&reject), out);
             }
             Err(_) => return,
         };
@@ -586,6 +605,10 @@ impl Session {
         let within_ms = u64::try_from(self.app.rules.drain.as_millis()).unwrap_or(u64::MAX);
         out.add(|bytes| put_message(bytes, 0, &FromServer::Drain(Drain { within_ms })));
     }
+}
+
+fn end_subscription(sub: u64, why: Refused, out: &mut Out) {
+    out.add(|bytes| put_message(bytes, 0, &FromServer::Ended(wire::Ended { sub, why })));
 }
 
 /// Tells a client what it did wrong.
