@@ -155,10 +155,10 @@ fn from_server(random: &mut Random) -> Vec<FromServer> {
         FromServer::Reply(Reply { reply: "r".into(), position: 1, durability: Durability::Memory }),
         FromServer::Done(Empty {}),
         FromServer::View(View(Bytes::from_static(&[0x93, 1, 2, 0xc0]))),
-        FromServer::Refused(refused.clone()),
+        FromServer::Refused(refused),
         FromServer::Pong(Empty {}),
         FromServer::Drain(Drain { within_ms: 5 }),
-        FromServer::Bye(refused),
+        FromServer::Bye(Refused::new("stopping", "the server is stopping")),
     ]
 }
 
@@ -319,5 +319,39 @@ fn check<D: Direction + PartialEq + Debug>(folder: &std::path::Path, side: &str,
             Bytes::from(fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display())));
         let read: Vec<(u64, D)> = unpacked(&bytes).unwrap();
         assert_eq!(&read[0].1, message, "{side} message {nth}");
+    }
+}
+
+/// Whoever writes a client has only that page.
+#[test]
+fn the_page_of_the_stream_names_every_message_and_every_field() {
+    let page = include_str!("../../../docs/stream.md");
+    let mut random = Random::new(1);
+    let (client, server) = (packed(&from_client(&mut random)), packed(&from_server(&mut random)));
+    for bytes in [client, server] {
+        let mut input = Input::new(&bytes);
+        while !input.is_at_end() {
+            input.array("message").unwrap();
+            let name = input.text("name").unwrap();
+            let rows: Vec<&str> =
+                page.lines().filter(|line| line.starts_with(&format!("| `{name}` |"))).collect();
+            assert!(!rows.is_empty(), "the message {name} has no row");
+            let row = rows.concat();
+            input.number("id").unwrap();
+            if name == "view" {
+                input.skip().unwrap();
+                continue;
+            }
+            input
+                .map("fields", |field, _| {
+                    let said = |mark| row.contains(&format!("{mark}{field}"));
+                    assert!(
+                        said('`') || said('{') || said(' '),
+                        "the field {field} of {name} is not in its row"
+                    );
+                    Ok(false)
+                })
+                .unwrap();
+        }
     }
 }
