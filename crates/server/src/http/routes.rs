@@ -2,18 +2,19 @@
 
 use super::{
     app::App,
-    extract::Peer,
+    extract::{Peer, queue_in_path},
     gate,
     handlers::{
         about, backup, dead, events, jobs, joins, limits, operations, push, queues, schedules, steps, work,
     },
     problem::{self, Problem},
+    reach,
 };
 use crate::access::Right;
 use axum::{
     Router,
     extract::{MatchedPath, Request, State},
-    http::{HeaderValue, Method, header},
+    http::{HeaderValue, Method, header, request::Parts},
     middleware::{Next, from_fn_with_state},
     response::{IntoResponse, Response},
     routing::{MethodRouter, delete, get, patch, post, put},
@@ -43,13 +44,15 @@ pub struct Route {
     pub query: &'static [&'static str],
     /// The status of its good answer.
     pub status: u16,
+    /// It concerns all queues: who sees only some may not take it.
+    pub whole: bool,
     /// It waits on purpose: no latency is counted.
     long: bool,
 }
 
 impl Route {
     const fn new(right: Right, method: &'static str, path: &'static str, summary: &'static str) -> Self {
-        Self { right, method, path, summary, request: "", query: &[], status: 200, long: false }
+        Self { right, method, path, summary, request: "", query: &[], status: 200, whole: false, long: false }
     }
 
     const fn takes(mut self, schema: &'static str) -> Self {
@@ -64,6 +67,11 @@ impl Route {
 
     const fn answers(mut self, status: u16) -> Self {
         self.status = status;
+        self
+    }
+
+    const fn whole(mut self) -> Self {
+        self.whole = true;
         self
     }
 
@@ -89,7 +97,7 @@ fn table() -> Vec<(Route, MethodRouter<App>)> {
         (route(Known, "GET", "/openapi.json", "this API, described"), get(about::openapi)),
         (route(Read, "GET", "/v1/events", "what happens to jobs and queues, as it happens (Server-Sent Events)").query(&["queue", "id", "kind", "state", "from"]).long(), get(events::stream)),
 
-        (route(Admin, "POST", "/v1/backup", "everything, to be kept elsewhere: a stream of chunks, without those that the caller has").takes("Backup").long(), post(backup::stream)),
+        (route(Admin, "POST", "/v1/backup", "everything, to be kept elsewhere: a stream of chunks, without those that the caller has").takes("Backup").whole().long(), post(backup::stream)),
 
         (route(Produce, "POST", "/v1/push", "push jobs to several queues, all or none").query(&["wait_ms"]).takes("PushMany").answers(201), post(push::to_many)),
         (route(Work, "POST", "/v1/fetch", "lease jobs, waiting for some if need be").takes("Fetch").long(), post(work::fetch)),
@@ -118,10 +126,10 @@ fn table() -> Vec<(Route, MethodRouter<App>)> {
         (route(Operate, "POST", "/v1/schedules/{id}/resume", "go on with the next slot"), post(schedules::resume)),
         (route(Operate, "POST", "/v1/schedules/{id}/run", "push its job now").answers(201), post(schedules::run)),
         (route(Read, "GET", "/v1/schedules/{id}/next", "its next slots").query(&["n"]), get(schedules::next)),
-        (route(Read, "GET", "/v1/limits", "all limits"), get(limits::list)),
-        (route(Read, "GET", LIMIT, "one limit"), get(limits::show)),
-        (route(Operate, "PUT", LIMIT, "set a limit; it counts at once").takes("Limit"), put(limits::set)),
-        (route(Operate, "DELETE", LIMIT, "remove a limit; what it held may start"), delete(limits::remove)),
+        (route(Read, "GET", "/v1/limits", "all limits").whole(), get(limits::list)),
+        (route(Read, "GET", LIMIT, "one limit").whole(), get(limits::show)),
+        (route(Operate, "PUT", LIMIT, "set a limit; it counts at once").takes("Limit").whole(), put(limits::set)),
+        (route(Operate, "DELETE", LIMIT, "remove a limit; what it held may start").whole(), delete(limits::remove)),
 
         (route(Read, "GET", "/v1/queues", "all queues").query(PAGE), get(queues::list)),
         (route(Read, "GET", QUEUE, "one queue: counts, totals, rates, settings"), get(queues::show)),
@@ -220,10 +228,8 @@ async fn enter(State(app): State<App>, request: Request, next: Next) -> Response
     let _in_flight = InFlight::new(&app);
     let path = request.extensions().get::<MatchedPath>().cloned();
     let row = path.as_ref().and_then(|path| find(request.method(), path.as_str()));
-    let (parts, body) = request.into_parts();
-    // What met no route is told so only to somebody who is known.
-    let right = row.map_or(Right::Known, |row| routes()[row].right);
-    let mut response = match gate::check(&app, &parts, right) {
+    let (mut parts, body) = request.into_parts();
+    let mut response = match admit(&app, &mut parts, row.map(|row| &routes()[row])).await {
         Ok(()) => next.run(Request::from_parts(parts, body)).await,
         Err(problem) => {
             let peer = parts.extensions.get::<Peer>().map(|peer| peer.0);
@@ -237,6 +243,24 @@ async fn enter(State(app): State<App>, request: Request, next: Next) -> Response
     let long = row.is_some_and(|row| routes()[row].long);
     app.metrics.answered(row, response.status().as_u16(), (!long).then(|| started.elapsed()));
     response
+}
+
+/// Lets a request pass to its route, with what is known of its caller.
+async fn admit(app: &App, parts: &mut Parts, route: Option<&Route>) -> Result<(), Problem> {
+    // What met no route is told so only to somebody who is known.
+    let right = route.map_or(Right::Known, |route| route.right);
+    let Some(caller) = gate::check(app, parts, right)? else { return Ok(()) };
+    if caller.is_confined() {
+        if route.is_some_and(|route| route.whole) {
+            reach::check_whole(&caller)?;
+        }
+        // A name that none can have is refused further on.
+        if let Some(queue) = queue_in_path(parts, app).await? {
+            reach::check(&caller, &queue)?;
+        }
+    }
+    parts.extensions.insert(caller);
+    Ok(())
 }
 
 fn find(method: &Method, path: &str) -> Option<usize> {
