@@ -237,12 +237,12 @@ impl<'a> Input<'a> {
 pub fn put_number(out: &mut Vec<u8>, value: u64) {
     match value {
         ..0x80 => out.push(value as u8),
-        ..0x100 => out.extend_from_slice(&[0xcc, value as u8]),
-        ..0x1_0000 => {
+        0x80..0x100 => out.extend_from_slice(&[0xcc, value as u8]),
+        0x100..0x1_0000 => {
             out.push(0xcd);
             out.extend_from_slice(&(value as u16).to_be_bytes());
         }
-        ..0x1_0000_0000 => {
+        0x1_0000..0x1_0000_0000 => {
             out.push(0xce);
             out.extend_from_slice(&(value as u32).to_be_bytes());
         }

@@ -77,10 +77,11 @@ async fn run(shared: &Shared) {
             Ok(Err(Trouble::Always(refused))) => format!("{}: {}", refused.code, refused.detail),
             Err(_) => format!("{} does not answer", shared.address),
         };
-        let mut state = shared.state();
-        state.down(why);
-        state.give_up(Some(shared.options.patience));
-        drop(state);
+        {
+            let mut state = shared.state();
+            state.down(why);
+            state.give_up(Some(shared.options.patience));
+        }
         shared.changed.notify_waiters();
         calls += 1;
         failures += 1;

@@ -354,7 +354,7 @@ async fn bodies_are_edited_before_a_redrive(pond: Pond) {
 async fn a_stopped_worker_gives_back_what_it_has_not_begun(pond: Pond) {
     let queue = pond.queue::<u32>("q").unwrap();
     let handler = |_: u32, _: Job| std::future::pending::<()>();
-    let worker = queue.worker(handler).concurrency(2).grace(Duration::from_millis(10)).start().unwrap();
+    let worker = queue.worker(handler).concurrency(2).grace(Duration::from_millis(300)).start().unwrap();
     queue.push_many(&[1, 2, 3, 4]).await.unwrap();
     until(|| async { (worker.totals().running == 2).then_some(()) }).await;
     worker.stop_within(Duration::ZERO).await;
