@@ -10,6 +10,7 @@ mod handlers;
 mod json;
 mod metrics;
 mod openapi;
+mod patience;
 mod problem;
 mod rates;
 mod reach;
