@@ -34,7 +34,7 @@ pub use millpond_core::{DeadLetters, ErrorClass};
 pub use options::Options;
 pub use recover::{Recovered, recover};
 pub use rewrite::rewrite;
-pub use shell::{Handle, ManualClock, Revoked};
+pub use shell::{Handle, Health, ManualClock, Revoked};
 pub use verify::{Contents, Verified, verify};
 pub use waiters::Waiter;
 pub use writer::Writer;
