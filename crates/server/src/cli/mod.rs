@@ -27,6 +27,7 @@ mod print;
 mod push;
 mod queues;
 mod restore;
+mod salvage;
 mod schedule;
 mod serve;
 mod signal;
@@ -111,6 +112,7 @@ enum Command {
     Backup(backup::Backup),
     Restore(restore::Restore),
     Verify(verify::Verify),
+    Salvage(salvage::Salvage),
 }
 
 /// What a command needs beside its own flags.
@@ -140,6 +142,7 @@ fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
         Command::Config(config) => return config.run(&global).map(|()| ExitCode::SUCCESS),
         Command::Key(key) => return key.run(&global).map(|()| ExitCode::SUCCESS),
         Command::Verify(verify) => return verify.run(&global).map(|()| ExitCode::SUCCESS),
+        Command::Salvage(salvage) => return salvage.run(&global).map(|()| ExitCode::SUCCESS),
         Command::Restore(restore) => return restore.run(&global).map(|()| ExitCode::SUCCESS),
         Command::Backup(backup) if backup.is_offline() => {
             return backup.offline(&global).map(|()| ExitCode::SUCCESS);
@@ -161,6 +164,7 @@ fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
             | Command::Config(_)
             | Command::Key(_)
             | Command::Restore(_)
+            | Command::Salvage(_)
             | Command::Verify(_) => Ok(()),
             Command::Backup(command) => command.run(context).await,
             Command::Push(command) => command.run(context).await,
