@@ -10,7 +10,7 @@ use std::{
     path::{Path, PathBuf},
     time::Duration,
 };
-use storage::Log as _;
+use storage::{Checkpoints as _, Log as _};
 
 /// Jobs in the checkpoint, and behind it.
 const STORED: usize = 60;
@@ -94,7 +94,8 @@ fn copy(from: &Path, to: &Path) {
 /// Takes every job: tokens and bodies by id.
 async fn take(dir: &Path) -> BTreeMap<String, (u64, Vec<u8>)> {
     let pond = Handle::open(dir, options()).unwrap();
-    let queues = ["mail", "bills"].map(|name| QueueName::new(name).unwrap()).to_vec();
+    let queues =
+        ["mail", "bills", "salvaged-0", "salvaged-1"].map(|name| QueueName::new(name).unwrap()).to_vec();
     let mut taken = BTreeMap::new();
     loop {
         let fetched =
@@ -263,4 +264,99 @@ async fn it_writes_only_where_nothing_is_and_looks_only_where_nobody_writes() {
     let _pond = Handle::open(&dir, options()).unwrap();
     let refused = salvage(&dir, Some(&new), &options(), now()).unwrap_err();
     assert!(matches!(refused, BackupFailure::Open(OpenError::InUse { .. })), "{refused}");
+}
+
+/// The same checkpoint in many small blocks of the store's tables: as it is in a large directory.
+fn in_tables(from: &Path, to: &Path) {
+    let small = storage::checkpoints::fjall::Options {
+        memtable_bytes: 32 << 10,
+        ..storage::checkpoints::fjall::Options::DEFAULT
+    };
+    let segment = storage::log::segment::Options {
+        segment_bytes: 64 << 10,
+        reserve: false,
+        ..storage::log::segment::Options::DEFAULT
+    };
+    let local = storage::Options { checkpoints: small, log: segment, ..storage::Options::default() };
+    let source = storage::open_read_only(from, &local).unwrap().checkpoints;
+    let (mut log, mut checkpoints, unfinished) = storage::begin_local(to, &local).unwrap();
+    let position = source.mark(0).unwrap().unwrap().position;
+    let mut values = Vec::new();
+    let mut keep = |key: &[u8], value: &[u8]| {
+        values.push((key.to_vec(), value.to_vec()));
+        Ok(())
+    };
+    source.scan(0, &[], &mut keep).unwrap();
+    for chunk in values.chunks(8) {
+        let mut changes =
+            chunk.iter().cloned().map(|(key, value)| storage::Change::Put { key, value, kin: None });
+        checkpoints.write(0, &mut changes, storage::Mark { index: 0, position }).unwrap();
+    }
+    log.close().unwrap();
+    unfinished.finish().unwrap();
+}
+
+/// Damage of the checkpoint's tables: single jobs, bodies, queues, counters.
+#[tokio::test(flavor = "multi_thread")]
+async fn of_a_damaged_checkpoint_all_is_saved_that_is_whole_and_fits_together() {
+    let place = tempfile::tempdir().unwrap();
+    let [first, good] = ["first", "good"].map(|name| place.path().join(name));
+    let pond = Handle::open(&first, options()).unwrap();
+    push(&pond, 0..STORED).await;
+    pond.stop(Duration::from_secs(60)).await.unwrap();
+    drop(pond);
+    in_tables(&first, &good);
+    let pond = Handle::open(&good, Options { checkpoint_ms: 1_000_000, ..options() }).unwrap();
+    push(&pond, STORED..ALL).await;
+    drop(pond);
+    let tables: Vec<_> = files(&good)
+        .into_iter()
+        .filter(|(path, bytes)| path.parent().unwrap().ends_with("1/tables") && bytes.len() > 8_000)
+        .collect();
+    assert!(tables.len() > 2, "{}", tables.len());
+    let (mut jobs, mut others, mut nothing) = (0, 0, 0);
+    for (number, (path, bytes)) in tables.iter().enumerate() {
+        for part in 0..5 {
+            let [dir, new] = ["bad", "new"].map(|kind| place.path().join(format!("{kind}-{number}-{part}")));
+            copy(&good, &dir);
+            let mut bad = bytes.clone();
+            bad[(bytes.len() - 1) * part / 5] ^= 0x08;
+            let file = path.strip_prefix(&good).unwrap();
+            fs::write(dir.join(file), bad).unwrap();
+            let context = format!("{}, part {part}", file.display());
+            let salvaged = salvage(&dir, Some(&new), &options(), now()).expect(&context);
+            if salvaged.state.is_none() {
+                nothing += 1;
+                continue;
+            }
+            assert!(!salvaged.lost.iter().any(|loss| matches!(loss, Loss::Unapplied { .. })), "{context}");
+            let told = told(&salvaged, &BTreeMap::new());
+            let taken = take_all(&new).await;
+            let missing: BTreeSet<String> =
+                (0..ALL).map(|at| format!("j{at}")).filter(|id| !taken.contains_key(id)).collect();
+            assert_eq!(missing, told, "{context}: {:?}", salvaged.lost);
+            assert!(
+                taken.iter().all(|(id, (_, bytes))| *bytes == body(id[1..].parse().unwrap())),
+                "{context}"
+            );
+            jobs += told.len();
+            others += salvaged.lost.iter().filter(|loss| matches!(loss, Loss::Value { .. })).count();
+        }
+    }
+    assert!(jobs > 5, "{jobs} jobs, {others} others, {nothing} not at all");
+}
+
+/// With the queues that stand in for lost ones.
+async fn take_all(dir: &Path) -> BTreeMap<String, (u64, Vec<u8>)> {
+    let pond = Handle::open(dir, options()).unwrap();
+    for queue in ["salvaged-0", "salvaged-1"] {
+        let queue = QueueName::new(queue).unwrap();
+        let command = Command::Resume { queue };
+        let envelope = Envelope { actor: Actor::new("test"), idempotency_key: None, command };
+        // It may not be there.
+        let _ = pond.call(envelope, Durability::Disk).await;
+    }
+    pond.stop(Duration::from_secs(60)).await.unwrap();
+    drop(pond);
+    take(dir).await
 }

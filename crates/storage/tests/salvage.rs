@@ -128,3 +128,31 @@ fn it_is_the_same_under_encryption() {
     let at_rest = AtRest { keys, clear_kinds: b"bj", ..AtRest::default() };
     damages(&Options { at_rest, ..options() }, 3);
 }
+
+/// Flips a bit of the record with that payload.
+fn damage_record(dir: &Path, payload: &[u8]) {
+    let log = fs::read_dir(dir.join("log")).unwrap().map(|entry| entry.unwrap().path());
+    let path = log.into_iter().find(|path| path.display().to_string().contains("segment-")).unwrap();
+    let mut bytes = fs::read(&path).unwrap();
+    let at = bytes.windows(payload.len()).position(|window| window == payload).unwrap();
+    bytes[at] ^= 1;
+    fs::write(path, bytes).unwrap();
+}
+
+#[test]
+fn what_no_flush_is_known_to_have_covered_is_no_loss_and_what_one_has_is() {
+    for (flushed, ends, stretches) in [(Durability::Os, 5, 1), (Durability::Disk, 7, 2)] {
+        let place = tempfile::tempdir().unwrap();
+        let (mut log, _) = open_local(place.path(), &options()).unwrap();
+        for number in 1..=6 {
+            let payload = format!("record number {number} of this log");
+            log.append(&[Entry { shard: 0, payload: payload.as_bytes() }]).unwrap();
+            log.flush(if number < 3 { Durability::Disk } else { flushed }).unwrap();
+        }
+        drop(log);
+        damage_record(place.path(), b"record number 5 of this log");
+        let wreck = salvage_local(place.path(), &options()).unwrap();
+        assert_eq!((wreck.log_end, wreck.log_open, wreck.stretches.len()), (ends, false, stretches));
+        assert_eq!((wreck.stretches[0].first(), wreck.stretches[0].next()), (1, 5));
+    }
+}
