@@ -66,7 +66,7 @@ async fn round(queue: &str) -> Result<(f64, f64, f64)> {
         callers.spawn(async move {
             while !stop.load(Ordering::Relaxed) {
                 embedded::push(&node, JOBS, 100).await?;
-                let worked = embedded::work(&node, JOBS).await?;
+                let worked = embedded::work(&node, JOBS, Duration::ZERO).await?;
                 done.fetch_add(worked as u64, Ordering::Relaxed);
             }
             Ok::<_, crate::report::Error>(())

@@ -7,7 +7,13 @@ use crate::{
 use millpond::{Durability, Pond};
 use model::{Actor, Command, Envelope, LeaseRef, NewJob, Outcome, QueueName, Route, Settlement};
 use node::Handle;
-use std::time::{Duration, Instant};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
+};
 use tokio::task::JoinSet;
 
 const JOBS: usize = 200_000;
@@ -15,6 +21,8 @@ const BATCH: usize = 1_000;
 const PUSHERS: usize = 8;
 const HANDLERS: usize = 64;
 const LONE_PUSHES: u32 = 200;
+/// How long a caller waits while others hold the keys of what is left.
+const PATIENCE: Duration = Duration::from_millis(5);
 pub(crate) const PAYLOADS: [(usize, &str); 2] = [(100, "100 B"), (1_024, "1 KiB")];
 
 pub(crate) fn run(plan: &Plan, report: &mut Report) -> Result<()> {
@@ -93,15 +101,21 @@ pub(crate) async fn handle(bytes: usize, options: node::Options) -> Result<f64> 
 pub(crate) type Kind = fn(usize) -> Option<Route>;
 
 /// Pushes, fetches and completes; jobs a second.
+///
+/// A fetch may bring fewer than were pushed, because others hold their keys: all work until every job is done.
 pub(crate) async fn drive(node: &Handle, bytes: usize, kind: Kind) -> Result<f64> {
     let started = Instant::now();
+    let done = Arc::new(AtomicUsize::new(0));
     let mut callers = JoinSet::new();
     for _ in 0..PUSHERS {
-        let node = node.clone();
+        let (node, done) = (node.clone(), done.clone());
         callers.spawn(async move {
             for _ in 0..JOBS / PUSHERS / BATCH {
                 push_routed(&node, BATCH, bytes, kind).await?;
-                work(&node, BATCH).await?;
+                done.fetch_add(work(&node, BATCH, PATIENCE).await?, Relaxed);
+            }
+            while done.load(Relaxed) < JOBS {
+                done.fetch_add(work(&node, BATCH, PATIENCE).await?, Relaxed);
             }
             Ok::<_, crate::report::Error>(())
         });
@@ -130,11 +144,11 @@ async fn push_routed(node: &Handle, count: usize, bytes: usize, kind: Kind) -> R
     Ok(())
 }
 
-/// One fetch and the completion of what it brought; returns how many.
-pub(crate) async fn work(node: &Handle, max: usize) -> Result<usize> {
+/// One fetch, waiting so long for the first job, and the completion of what it brought; returns how many.
+pub(crate) async fn work(node: &Handle, max: usize, wait: Duration) -> Result<usize> {
     let queues = vec![QueueName::new("bench")?];
     let max = u32::try_from(max)?;
-    let jobs = node.fetch(Actor::new("bench"), queues, max, 0, Duration::ZERO, Durability::Disk).await?;
+    let jobs = node.fetch(Actor::new("bench"), queues, max, 0, wait, Durability::Disk).await?;
     let count = jobs.len();
     let settlements = jobs.into_iter().map(|job| Settlement {
         lease: LeaseRef { job: model::JobRef { queue: Some(job.queue), id: job.id }, token: job.lease_token },

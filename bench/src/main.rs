@@ -1,7 +1,7 @@
 //! What Millpond does in a second, beside what the machine can do at all.
 //!
 //! ```text
-//! cargo run --release -p bench -- [all|limits|embedded|flow|http|backlog|bulk|idle|at_rest|bodies] [--rounds N] [--huge] [--markdown]
+//! cargo run --release -p bench -- [all|limits|embedded|flow|fairness|http|backlog|bulk|idle|at_rest|bodies] [--rounds N] [--huge] [--markdown]
 //! ```
 //!
 //! Every number is the median of several rounds, with the smallest and the largest. A peer to compare with is one more
@@ -12,6 +12,7 @@ mod backlog;
 mod bodies;
 mod bulk;
 mod embedded;
+mod fairness;
 mod flow;
 mod http;
 mod idle;
@@ -37,10 +38,11 @@ struct Plan {
 type Part = fn(&Plan, &mut Report) -> Result<()>;
 
 /// The limits come first, so that everything else can be read against them.
-const PARTS: [(&str, Part); 9] = [
+const PARTS: [(&str, Part); 10] = [
     ("limits", limits::run),
     ("embedded", embedded::run),
     ("flow", flow::run),
+    ("fairness", fairness::run),
     ("http", http::run),
     ("backlog", backlog::run),
     ("bulk", bulk::run),

@@ -153,7 +153,7 @@ impl Proofs {
     }
 
     fn is_row(&self, word: &str) -> bool {
-        let number = word.strip_prefix(['F', 'K']);
+        let number = word.strip_prefix(['F', 'K', 'L']);
         number.is_some_and(|number| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()))
     }
 }

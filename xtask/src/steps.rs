@@ -28,7 +28,7 @@ pub(crate) const STEPS: &[Step] = &[
     Step { name: "doctest", about: "examples in the documentation", run: || cargo(&["test", "--workspace", "--doc"]) },
     Step { name: "doc", about: "the documentation, warnings as errors", run: doc },
     Step { name: "release", about: "the binaries for what follows", run: release },
-    Step { name: "sim", about: "300 seeds of 5,000 commands", run: || built("sim", &["run", "--seeds", "300", "--commands", "5000"]) },
+    Step { name: "sim", about: "2,000 seeds of 5,000 commands", run: || built("sim", &["run", "--seeds", "2000", "--commands", "5000"]) },
     Step { name: "plant", about: "planted bugs that the simulator must catch", run: || built("sim", &["plant"]) },
     Step { name: "faults", about: "kills and failing calls on the real binary", run: || built("faults", &["run"]) },
     Step { name: "features", about: "what users see", run: features },

@@ -2,8 +2,8 @@ use crate::{shard::Shard, slots::Slots};
 use bytes::Bytes;
 use kit::Timestamp;
 use model::{
-    Firing, FiringResult, ScheduleChange, ScheduleId, ScheduleSpec, ScheduleState, ScheduleView, Scheduled,
-    When, limits,
+    Firing, FiringResult, QueueName, ScheduleChange, ScheduleId, ScheduleSpec, ScheduleState, ScheduleView,
+    Scheduled, When, limits,
 };
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -313,10 +313,26 @@ impl Shard {
         self.schedules.get(id).map(|schedule| schedule.view(id))
     }
 
+    /// The queue that a schedule pushes to.
+    pub fn schedule_queue(&self, id: &ScheduleId) -> Option<QueueName> {
+        self.schedules.get(id).map(|schedule| schedule.spec.job.queue.clone())
+    }
+
     /// Schedules in the order of their ids, after one of them, at most `limit`.
     pub fn schedules(&self, after: Option<&ScheduleId>, limit: usize) -> Vec<ScheduleView> {
+        self.schedules_among(after, limit, |_| true)
+    }
+
+    /// The same of those that push to a queue for which `among` holds.
+    pub fn schedules_among(
+        &self,
+        after: Option<&ScheduleId>,
+        limit: usize,
+        among: impl Fn(&QueueName) -> bool,
+    ) -> Vec<ScheduleView> {
         let from = after.map_or(std::ops::Bound::Unbounded, std::ops::Bound::Excluded);
         let range = self.schedules.all.range((from, std::ops::Bound::Unbounded));
+        let range = range.filter(|(_, schedule)| among(&schedule.spec.job.queue));
         range.take(limit).map(|(id, schedule)| schedule.view(id)).collect()
     }
 

@@ -227,11 +227,28 @@ impl Shard {
         }
     }
 
+    /// The queue that a job is in.
+    pub fn queue_of(&self, job: &JobRef) -> Option<QueueName> {
+        let job = &self.jobs[self.find(job)?];
+        Some(self.queues[job.queue as usize].name.clone())
+    }
+
     /// Queues in the order of their names, from the first after `after`, at most `limit`.
     pub fn queues(&self, after: Option<&QueueName>, limit: usize) -> Vec<QueueView> {
+        self.queues_among(after, limit, |_| true)
+    }
+
+    /// The same of those for which `among` holds.
+    pub fn queues_among(
+        &self,
+        after: Option<&QueueName>,
+        limit: usize,
+        among: impl Fn(&QueueName) -> bool,
+    ) -> Vec<QueueView> {
         use std::ops::Bound::{Excluded, Unbounded};
         let range = (after.map_or(Unbounded, Excluded), Unbounded);
-        let indexes = self.queue_index.range::<QueueName, _>(range).take(limit.min(PAGE_MAX));
+        let range = self.queue_index.range::<QueueName, _>(range).filter(|(name, _)| among(name));
+        let indexes = range.take(limit.min(PAGE_MAX));
         indexes.map(|(_, index)| self.queue_view(&self.queues[*index as usize])).collect()
     }
 

@@ -5,6 +5,7 @@
 
 mod binary;
 mod client;
+pub mod linear;
 mod server;
 mod wait;
 

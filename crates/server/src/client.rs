@@ -18,13 +18,16 @@ use hyper::{
     Method, Request, StatusCode,
     header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER},
 };
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::{
     client::legacy::{Client as Pool, connect::HttpConnector},
     rt::{TokioExecutor, TokioTimer},
 };
 use kit::Millis;
+use rustls::{ClientConfig, RootCertStore};
 use serde::de::DeserializeOwned;
-use std::time::Duration;
+use server::tls::TlsError;
+use std::{path::Path, time::Duration};
 
 /// The largest answer that is read: a page of jobs with bodies of 1 MiB.
 const ANSWER_BYTES_MAX: usize = 1 << 30;
@@ -94,26 +97,25 @@ pub(crate) struct Extras<'a> {
 /// A client of one server. Cheap to clone; clones share their connections.
 #[derive(Clone)]
 pub(crate) struct Client {
-    pool: Pool<HttpConnector, Full<Bytes>>,
+    pool: Pool<HttpsConnector<HttpConnector>, Full<Bytes>>,
     base: String,
     headers: HeaderMap,
 }
 
 impl Client {
-    /// Prepares a client; connects to nothing yet.
-    pub(crate) fn new(url: &str, token: Option<&str>) -> Result<Self, BadUrl> {
+    /// Prepares a client; connects to nothing yet. A server under TLS is believed if its certificate leads to one of the file `ca`, or
+    /// else to one that this system trusts.
+    pub(crate) fn new(url: &str, token: Option<&str>, ca: Option<&Path>) -> Result<Self, BadUrl> {
         let bad = |reason: &str| BadUrl { url: url.to_owned(), reason: reason.to_owned() };
         let base = url.trim();
         let base = if base.contains("://") { base.to_owned() } else { format!("http://{base}") };
         let base = base.trim_end_matches('/').to_owned();
         let uri: hyper::Uri = base.parse().map_err(|error| bad(&format!("{error}")))?;
-        match uri.scheme_str() {
-            Some("http") => {}
-            Some("https") => {
-                return Err(bad("https is not part of this build; put a tunnel or a proxy on this machine"));
-            }
-            _ => return Err(bad("the scheme is not http")),
-        }
+        let trusted = match uri.scheme_str() {
+            Some("http") => RootCertStore::empty(),
+            Some("https") => trusted(ca).map_err(|error| bad(&error.to_string()))?,
+            _ => return Err(bad("the scheme is neither http nor https")),
+        };
         if uri.query().is_some() || uri.host().is_none_or(str::is_empty) {
             return Err(bad("it needs a host and takes no query"));
         }
@@ -127,6 +129,17 @@ impl Client {
         let mut connector = HttpConnector::new();
         connector.set_nodelay(true);
         connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
+        connector.enforce_http(false);
+        let tls = ClientConfig::builder_with_provider(server::tls::provider())
+            .with_safe_default_protocol_versions()
+            .map_err(|error| bad(&error.to_string()))?
+            .with_root_certificates(trusted)
+            .with_no_client_auth();
+        let connector = HttpsConnectorBuilder::new()
+            .with_tls_config(tls)
+            .https_or_http()
+            .enable_http1()
+            .wrap_connector(connector);
         let pool = Pool::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(Duration::from_secs(20))
@@ -259,6 +272,23 @@ impl Client {
     }
 }
 
+/// Whom a client believes that a certificate is right.
+fn trusted(ca: Option<&Path>) -> Result<RootCertStore, TlsError> {
+    let mut store = RootCertStore::empty();
+    match ca {
+        Some(path) => {
+            for certificate in server::tls::certificates(path)? {
+                store.add(certificate)?;
+            }
+        }
+        None => {
+            // Those that the library cannot read are passed over, as others do.
+            store.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        }
+    }
+    Ok(store)
+}
+
 /// A name as one segment of a path: everything but unreserved characters is percent-encoded.
 pub(crate) fn segment(name: &str) -> String {
     const HEX: &[u8; 16] = b"0123456789ABCDEF";
@@ -296,12 +326,12 @@ mod tests {
 
     #[test]
     fn addresses_are_checked_before_anything_is_sent() {
-        for good in ["http://127.0.0.1:7077", "localhost:7077", "http://h/prefix/"] {
-            assert!(Client::new(good, None).is_ok(), "{good}");
+        for good in ["http://127.0.0.1:7077", "localhost:7077", "http://h/prefix/", "https://h"] {
+            assert!(Client::new(good, None, None).is_ok(), "{good}");
         }
-        for bad in ["https://h", "ftp://h", "http://", "http://h?x=1", "http://h h"] {
-            assert!(Client::new(bad, None).is_err(), "{bad}");
+        for bad in ["ftp://h", "http://", "http://h?x=1", "http://h h"] {
+            assert!(Client::new(bad, None, None).is_err(), "{bad}");
         }
-        assert!(Client::new("http://h", Some("line\nbreak")).is_err());
+        assert!(Client::new("http://h", Some("line\nbreak"), None).is_err());
     }
 }

@@ -29,17 +29,21 @@ pub struct Key {
 /// Every setting with its default.
 #[rustfmt::skip]
 pub const KEYS: &[Key] = &[
-    Key { name: "listen", default: "127.0.0.1:7077", help: "Address and port; port 0 takes a free one. An address beyond this machine needs a token." },
+    Key { name: "listen", default: "127.0.0.1:7077", help: "Address and port; port 0 takes a free one. An address beyond this machine needs tokens and TLS." },
     Key { name: "data", default: "./millpond-data", help: "Directory of the data; made if it is not there." },
     Key { name: "memory", default: "false", help: "Keep everything in memory and write no file: for trying things out." },
     Key { name: "durability", default: "disk", help: "How safe a change is before it is answered, where the call does not say: memory, os, disk." },
     Key { name: "token", default: "", help: "The token that callers must send (`Authorization: Bearer`); empty for none. At least 16 bytes." },
     Key { name: "token_file", default: "", help: "A file that holds the token, instead of `token`." },
+    Key { name: "tokens_file", default: "", help: "A file of tokens with roles, made by `millpond token`: read again when it changes." },
     Key { name: "encryption_key_file", default: "", help: "A file of keys, one a line: the first encrypts what is written to the data directory, all decrypt; empty for no encryption." },
     Key { name: "encryption_key", default: "", help: "The keys themselves instead, for the environment; a command line can be seen by others." },
     Key { name: "compress_from", default: "512", help: "Values in the data directory of this many bytes are compressed, if that makes them smaller; 0 for none." },
     Key { name: "compress_dictionaries", default: "true", help: "Learn what the bodies of a queue have in common, and compress smaller ones with it, too; not if `compress_from` is 0." },
     Key { name: "compress_log_from", default: "0", help: "Records of the log of this many bytes are compressed; 0 for none." },
+    Key { name: "tls_cert", default: "", help: "A PEM file: the certificate, then those that lead to its issuer. The server then speaks HTTPS only; read again when it changes." },
+    Key { name: "tls_key", default: "", help: "The PEM file of the certificate's private key." },
+    Key { name: "plain_http", default: "false", help: "Listen beyond this machine without TLS: only where a proxy or a private network keeps what is said." },
     Key { name: "hosts", default: "", help: "More host names by which callers may know this server, separated by commas." },
     Key { name: "log", default: "info", help: "What is logged to stderr: off, error, warn, info, debug, trace." },
     Key { name: "threads", default: "0", help: "Threads that serve connections; 0 for one or two, by the number of cores." },
@@ -76,6 +80,8 @@ pub struct Config {
     pub token: Secret,
     /// Where the token is kept.
     pub token_file: PathBuf,
+    /// Where tokens with roles are kept.
+    pub tokens_file: PathBuf,
     /// Where the keys are kept.
     pub encryption_key_file: PathBuf,
     /// The keys of the data directory, from `encryption_key` or from `encryption_key_file`.
@@ -88,6 +94,13 @@ pub struct Config {
     pub compress_dictionaries: bool,
     /// Records of the log from this size on are compressed.
     pub compress_log_from: ByteSize,
+    /// The certificate and its chain; empty for no TLS.
+    pub tls_cert: PathBuf,
+    /// Its key.
+    pub tls_key: PathBuf,
+    /// No TLS on an address beyond this machine.
+    #[serde(deserialize_with = "value::switch")]
+    pub plain_http: bool,
     /// More names of ours.
     pub hosts: Words,
     /// The log level.
@@ -222,8 +235,18 @@ impl Config {
         if !self.token.is_empty() && self.token.len() < 16 {
             return Err(invalid("token", "is too short to keep anybody out; use at least 16 bytes"));
         }
-        if self.token.is_empty() && !self.listen.ip().is_loopback() {
-            let reason = "everybody who reaches this address could read and change every job: set `token_file` (or `token`), or listen on 127.0.0.1";
+        let asks = !self.token.is_empty() || !self.tokens_file.as_os_str().is_empty();
+        if !asks && !self.listen.ip().is_loopback() {
+            let reason = "everybody who reaches this address could read and change every job: set `tokens_file` (or `token_file`), or listen on 127.0.0.1";
+            return Err(invalid("listen", reason));
+        }
+        let (cert, key) = (self.tls_cert.as_os_str().is_empty(), self.tls_key.as_os_str().is_empty());
+        if cert != key {
+            let (there, missing) = if cert { ("tls_key", "tls_cert") } else { ("tls_cert", "tls_key") };
+            return Err(invalid(missing, &format!("is needed beside `{there}`")));
+        }
+        if cert && !self.plain_http && !self.listen.ip().is_loopback() {
+            let reason = "tokens and jobs could be read on their way to this address: set `tls_cert` and `tls_key`; or `plain_http`, where a proxy or a private network keeps them";
             return Err(invalid("listen", reason));
         }
         if self.durability == Durability::Quorum {

@@ -1,14 +1,17 @@
 //! The process around a pond: opens it, serves it, and ends it well.
 
 use crate::{
+    access::{Keeper, TokenFileError},
     config::Config,
     http::{App, Door, Rules, serve_connections},
+    tls::{Certificate, TlsError},
 };
 use node::{Handle, OpenError, Options};
 use std::{
     io::{self, Write as _},
     net::SocketAddr,
     process::ExitCode,
+    sync::Arc,
     time::Duration,
 };
 use storage::{AtRest, KeyId, at_rest::Encryption};
@@ -17,6 +20,7 @@ use tokio::{
     sync::watch,
     task::{JoinError, JoinHandle},
 };
+use tokio_rustls::TlsAcceptor;
 
 /// How a server ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,6 +55,12 @@ pub enum ServeError {
         /// Why not.
         source: OpenError,
     },
+    /// The tokens cannot be used.
+    #[error("tokens: {0}; `millpond token list` checks the file")]
+    Tokens(#[from] TokenFileError),
+    /// The certificate cannot be used.
+    #[error("TLS: {0}")]
+    Tls(#[from] TlsError),
     /// The address could not be taken.
     #[error("cannot listen on {address}: {source}; is another server running? choose another with --listen")]
     Listen {
@@ -75,6 +85,7 @@ impl ServeError {
     pub fn exit_code(&self) -> u8 {
         match self {
             ServeError::Open { .. } => 3,
+            ServeError::Tokens(_) | ServeError::Tls(_) => 2,
             ServeError::Listen { .. }
             | ServeError::Signals(_)
             | ServeError::Poisoned(_)
@@ -87,6 +98,7 @@ impl ServeError {
 pub struct Server {
     addr: SocketAddr,
     node: Handle,
+    files: Files,
     stop: watch::Sender<bool>,
     task: JoinHandle<bool>,
     drain: Duration,
@@ -95,6 +107,8 @@ pub struct Server {
 impl Server {
     /// Opens the pond and begins to listen. Needs a tokio runtime with time and I/O.
     pub async fn start(config: &Config) -> Result<Server, ServeError> {
+        let files = Files { keeper: Arc::new(keeper(config)?), certificate: certificate(config)? };
+        let door = door(config, files.certificate.as_ref())?;
         let node = open(config)?;
         let (address, shown) =
             (config.listen, |source| ServeError::Listen { address: config.listen, source });
@@ -107,15 +121,17 @@ impl Server {
             }
         };
         let addr = listener.local_addr().map_err(shown)?;
-        let app = App::new(node.clone(), rules(config));
+        let app = App::new(node.clone(), rules(config), Arc::clone(&files.keeper));
         let sampler = app.clone();
         tokio::spawn(async move { sampler.sample_rates().await });
+        let (watched, watcher) = (files.clone(), app.clone());
+        tokio::spawn(async move { watched.watch(&watcher).await });
         let (stop, mut stopped) = watch::channel(false);
-        let task = tokio::spawn(serve_connections(listener, app, door(config), async move {
+        let task = tokio::spawn(serve_connections(listener, app, door, async move {
             // An error says that the Server was dropped: that is a wish to stop too.
             let _ = stopped.wait_for(|stop| *stop).await;
         }));
-        Ok(Server { addr, node, stop, task, drain: config.drain.into() })
+        Ok(Server { addr, node, files, stop, task, drain: config.drain.into() })
     }
 
     /// Where it listens; the real port where 0 was asked for.
@@ -123,14 +139,20 @@ impl Server {
         self.addr
     }
 
-    /// `http://…` of the same.
+    /// `http://…` of the same, or `https://…`.
     pub fn url(&self) -> String {
-        format!("http://{}", self.addr)
+        let scheme = if self.files.certificate.is_some() { "https" } else { "http" };
+        format!("{scheme}://{}", self.addr)
     }
 
     /// The pond behind it.
     pub fn handle(&self) -> &Handle {
         &self.node
+    }
+
+    /// Reads tokens and certificate again, as they are read by themselves soon after their files have changed.
+    pub fn reload(&self) {
+        self.files.reload();
     }
 
     /// Takes no more connections, answers what is under way, flushes and closes.
@@ -143,6 +165,53 @@ impl Server {
             Err(error) => Err(ServeError::Poisoned(error.to_string())),
         }
     }
+}
+
+/// How often files that may change are looked at.
+const WATCH_EVERY: Duration = Duration::from_secs(1);
+
+/// What is read again while the server runs.
+#[derive(Debug, Clone)]
+struct Files {
+    keeper: Arc<Keeper>,
+    certificate: Option<Arc<Certificate>>,
+}
+
+impl Files {
+    async fn watch(&self, app: &App) {
+        let mut ticks = tokio::time::interval(WATCH_EVERY);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let watched = async {
+            loop {
+                ticks.tick().await;
+                self.keeper.refresh();
+                self.certificate.iter().for_each(|certificate| certificate.refresh());
+            }
+        };
+        tokio::select! {
+            () = watched => {}
+            () = app.stopping() => {}
+        }
+    }
+
+    fn reload(&self) {
+        self.keeper.reload();
+        self.certificate.iter().for_each(|certificate| certificate.reload());
+    }
+}
+
+fn certificate(config: &Config) -> Result<Option<Arc<Certificate>>, TlsError> {
+    let (cert, key) = (&config.tls_cert, &config.tls_key);
+    if cert.as_os_str().is_empty() {
+        return Ok(None);
+    }
+    Certificate::read(cert, key).map(|certificate| Some(Arc::new(certificate)))
+}
+
+fn keeper(config: &Config) -> Result<Keeper, TokenFileError> {
+    let own = (!config.token.is_empty()).then_some(&config.token);
+    let file = &config.tokens_file;
+    Keeper::new(own, (!file.as_os_str().is_empty()).then_some(file))
 }
 
 fn open(config: &Config) -> Result<Handle, ServeError> {
@@ -195,7 +264,6 @@ fn tell_encryption(keys: &[KeyId], found: Option<&Encryption>) {
 
 fn rules(config: &Config) -> Rules {
     Rules {
-        token: (!config.token.is_empty()).then(|| config.token.clone()),
         loopback: config.listen.ip().is_loopback(),
         hosts: config.hosts.0.clone(),
         durability: if config.memory { kit::Durability::Memory } else { config.durability },
@@ -205,13 +273,15 @@ fn rules(config: &Config) -> Rules {
     }
 }
 
-fn door(config: &Config) -> Door {
-    Door {
+fn door(config: &Config, certificate: Option<&Arc<Certificate>>) -> Result<Door, TlsError> {
+    let tls = certificate.map(Certificate::config).transpose()?;
+    Ok(Door {
+        tls: tls.map(|config| TlsAcceptor::from(Arc::new(config))),
         header_timeout: config.header_timeout.into(),
         connections_max: config.connections_max.get(),
         streams_max: u32::try_from(config.streams_max.0).unwrap_or(u32::MAX),
         drain: config.drain.into(),
-    }
+    })
 }
 
 /// How often the pond is asked whether its log still works.
@@ -228,6 +298,7 @@ where
     let node = server.handle().clone();
     tokio::select! {
         () = shutdown() => {}
+        () = reload_on_hangup(&server) => {}
         reason = poisoned(&node) => return Err(ServeError::Poisoned(reason)),
     }
     tracing::info!("stopping: requests under way are answered first");
@@ -235,6 +306,26 @@ where
         ended = server.stop() => ended,
         () = shutdown() => Ok(ExitReason::Interrupted),
     }
+}
+
+/// SIGHUP reads files again; it never ends.
+#[cfg(unix)]
+async fn reload_on_hangup(server: &Server) {
+    use tokio::signal::unix::{SignalKind, signal};
+    match signal(SignalKind::hangup()) {
+        Ok(mut hangups) => {
+            while hangups.recv().await.is_some() {
+                server.reload();
+            }
+        }
+        Err(error) => tracing::warn!("SIGHUP is not heard: {error}"),
+    }
+    std::future::pending().await
+}
+
+#[cfg(not(unix))]
+async fn reload_on_hangup(_: &Server) {
+    std::future::pending().await
 }
 
 async fn poisoned(node: &Handle) -> String {

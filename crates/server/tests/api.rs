@@ -5,16 +5,8 @@ mod support;
 use serde_json::{Value, json};
 use server::http::{KINDS, openapi_document, routes};
 use std::collections::BTreeSet;
-use support::{TOKEN, call, read_answer, send, start};
+use support::{TOKEN, call, concrete, read_answer, send, start};
 use tokio::{io::AsyncWriteExt, net::TcpStream};
-
-fn concrete(path: &str) -> String {
-    path.replace("{queue}", "mail")
-        .replace("{id}", "7")
-        .replace("{worker}", "w1")
-        .replace("{key}", "api")
-        .replace("{group}", "g")
-}
 
 #[tokio::test]
 async fn a_job_goes_from_push_to_done_and_tells_its_story() {
@@ -380,32 +372,6 @@ async fn headers_are_checked_and_an_idempotency_key_answers_twice_the_same() {
 }
 
 #[tokio::test]
-async fn every_route_but_the_probes_needs_the_token() {
-    let server = start(&[("token", TOKEN)]).await;
-    let good = format!("authorization: Bearer {TOKEN}");
-    for route in routes() {
-        let line = format!("{} {}", route.method, concrete(route.path));
-        for wrong in
-            ["x: y", "authorization: Bearer wrong", "authorization: Basic YTpi", "authorization: Bearer"]
-        {
-            let answer = send(&server, &line, &[wrong], b"").await;
-            let open = matches!(route.path, "/livez" | "/readyz");
-            assert_eq!(answer.status, if open { 200 } else { 401 }, "{line} with {wrong}");
-            assert!(open || answer.head.contains("www-authenticate: bearer"));
-        }
-        if route.path != "/v1/events" {
-            assert_ne!(send(&server, &line, &[&good], b"").await.status, 401, "{line}");
-        }
-    }
-    assert_eq!(
-        call(&server, &format!("GET /v1/queues?token={}", TOKEN.replace(' ', "+")), "").await.status,
-        401
-    );
-    assert_eq!(call(&server, "GET /nothing", "").await.status, 401);
-    server.stop().await.unwrap();
-}
-
-#[tokio::test]
 async fn foreign_hosts_and_pages_of_other_sites_are_turned_away() {
     let server = start(&[("hosts", "pond.example")]).await;
     for (host, status) in [
@@ -576,7 +542,13 @@ fn the_documents_list_every_code_every_setting_and_every_route() {
         .map(|route| {
             let query =
                 if route.query.is_empty() { String::new() } else { format!("?{}=", route.query.join("=&")) };
-            format!("| `{} {}{query}` | {} |", route.method, route.path, route.summary)
+            format!(
+                "| `{} {}{query}` | {} | {} |",
+                route.method,
+                route.path,
+                route.right.name(),
+                route.summary
+            )
         })
         .collect();
     assert_eq!(table, expected, "docs/http.md should hold:\n{}", expected.join("\n"));

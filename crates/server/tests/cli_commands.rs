@@ -125,3 +125,35 @@ fn the_bench_counts_every_job() {
     let seen = server.json(&["bench", "--jobs", "1000", "--batch", "64", "--clients", "2"]);
     assert_eq!((&seen["push"]["jobs"], &seen["drain"]["jobs"]), (&1_000.into(), &1_000.into()), "{seen}");
 }
+
+#[test]
+fn a_token_is_shown_once_and_lives_as_long_as_it_is_let() {
+    let folder = tempfile::tempdir().unwrap();
+    let token = |arguments: &[&str]| {
+        let mut command = millpond();
+        command.current_dir(folder.path()).env("MILLPOND_TOKENS_FILE", "tokens").arg("token");
+        Ran::of(command.args(arguments).output().unwrap())
+    };
+    let added = token(&["add", "web", "--role", "producer,worker", "--queue", "mail.*", "--expires", "1h"]);
+    assert_eq!(added.code, 0, "{added:?}");
+    let secret = added.out.trim();
+    assert_eq!((secret.len(), &secret[..9]), (57, "millpond_"));
+    let file = std::fs::read_to_string(folder.path().join("tokens")).unwrap();
+    assert!(!file.contains(&secret[9..]) && file.contains("web producer,worker mail.* 2"), "{file}");
+
+    assert_eq!(token(&["add", "web", "--role", "worker"]).code, 2, "there is one already");
+    assert_eq!(token(&["add", "w/b", "--role", "worker"]).code, 2);
+    assert_eq!(token(&["add", "web2", "--role", "boss"]).code, 2);
+    let rotated = token(&["rotate", "web", "--overlap", "10m", "--json"]);
+    let rotated: serde_json::Value = serde_json::from_str(&rotated.out).unwrap();
+    assert_ne!(rotated["token"], secret);
+    let list = |ran: Ran| serde_json::from_str::<serde_json::Value>(&ran.out).unwrap()["tokens"].clone();
+    let all = list(token(&["list", "--json"]));
+    assert_eq!((&all[1]["roles"], &all[1]["expires"]), (&all[0]["roles"], &serde_json::Value::Null));
+    assert!(all[0]["expires"].is_string(), "{all}");
+    let id = all[0]["id"].as_str().unwrap();
+    assert_eq!(token(&["revoke", "web", "--id", id]).code, 0);
+    assert_eq!(list(token(&["list", "--json"]))[0]["id"], rotated["id"]);
+    assert_eq!(token(&["revoke", "web"]).code, 0);
+    assert_eq!(token(&["revoke", "web"]).code, 2, "nobody is left");
+}

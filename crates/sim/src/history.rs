@@ -49,6 +49,12 @@ pub struct Violation {
     pub what: String,
 }
 
+impl std::fmt::Display for Violation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}", self.invariant, self.what)
+    }
+}
+
 /// Shorthand of every check.
 pub(crate) type Check = Result<(), Violation>;
 

@@ -12,15 +12,22 @@
 
 mod history;
 mod invariants;
+mod minimise;
 mod plant;
 mod pond;
+mod script;
 mod shadow;
 mod shims;
 mod workload;
 mod world;
 
 pub use history::Violation;
+pub use minimise::{Minimised, minimise};
 pub use plant::Planted;
+pub use script::Script;
+
+use script::{Course, Recording};
+use std::panic::AssertUnwindSafe;
 
 /// What one run does.
 #[derive(Debug, Clone, Copy)]
@@ -80,8 +87,7 @@ pub struct Failure {
 
 impl std::fmt::Display for Failure {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Violation { invariant, what } = &self.violation;
-        write!(f, "seed {} step {}: {invariant}: {what}", self.seed, self.step)
+        write!(f, "seed {} step {}: {}", self.seed, self.step, self.violation)
     }
 }
 
@@ -90,8 +96,28 @@ impl std::fmt::Display for Failure {
 /// # Errors
 /// The first broken rule. A panic breaks one, too.
 pub fn simulate(seed: u64, plan: Plan) -> Result<Trace, Failure> {
+    run(seed, plan, Course::Free, Recording::default())
+}
+
+/// Runs what is written in a script.
+///
+/// # Errors
+/// As [`simulate`].
+pub fn replay(script: &Script, plan: Plan) -> Result<Trace, Failure> {
+    run(script.seed, plan, Course::Script(script.lines.clone()), Recording::default())
+}
+
+/// Runs, and writes down what was done.
+fn recorded(seed: u64, plan: Plan, course: Course) -> (Script, Result<Trace, Failure>) {
+    let recording = Recording::on();
+    let outcome = run(seed, plan, course, recording.clone());
+    (Script { seed, lines: recording.taken() }, outcome)
+}
+
+fn run(seed: u64, plan: Plan, course: Course, recording: Recording) -> Result<Trace, Failure> {
     millpond_core::plant::set(plan.planted.and_then(Planted::core));
-    let outcome = std::panic::catch_unwind(|| world::World::new(seed, plan).run());
+    let world = AssertUnwindSafe(|| world::World::new(seed, plan, recording).run(course));
+    let outcome = std::panic::catch_unwind(world);
     millpond_core::plant::set(None);
     outcome.unwrap_or_else(|panic| {
         let what = panic.downcast_ref::<String>().cloned();

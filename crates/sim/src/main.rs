@@ -1,6 +1,6 @@
-//! `sim run`, `sim seed`, `sim plant`: see `USAGE`.
+//! `sim run`, `sim seed`, `sim plant`, `sim minimise`, `sim script`: see `USAGE`.
 
-use sim::{Failure, Plan, Planted, Trace, simulate};
+use sim::{Failure, Plan, Planted, Script, Trace, minimise, replay, simulate};
 use std::{
     process::ExitCode,
     sync::atomic::{AtomicU64, Ordering},
@@ -11,7 +11,17 @@ use std::{
 const USAGE: &str = "usage:
   sim run [--seeds 300] [--commands 5000] [--first 0]   many seeds on all cores; prints what failed
   sim seed N [--commands 5000]                          one seed, every step printed
-  sim plant [--seeds 40] [--commands 3000]              every planted bug; each must be caught";
+  sim plant [--seeds 40] [--commands 3000]              every planted bug; each must be caught
+  sim minimise N [--commands 5000] [--runs 2000] [--planted BUG]
+                                                        the shortest script found that fails as the seed does
+  sim script FILE                                       a script, every step printed";
+
+/// How often a failing seed of many is run again to make it short.
+const RUNS: u64 = 600;
+
+/// A seed allocates and frees more than anything else.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -23,6 +33,15 @@ fn main() -> ExitCode {
         Some("run") => run(number("--first", 0), number("--seeds", 300), number("--commands", 5_000)),
         Some("seed") => one(number("seed", 0), number("--commands", 5_000)),
         Some("plant") => plant(number("--seeds", 40), number("--commands", 3_000)),
+        Some("minimise") => {
+            let named = arguments.iter().skip_while(|argument| *argument != "--planted").nth(1);
+            let planted = named.and_then(|name| {
+                Planted::ALL.into_iter().find(|planted| format!("{planted:?}").contains(name))
+            });
+            let plan = Plan { planted, ..Plan::new(number("--commands", 5_000)) };
+            shorten(number("minimise", 0), plan, number("--runs", 2_000))
+        }
+        Some("script") => script(arguments.get(1).map_or("", String::as_str)),
         _ => {
             eprintln!("{USAGE}");
             ExitCode::FAILURE
@@ -74,12 +93,13 @@ fn run(first: u64, seeds: u64, commands: u64) -> ExitCode {
     let (traces, failures) = sweep(first, seeds, Plan::new(commands), false);
     let sum = |of: fn(&Trace) -> u64| traces.iter().map(of).sum::<u64>();
     let hash = traces.iter().fold(0, |hash, trace| kit::random::mix(hash ^ trace.hash, trace.state as u64));
+    let fewest = traces.iter().map(|trace| trace.faults).min().unwrap_or(0);
     for failure in failures.iter().take(20) {
         println!("{failure}");
     }
     println!(
         "{} of {seeds} seeds hold in {:.1} s: {} calls, {} commands logged, {} acknowledged, {} put off, {} faults, {} crashes, \
-         {} checkpoints, {:.1} simulated hours; trace and state hash {hash:016x}",
+         {} checkpoints, {:.1} simulated hours, at least {fewest} faults a seed; trace and state hash {hash:016x}",
         traces.len(),
         began.elapsed().as_secs_f64(),
         sum(|trace| trace.calls),
@@ -91,11 +111,52 @@ fn run(first: u64, seeds: u64, commands: u64) -> ExitCode {
         sum(|trace| trace.checkpoints),
         sum(|trace| trace.millis) as f64 / 3_600_000.0,
     );
-    if failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    let Some(first) = failures.first() else {
+        // Fewer would prove little.
+        let enough = fewest * 100 >= commands.min(5_000);
+        return if enough { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    };
+    shorten(first.seed, Plan::new(commands), RUNS);
+    ExitCode::FAILURE
+}
+
+/// Prints the script of a seed that fails, ready for the folder of regressions.
+fn shorten(seed: u64, plan: Plan, runs: u64) -> ExitCode {
+    // Panics are expected, over and over.
+    std::panic::set_hook(Box::new(|_| ()));
+    let runs = usize::try_from(runs).unwrap_or(usize::MAX);
+    let Some(short) = minimise(seed, plan, runs) else {
+        println!("seed {seed} holds");
+        return ExitCode::SUCCESS;
+    };
+    println!(
+        "# {} (of {} steps, {} are needed; {} runs)",
+        short.failure,
+        short.before,
+        short.script.len(),
+        short.runs
+    );
+    print!("{}", short.script);
+    ExitCode::FAILURE
+}
+
+fn script(file: &str) -> ExitCode {
+    let read = std::fs::read_to_string(file).map_err(|error| error.to_string());
+    match read.and_then(|text| text.parse::<Script>()) {
+        Ok(script) => told(replay(&script, Plan { verbose: true, ..Plan::new(0) })),
+        Err(error) => {
+            eprintln!("{file}: {error}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
 fn one(seed: u64, commands: u64) -> ExitCode {
-    match simulate(seed, Plan { verbose: true, ..Plan::new(commands) }) {
+    told(simulate(seed, Plan { verbose: true, ..Plan::new(commands) }))
+}
+
+fn told(outcome: Result<Trace, Failure>) -> ExitCode {
+    match outcome {
         Ok(trace) => {
             println!("{trace:#?}");
             ExitCode::SUCCESS

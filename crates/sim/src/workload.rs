@@ -10,6 +10,7 @@ use model::{
     Policy, Priority, QueueName, QueuePatch, Rate, Rest, RetryBudget, Route, ScheduleId, ScheduleSpec,
     Settlement, State, Unique, Until, When,
 };
+use std::collections::VecDeque;
 
 const QUEUES: u64 = 7;
 /// Queues below this number are strict: see [`strict`].
@@ -90,16 +91,16 @@ pub(crate) struct Held {
 /// The callers' side: what they remember, and what they do next.
 pub(crate) struct Workload {
     random: Random,
-    jobs: Vec<JobRef>,
-    joins: Vec<JobId>,
+    jobs: VecDeque<JobRef>,
+    joins: VecDeque<JobId>,
     /// Keyed calls, to be repeated.
-    keyed: Vec<(CompactString, Command)>,
+    keyed: VecDeque<(CompactString, Command)>,
     /// Leases that workers hold or held; stale ones stay for late answers.
-    held: Vec<Held>,
+    held: VecDeque<Held>,
     /// Jobs that were suspended until a signal comes.
-    waiting: Vec<JobRef>,
+    waiting: VecDeque<JobRef>,
     /// Bodies that somebody saw; the job may have another one by now.
-    seen: Vec<(JobRef, Bytes)>,
+    seen: VecDeque<(JobRef, Bytes)>,
     made: u64,
     /// Operations started, about.
     bulks: u64,
@@ -109,20 +110,20 @@ impl Workload {
     pub(crate) fn new(random: Random) -> Self {
         Self {
             random,
-            jobs: Vec::new(),
-            joins: Vec::new(),
-            keyed: Vec::new(),
-            held: Vec::new(),
-            waiting: Vec::new(),
-            seen: Vec::new(),
+            jobs: VecDeque::new(),
+            joins: VecDeque::new(),
+            keyed: VecDeque::new(),
+            held: VecDeque::new(),
+            waiting: VecDeque::new(),
+            seen: VecDeque::new(),
             made: 0,
             bulks: 0,
         }
     }
 
-    /// How long the next thing takes to come, milliseconds.
-    pub(crate) fn pause_ms(&mut self) -> u64 {
-        if self.random.chance(1, 12) { self.random.below(2_000) } else { self.random.below(8) }
+    /// The next step begins, with luck of its own.
+    pub(crate) fn begin(&mut self, random: Random) {
+        self.random = random;
     }
 
     /// The level of the next call.
@@ -161,8 +162,9 @@ impl Workload {
 
     /// The next call: its command and its key.
     pub(crate) fn next(&mut self, now: Timestamp) -> (Command, Option<CompactString>) {
-        if !self.keyed.is_empty() && self.random.chance(1, 25) {
-            let (key, command) = self.any_keyed();
+        if self.random.chance(1, 25)
+            && let Some((key, command)) = recall(&mut self.random, &self.keyed, REMEMBERED)
+        {
             // Now and then somebody uses a key for something else.
             let command = if self.random.chance(1, 10) { self.command(now) } else { command };
             return (command, Some(key));
@@ -175,11 +177,6 @@ impl Workload {
         let key = format_compact!("key-{}", self.made);
         remember(&mut self.random, &mut self.keyed, (key.clone(), command.clone()));
         (command, Some(key))
-    }
-
-    fn any_keyed(&mut self) -> (CompactString, Command) {
-        let at = self.random.below(self.keyed.len() as u64) as usize;
-        self.keyed[at].clone()
     }
 
     fn command(&mut self, now: Timestamp) -> Command {
@@ -230,20 +227,17 @@ impl Workload {
     }
 
     fn job(&mut self) -> JobRef {
-        let count = self.jobs.len() as u64;
-        match self.jobs.get(self.random.below(count) as usize) {
-            Some(job) if !self.random.chance(1, 40) => job.clone(),
+        match recall(&mut self.random, &self.jobs, REMEMBERED) {
+            Some(job) if !self.random.chance(1, 40) => job,
             _ => JobRef { queue: Some(self.queue()), id: JobId::Text("nobody".into()) },
         }
     }
 
     fn lease(&mut self) -> LeaseRef {
-        let count = self.held.len() as u64;
         // Mostly one of the newest, which may still be live.
-        let recent = count.saturating_sub(20) * u64::from(self.random.chance(5, 6));
-        let at = recent + self.random.below(count - recent);
-        let lease = self.held.get(at as usize).map(|held| held.lease.clone());
-        let mut lease = lease.unwrap_or_else(|| LeaseRef { job: self.job(), token: 1 });
+        let newest = if self.random.chance(5, 6) { 20 } else { REMEMBERED };
+        let held = recall(&mut self.random, &self.held, newest);
+        let mut lease = held.map_or_else(|| LeaseRef { job: self.job(), token: 1 }, |held| held.lease);
         if self.random.chance(1, 40) {
             lease.token = lease.token.saturating_sub(1 + self.random.below(3));
         }
@@ -256,11 +250,6 @@ impl Workload {
             1 => 100 + self.random.below(2_000),
             _ => 5_000 + self.random.below(60_000),
         }
-    }
-
-    /// The wait of the next fetch, milliseconds.
-    pub(crate) fn wait_ms(&mut self) -> u64 {
-        if self.random.chance(1, 2) { 0 } else { self.random.below(5_000) }
     }
 
     fn fetch(&mut self) -> Command {
@@ -339,9 +328,8 @@ impl Workload {
 
     fn signal(&mut self) -> Command {
         self.made += 1;
-        let count = self.waiting.len() as u64;
-        let job = match self.waiting.get(self.random.below(count) as usize) {
-            Some(job) if self.random.chance(1, 2) => job.clone(),
+        let job = match recall(&mut self.random, &self.waiting, REMEMBERED) {
+            Some(job) if self.random.chance(1, 2) => job,
             // One that runs keeps its signal until it asks.
             _ if self.random.chance(4, 5) => {
                 let job = self.lease().job;
@@ -357,14 +345,13 @@ impl Workload {
     /// A body that was seen, with another member; its number stays.
     fn patch_body(&mut self) -> Command {
         self.made += 1;
-        let count = self.seen.len() as u64;
         // Mostly one of the newest: its job may live still.
-        let recent = count.saturating_sub(40) * u64::from(self.random.chance(5, 6));
-        let at = recent + self.random.below(count - recent);
-        let (job, seen) = match self.seen.get(at as usize) {
-            Some(seen) => seen.clone(),
-            None => (self.job(), Bytes::new()),
-        };
+        let newest = if self.random.chance(5, 6) { 40 } else { REMEMBERED };
+        let seen = recall(&mut self.random, &self.seen, newest);
+        let (job, seen) = seen.unwrap_or_else(|| (self.job(), Bytes::new()));
+        // Somebody else may have looked at it long ago.
+        let first = self.seen.iter().find(|(other, _)| *other == job).map(|(_, body)| body.clone());
+        let seen = first.filter(|_| self.random.chance(1, 3)).unwrap_or(seen);
         let number = number_of(&seen).unwrap_or(self.made);
         let filler = if self.random.chance(1, 8) { self.random.below(3_000) } else { self.random.below(40) };
         let body = format!(
@@ -542,9 +529,9 @@ impl Workload {
     }
 
     fn join(&mut self, now: Timestamp) -> Command {
-        let count = self.joins.len() as u64;
-        if count > 0 && self.random.chance(1, 10) {
-            let join = self.joins[self.random.below(count) as usize].clone();
+        if self.random.chance(1, 10)
+            && let Some(join) = recall(&mut self.random, &self.joins, REMEMBERED)
+        {
             return Command::CancelJoin { join, reason: "no longer needed".into() };
         }
         Command::Join { graph: self.graph(now) }
@@ -742,11 +729,17 @@ fn unique(random: &mut Random, job: &mut NewJob) {
 }
 
 /// Keeps the newest, and some of the old ones.
-fn remember<T>(random: &mut Random, list: &mut Vec<T>, item: T) {
+fn remember<T>(random: &mut Random, list: &mut VecDeque<T>, item: T) {
     if list.len() >= REMEMBERED {
         list.remove(random.below(list.len() as u64 / 2) as usize);
     }
-    list.push(item);
+    list.push_back(item);
+}
+
+/// One of so many newest, counted from the newest back: it stays the same when older ones are left out.
+fn recall<T: Clone>(random: &mut Random, list: &VecDeque<T>, newest: usize) -> Option<T> {
+    let back = random.below(newest as u64) as usize;
+    list.iter().rev().nth(back % list.len().max(1)).cloned()
 }
 
 /// A handler that kills its process, and what it said before.

@@ -10,6 +10,7 @@ use crate::{
         dead, drain, fail_stop, flow, joins, phantom, producers, replay, unique,
     },
     pond::{Machine, Pond},
+    script::{Act, Asked, Course, Line, Recording},
     shadow::Shadow,
     shims::Fault,
     workload::{self, Workload},
@@ -51,11 +52,16 @@ struct Genesis {
     record: u64,
     shadow: Shadow,
     alerts: Alerts,
+    /// What the last command left, if it was one that operations work in.
+    swept: Option<Moment>,
 }
 
 pub(crate) struct World {
     seed: u64,
     plan: Plan,
+    recording: Recording,
+    /// Of four faults, how many come about: some seeds crash rarely and grow old, some hardly live.
+    frailty: u64,
     clock: Random,
     chooser: Random,
     faults: Random,
@@ -70,18 +76,19 @@ pub(crate) struct World {
     now: Timestamp,
     jumped: u64,
     step: u64,
-    full_until: u64,
+    full_until: Option<u64>,
     trace: Trace,
 }
 
 impl World {
-    pub(crate) fn new(seed: u64, plan: Plan) -> Self {
+    pub(crate) fn new(seed: u64, plan: Plan, recording: Recording) -> Self {
         let mut root = Random::new(mix(seed, 0x706f_6e64));
         let mut machine = root.split();
-        let now = Timestamp(1_767_000_000_000);
         Self {
             seed,
             plan,
+            recording,
+            frailty: [1, 1, 2, 4][root.below(4) as usize],
             clock: root.split(),
             chooser: root.split(),
             faults: root.split(),
@@ -97,18 +104,19 @@ impl World {
                 record: 0,
                 shadow: Shadow::default(),
                 alerts: Alerts::default(),
+                swept: None,
             },
-            now,
+            now: Timestamp(1_767_000_000_000),
             jumped: 0,
             step: 0,
-            full_until: 0,
+            full_until: None,
             trace: Trace::default(),
         }
     }
 
-    pub(crate) fn run(mut self) -> Result<Trace, Failure> {
+    pub(crate) fn run(mut self, course: Course) -> Result<Trace, Failure> {
         let began = self.now;
-        let outcome = self.live().and_then(|()| self.drain());
+        let outcome = self.live(course).and_then(|()| self.drain());
         self.trace.millis = self.now - began;
         self.trace.calls = self.calls.len() as u64;
         match outcome {
@@ -117,24 +125,78 @@ impl World {
         }
     }
 
-    fn live(&mut self) -> Check {
+    fn live(&mut self, course: Course) -> Check {
         self.recover(Crash::Process)?;
-        while (self.calls.len() as u64) < self.plan.commands {
-            self.step += 1;
-            self.now = self.now + self.workload.pause_ms();
-            match self.chooser.below(100) {
-                0..58 => self.call_next()?,
-                58..88 => self.work()?,
-                88..97 => self.tend()?,
-                _ if self.plan.faults => self.break_something()?,
-                _ => {}
+        match course {
+            Course::Free => {
+                while (self.calls.len() as u64) < self.plan.commands {
+                    self.begin(self.step + 1);
+                    let act = self.choose_act();
+                    self.act(act)?;
+                }
             }
-            if self.full_until == self.step {
-                self.machine.disk.set_capacity(None);
+            Course::Only(steps) => {
+                for step in steps {
+                    // Time passes in those that are left out as well: what follows happens when it did.
+                    while self.step + 1 < step {
+                        self.begin(self.step + 1);
+                    }
+                    self.begin(step);
+                    let act = self.choose_act();
+                    self.act(act)?;
+                }
             }
-            if self.pond.as_ref().is_some_and(|pond| pond.driver.poison().is_some()) {
-                self.crash(Crash::Power)?;
+            Course::Script(lines) => {
+                for Line { step, at, act } in lines {
+                    self.begin(step);
+                    self.now = at;
+                    self.act(act)?;
+                }
             }
+        }
+        Ok(())
+    }
+
+    /// A step begins: with luck of its own, whatever came before, so that steps can be left out.
+    fn begin(&mut self, step: u64) {
+        self.step = step;
+        let mut root = Random::new(mix(mix(self.seed, 0x7374_6570), step));
+        (self.clock, self.chooser, self.faults) = (root.split(), root.split(), root.split());
+        self.workload.begin(root.split());
+        let pause = if self.clock.chance(1, 12) { self.clock.below(2_000) } else { self.clock.below(8) };
+        self.now = self.now + pause;
+        if self.full_until.is_some_and(|until| until <= step) {
+            self.machine.disk.set_capacity(None);
+            self.full_until = None;
+        }
+    }
+
+    /// By luck that nothing else draws from, so that a script does the same without it.
+    fn choose_act(&mut self) -> Act {
+        let mut choice = Random::new(mix(mix(self.seed, 0x6163_7473), self.step));
+        match choice.below(100) {
+            0..58 => {
+                let (command, key) = self.workload.next(self.now);
+                Act::Call(Box::new(Asked { command, key, level: self.workload.level() }))
+            }
+            58..88 => Act::Work,
+            88..97 => Act::Tend,
+            _ if self.plan.faults && choice.chance(self.frailty, 4) => Act::Break(choice.below(20)),
+            _ => Act::Rest,
+        }
+    }
+
+    fn act(&mut self, act: Act) -> Check {
+        self.recording.note(|| Line { step: self.step, at: self.now, act: act.clone() });
+        match act {
+            Act::Call(asked) => self.call_asked(*asked)?,
+            Act::Work => self.work()?,
+            Act::Tend => self.tend()?,
+            Act::Break(what) => self.break_something(what)?,
+            Act::Rest => {}
+        }
+        if self.pond.as_ref().is_some_and(|pond| pond.driver.poison().is_some()) {
+            self.crash(Crash::Power)?;
         }
         Ok(())
     }
@@ -149,9 +211,7 @@ impl World {
 
     // Calls
 
-    fn call_next(&mut self) -> Check {
-        let (command, key) = self.workload.next(self.now);
-        let level = self.workload.level();
+    fn call_asked(&mut self, Asked { command, key, level }: Asked) -> Check {
         if self.plan.planted == Some(Planted::CompletionAndPushInTwoRecords)
             && let Command::Settle { settlements } = &command
             && settlements.iter().any(|settlement| !settlement.push.is_empty())
@@ -199,12 +259,14 @@ impl World {
         };
         let ticket = number as u64;
         let answered = if fetch {
-            let until = self.now + self.workload.wait_ms();
+            let wait = if self.chooser.chance(1, 2) { 0 } else { self.chooser.below(5_000) };
+            let until = self.now + wait;
             pond.driver.fetch(Waiter { number: ticket, ticket, packed, level, until }, self.now)
         } else if push {
             // Every other one waits for room, if it meets a queue that lets it. The log's time may be ahead of a clock that was set back.
             let now = self.now.max(pond.driver.shard().time());
-            let until = now + mix(self.seed, ticket) % 2 * (mix(self.seed ^ 1, ticket) % 60_000);
+            let wait = if self.chooser.chance(1, 2) { 0 } else { self.chooser.below(60_000) };
+            let until = now + wait;
             pond.driver.push(Waiter { number: ticket, ticket, packed, level, until }, self.now)
         } else {
             pond.driver.offer(ticket, packed, level)
@@ -442,10 +504,9 @@ impl World {
 
     // Faults
 
-    fn break_something(&mut self) -> Check {
+    fn break_something(&mut self, what: u64) -> Check {
         self.trace.faults += 1;
         let nth = 1 + self.faults.below(4);
-        let what = self.faults.below(20);
         self.note(|| format!("fault {what}"), what);
         match what {
             0..3 => self.crash(Crash::Process)?,
@@ -458,7 +519,7 @@ impl World {
             12 => self.machine.disk.inject(Operation::Write, nth, Damage::Interrupted),
             13 => {
                 self.machine.disk.set_capacity(Some(0));
-                self.full_until = self.step + 1 + self.faults.below(400);
+                self.full_until = Some(self.step + 1 + self.faults.below(400));
             }
             14 => {
                 let kinds = [Fault::Full, Fault::FailBefore, Fault::FailAfter];
@@ -575,6 +636,7 @@ impl World {
 
     /// Nothing breaks any more; workers take everything to its end.
     fn drain(&mut self) -> Check {
+        self.begin(self.step + 1);
         self.machine.disk.heal();
         self.machine.disk.set_capacity(None);
         self.machine.store.heal();
@@ -661,7 +723,8 @@ impl Genesis {
         phantom_free(&entry, calls)?;
         let sweeps =
             matches!(entry.envelope.command, Command::Tick | Command::Fetch { .. } | Command::Choose(_));
-        let before = if sweeps { Moment::of(&self.shard) } else { None };
+        let last = self.swept.take();
+        let before = if sweeps { last.or_else(|| Moment::of(&self.shard)) } else { None };
         let target = dead::target(&self.shard);
         self.alerts.before(&self.shard);
         let foretold = flow::foretold(&self.shard, &entry.envelope, entry.time);
@@ -678,7 +741,9 @@ impl Genesis {
             flow::came_true(foretold, reply)?;
         }
         if let Some(before) = before {
-            self.shadow.sweep(&before, &Moment::after(&self.shard), self.shard.time())?;
+            let after = Moment::after(&self.shard);
+            self.shadow.sweep(&before, &after, self.shard.time())?;
+            self.swept = after.under_way();
         }
         self.shadow.follow(&entry, &effects)?;
         self.shadow.fair(&effects)?;

@@ -1,38 +1,8 @@
-//! Seeds that once failed, and what every run must keep. A failing seed of `sim run` gets a line in [`REGRESSIONS`].
+//! Runs that once failed, and what every run must keep. The script that `sim run` prints for a failing seed becomes a file in
+//! `regressions`, named after what was wrong.
 
 use millpond_core::plant::Bug;
-use sim::{Plan, Planted, simulate};
-
-/// Seed, calls, and what it found.
-const REGRESSIONS: &[(u64, u64, &str)] = &[
-    (12, 1_000, "a remembered fetch held the bodies that happened to be in memory"),
-    (4, 1_000, "a flipped bit in the newest record, before the mark behind it was durable"),
-    (
-        208,
-        5_000,
-        "a large first append left an empty segment behind, and the next opening took the log for broken",
-    ),
-    (177, 5_000, "a full disk that refused which bodies an operation chose was asked again without end"),
-    (10, 5_000, "a body that was replaced left the memory before the store had the new one"),
-    (25, 5_000, "an operation cancelled as one of too many that had ended was forgotten before it was shown"),
-    (249, 5_000, "the shadow compared a refusal with the first asking of a fetch that had waited"),
-    (95, 5_000, "the rule of deaths took the changed body of a dead job for another death"),
-    (
-        100,
-        5_000,
-        "the shadow looked for a throttled job of a given id only where it was pushed, and it had been moved",
-    ),
-    (1_000, 600, "the shadow took a later job of the same given id for the holder of a unique key"),
-];
-
-#[test]
-fn seeds_that_failed_once_hold() {
-    for (seed, commands, found) in REGRESSIONS {
-        if let Err(failure) = simulate(*seed, Plan::new(*commands)) {
-            panic!("{failure} (it once found: {found})");
-        }
-    }
-}
+use sim::{Plan, Planted, Script, minimise, replay, simulate};
 
 #[test]
 fn the_same_seed_gives_the_same_trace() {
@@ -51,6 +21,39 @@ fn without_faults_nothing_crashes_and_everything_is_acknowledged() {
     let trace = simulate(5, Plan { faults: false, ..Plan::new(600) }).unwrap();
     assert_eq!((trace.faults, trace.crashes), (0, 1), "only the last restart");
     assert!(trace.checkpoints > 0 && trace.acked > 300, "{trace:?}");
+}
+
+#[test]
+fn a_failing_seed_becomes_a_short_script_that_fails_alike() {
+    let plan = Plan { planted: Some(Planted::Core(Bug::AcceptStaleToken)), ..Plan::new(1_000) };
+    let short = (0..40).find_map(|seed| minimise(seed, plan, 400)).expect("the bug is found");
+    assert!(short.script.len() * 20 < short.before, "{} of {} steps", short.script.len(), short.before);
+    let read: Script = short.script.to_string().parse().unwrap();
+    assert_eq!(read.to_string(), short.script.to_string());
+    let again = replay(&read, plan).expect_err("the script fails as the seed did");
+    assert_eq!(again.violation.to_string(), short.failure.violation.to_string());
+    let holds = Plan { planted: None, ..plan };
+    assert!(replay(&read, holds).is_ok(), "without the bug nothing is wrong with it");
+}
+
+#[test]
+fn a_script_that_is_not_one_is_refused_by_its_line() {
+    for line in ["step 1 at 2 call disk xyz", "step 1 at 2 sing", "step x at 2 work", "seed", "hello"] {
+        assert_eq!(line.parse::<Script>().unwrap_err(), format!("not a line of a script: {line}"));
+    }
+}
+
+#[test]
+fn runs_that_failed_once_hold() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/regressions");
+    for file in std::fs::read_dir(folder).unwrap() {
+        let path = file.unwrap().path();
+        if path.extension().is_some_and(|extension| extension == "script") {
+            let script: Script = std::fs::read_to_string(&path).unwrap().parse().unwrap();
+            assert!(!script.is_empty(), "{}", path.display());
+            replay(&script, Plan::new(0)).unwrap_or_else(|failure| panic!("{}: {failure}", path.display()));
+        }
+    }
 }
 
 /// Others may stumble over these bugs as well; the rule that was written for them must do so by itself.

@@ -3,7 +3,8 @@
 use super::{Join, Member, Node, Ties};
 use crate::{explain::Reason, job::Job, shard::Shard};
 use kit::Timestamp;
-use model::{JobId, JoinState, JoinView, MemberOf, MemberState, MemberView, limits};
+use model::{JobId, JoinState, JoinView, MemberOf, MemberState, MemberView, QueueName, limits};
+use std::collections::BTreeSet;
 
 /// Members on one page of a view, at most.
 const PAGE_MAX: usize = 1_000;
@@ -40,6 +41,24 @@ impl Shard {
         let members = query.limit.clamp(1, PAGE_MAX);
         let mut room = Room { members, bytes: limits::CHILDREN_BYTES_MAX, state: query.state };
         Some(self.view_join(self.find_join(id)?, query.cursor, &mut room))
+    }
+
+    /// The queues of a join's continuation and of its members, those of nested joins included, as far as they are still there.
+    pub fn join_queues(&self, id: &JobId) -> Option<BTreeSet<QueueName>> {
+        let mut queues = BTreeSet::new();
+        let mut rest = vec![self.find_join(id)?];
+        while let Some(join) = rest.pop() {
+            let jobs = join.members.iter().filter_map(|member| match member.node {
+                Node::Job(number) => Some(number),
+                Node::Join(number) => {
+                    rest.extend(self.joins.all.get(&number));
+                    None
+                }
+            });
+            let slots = jobs.chain([join.then]).filter_map(|number| self.slot_of(number));
+            queues.extend(slots.map(|slot| self.jobs[slot].queue));
+        }
+        Some(queues.into_iter().map(|queue| self.queues[queue as usize].name.clone()).collect())
     }
 
     /// Joins that have not been forgotten.

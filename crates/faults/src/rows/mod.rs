@@ -4,6 +4,7 @@ mod directory;
 mod disk_full;
 mod interrupted;
 mod kill;
+mod linear;
 mod poison;
 mod rotate;
 mod system_calls;
@@ -29,5 +30,6 @@ pub(crate) const ROWS: &[Row] = &[
     Row { name: "F14", about: "writes are interrupted, or write nothing", count: 8, run: interrupted::run },
     Row { name: "F19", about: "a foreign, a cut and a busy directory", count: 1, run: directory::run },
     Row { name: "K1", about: "kill -9 while the key is changed", count: 20, run: rotate::run },
+    Row { name: "L1", about: "what is answered has an order, over a kill -9", count: 40, run: linear::run },
     Row { name: "F45", about: "SIGTERM under load", count: 10, run: terminate::run },
 ];

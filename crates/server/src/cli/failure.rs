@@ -54,7 +54,7 @@ impl Failure {
                 Some(problem.help.clone())
             }
             Self::Client(ClientError::Refused(problem)) if matches!(problem.status, 401 | 403) => {
-                Some("give the server's token with --token or MILLPOND_TOKEN".to_owned())
+                Some("give a token with --token, MILLPOND_TOKEN or MILLPOND_TOKEN_FILE".to_owned())
             }
             _ => None,
         }

@@ -33,6 +33,7 @@ mod serve;
 mod signal;
 mod source;
 mod stats;
+mod token;
 mod top;
 mod verify;
 mod work;
@@ -71,12 +72,37 @@ pub(crate) struct Global {
     /// The server's token
     #[arg(long, global = true, env = "MILLPOND_TOKEN", hide_env_values = true, help_heading = "Everywhere")]
     token: Option<String>,
+    /// Believe a server only if its certificate leads to one of this PEM file, instead of those that this system trusts
+    #[arg(
+        long,
+        global = true,
+        env = "MILLPOND_CA",
+        value_name = "FILE",
+        hide_env_values = true,
+        help_heading = "Everywhere"
+    )]
+    ca: Option<std::path::PathBuf>,
     /// Print JSON for scripts
     #[arg(long, global = true, help_heading = "Everywhere")]
     json: bool,
     /// When to colour; NO_COLOR is respected
     #[arg(long, global = true, value_enum, default_value_t, help_heading = "Everywhere")]
     color: ColorChoice,
+}
+
+impl Global {
+    /// The token, from `--token`, from `MILLPOND_TOKEN`, or from the file that `MILLPOND_TOKEN_FILE` names.
+    fn token(&self) -> Result<Option<String>, Failure> {
+        if self.token.is_some() {
+            return Ok(self.token.clone());
+        }
+        let Some(path) = std::env::var_os("MILLPOND_TOKEN_FILE").filter(|path| !path.is_empty()) else {
+            return Ok(None);
+        };
+        let path = std::path::PathBuf::from(path);
+        let text = std::fs::read_to_string(&path).map_err(|error| Failure::file(&path, "read", &error))?;
+        Ok(Some(text.trim().to_owned()))
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -109,6 +135,7 @@ enum Command {
     Demo(demo::Demo),
     Config(config::Config),
     Key(key::Key),
+    Token(token::Token),
     Backup(backup::Backup),
     Restore(restore::Restore),
     Verify(verify::Verify),
@@ -141,6 +168,7 @@ fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
         Command::Serve(serve) => return serve.run(&global),
         Command::Config(config) => return config.run(&global).map(|()| ExitCode::SUCCESS),
         Command::Key(key) => return key.run(&global).map(|()| ExitCode::SUCCESS),
+        Command::Token(token) => return token.run(&global).map(|()| ExitCode::SUCCESS),
         Command::Verify(verify) => return verify.run(&global).map(|()| ExitCode::SUCCESS),
         Command::Salvage(salvage) => return salvage.run(&global).map(|()| ExitCode::SUCCESS),
         Command::Restore(restore) => return restore.run(&global).map(|()| ExitCode::SUCCESS),
@@ -153,7 +181,7 @@ fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
     };
     let runtime = runtime(threads)?;
     let context = Context {
-        client: Client::new(&global.url, global.token.as_deref())?,
+        client: Client::new(&global.url, global.token()?.as_deref(), global.ca.as_deref())?,
         json: global.json,
         style: Style::stdout(global.color),
     };
@@ -163,6 +191,7 @@ fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
             Command::Serve(_)
             | Command::Config(_)
             | Command::Key(_)
+            | Command::Token(_)
             | Command::Restore(_)
             | Command::Salvage(_)
             | Command::Verify(_) => Ok(()),

@@ -14,7 +14,7 @@ use std::{path::PathBuf, process::ExitCode};
 #[command(after_help = "Examples:
   millpond serve
   millpond serve --data /var/lib/millpond --listen 127.0.0.1:7078
-  MILLPOND_TOKEN=$(cat token) millpond serve --listen 0.0.0.0:7077
+  millpond serve --listen 0.0.0.0:7077 --tokens-file tokens --tls-cert cert.pem --tls-key key.pem
   millpond serve --config millpond.toml")]
 pub(crate) struct Serve {
     #[command(flatten)]

@@ -23,8 +23,28 @@ fn flags_win_over_the_environment() {
 #[test]
 fn a_public_address_needs_a_token() {
     let error = load(&[("listen", "0.0.0.0:7077")], &[]).unwrap_err().to_string();
-    assert!(error.contains("set `token_file`"), "{error}");
-    assert!(load(&[("listen", "0.0.0.0:7077"), ("token", "sixteen bytes or more")], &[]).is_ok());
+    assert!(error.contains("set `tokens_file`"), "{error}");
+    assert!(
+        load(&[("listen", "0.0.0.0:7077"), ("token", "sixteen bytes or more"), ("plain-http", "true")], &[])
+            .is_ok()
+    );
+}
+
+#[test]
+fn a_public_address_needs_tls_or_a_word_that_it_does_not() {
+    let public = ("listen", "[::]:7077");
+    for (flags, part) in [
+        (&[public, ("tokens-file", "x")][..], "set `tls_cert`"),
+        (&[public, ("plain-http", "true")], "set `tokens_file`"),
+        (&[public, ("tls-cert", "x"), ("tls-key", "y")], "set `tokens_file`"),
+        (&[("tls-cert", "x")], "tls_key: is needed beside `tls_cert`"),
+        (&[("tls-key", "x")], "tls_cert: is needed beside `tls_key`"),
+    ] {
+        let error = load(flags, &[]).unwrap_err().to_string();
+        assert!(error.contains(part), "{flags:?}: {error}");
+    }
+    let good = [public, ("tokens-file", "x"), ("tls-cert", "x"), ("tls-key", "y")];
+    assert!(load(&good, &[]).is_ok());
 }
 
 #[test]
@@ -84,11 +104,7 @@ fn keys_come_from_a_file_or_the_environment_and_are_never_shown() {
 }
 
 #[test]
-fn a_secret_is_never_shown_and_compares_whole() {
+fn a_secret_is_never_shown() {
     let config = load(&[("token", "canary-canary-canary")], &[]).unwrap();
     assert!(!format!("{config:?}").contains("canary"));
-    assert!(config.token.matches(b"canary-canary-canary"));
-    for wrong in ["", "canary-canary-canar", "canary-canary-canary1", "Canary-canary-canary"] {
-        assert!(!config.token.matches(wrong.as_bytes()), "{wrong}");
-    }
 }

@@ -1,11 +1,14 @@
-//! The accept loop: connections with limits and time-outs, HTTP/1.1 and HTTP/2 on the same port.
+//! The accept loop: connections with limits and time-outs, HTTP/1.1 and HTTP/2 on the same port, under TLS if there is a certificate.
 
 use super::{app::App, extract::Peer, routes};
 use axum::{Router, body::Body, http::Request};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::{conn::auto::Builder, graceful::GracefulShutdown},
+    server::{
+        conn::auto::Builder,
+        graceful::{GracefulShutdown, Watcher},
+    },
 };
 use std::{
     io,
@@ -18,13 +21,15 @@ use std::{
     time::Duration,
 };
 use tokio::{
+    io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
 };
+use tokio_rustls::TlsAcceptor;
 use tower_service::Service;
 
 /// What a connection may cost.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Door {
     /// A request's head must have arrived within this; an idle connection is closed after it.
     pub header_timeout: Duration,
@@ -34,6 +39,8 @@ pub struct Door {
     pub streams_max: u32,
     /// After the signal to stop, requests under way have this long to end.
     pub drain: Duration,
+    /// Connections are under TLS.
+    pub tls: Option<TlsAcceptor>,
 }
 
 /// Bytes of a request's head.
@@ -59,6 +66,7 @@ pub async fn serve_connections(
         places: Arc::new(Semaphore::new(door.connections_max)),
         app: app.clone(),
         header_timeout: door.header_timeout,
+        tls: door.tls.clone(),
     };
     let mut stop = pin!(stop);
     let mut pause = Duration::ZERO;
@@ -118,6 +126,7 @@ struct Hall {
     places: Arc<Semaphore>,
     app: App,
     header_timeout: Duration,
+    tls: Option<TlsAcceptor>,
 }
 
 impl Hall {
@@ -126,19 +135,53 @@ impl Hall {
         metrics.connections_total.fetch_add(1, Relaxed);
         let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
             metrics.connections_refused.fetch_add(1, Relaxed);
-            // The socket's buffer is empty, so this either fits at once or is not worth waiting for.
-            let _ = stream.try_write(FULL);
+            if self.tls.is_none() {
+                // The socket's buffer is empty, so this either fits at once or is not worth waiting for.
+                let _ = stream.try_write(FULL);
+            }
             return;
         };
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "cannot set TCP_NODELAY");
         }
-        self.host(stream, peer, place);
+        let guest = Guest {
+            router: self.router.clone(),
+            builder: self.builder.clone(),
+            graceful: self.graceful.watcher(),
+            app: self.app.clone(),
+            header_timeout: self.header_timeout,
+            peer: Peer(peer.ip()),
+            _place: place,
+        };
+        let Some(tls) = self.tls.clone() else {
+            tokio::spawn(guest.host(stream));
+            return;
+        };
+        tokio::spawn(async move {
+            match tokio::time::timeout(guest.header_timeout, tls.accept(stream)).await {
+                Ok(Ok(stream)) => guest.host(stream).await,
+                Ok(Err(error)) => tracing::debug!(%error, %peer, "no TLS came about"),
+                Err(_) => tracing::debug!(%peer, "no TLS came about in time"),
+            }
+        });
     }
+}
 
-    fn host(&self, stream: TcpStream, peer: SocketAddr, place: OwnedSemaphorePermit) {
+/// What one connection needs to be served.
+struct Guest {
+    router: Router,
+    builder: Builder<TokioExecutor>,
+    graceful: Watcher,
+    app: App,
+    header_timeout: Duration,
+    peer: Peer,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Guest {
+    async fn host(self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
         let asked = Arc::new(AtomicBool::new(false));
-        let (router, flag, peer) = (self.router.clone(), Arc::clone(&asked), Peer(peer.ip()));
+        let (router, flag, peer) = (self.router.clone(), Arc::clone(&asked), self.peer);
         let service = service_fn(move |request: Request<Incoming>| {
             flag.store(true, Relaxed);
             let mut request = request.map(Body::new);
@@ -147,12 +190,11 @@ impl Hall {
         });
         let connection = self.builder.serve_connection(TokioIo::new(stream), service).into_owned();
         let connection = self.graceful.watch(connection);
-        let (app, patience) = (self.app.clone(), self.header_timeout);
-        tokio::spawn(async move {
-            let _place = place;
+        {
+            let app = &self.app;
             app.metrics.connections.fetch_add(1, Relaxed);
             let mut connection = pin!(connection);
-            let mut silence = pin!(tokio::time::sleep(patience));
+            let mut silence = pin!(tokio::time::sleep(self.header_timeout));
             let mut watched = true;
             let ended = loop {
                 tokio::select! {
@@ -170,6 +212,6 @@ impl Hall {
             if let Err(error) = ended {
                 tracing::debug!(%error, "a connection broke");
             }
-        });
+        }
     }
 }

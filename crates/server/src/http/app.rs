@@ -1,7 +1,7 @@
 use super::{metrics::Metrics, problem::Problem, rates::Rates};
-use crate::config::Secret;
+use crate::access::Keeper;
 use kit::{Durability, Millis};
-use model::{Command, Envelope};
+use model::Command;
 use node::{Answer, Handle};
 use std::{sync::Arc, time::Duration};
 use tokio::sync::{Semaphore, watch};
@@ -9,8 +9,6 @@ use tokio::sync::{Semaphore, watch};
 /// What the HTTP side obeys. See [`crate::config::Config`] for the meaning of each.
 #[derive(Debug, Clone)]
 pub struct Rules {
-    /// Needed on every route but the two probes, if set.
-    pub token: Option<Secret>,
     /// The listener is on a loopback address: only local host names are answered.
     pub loopback: bool,
     /// More host names that are ours.
@@ -36,6 +34,7 @@ pub struct App(Arc<Shared>);
 pub struct Shared {
     pub(crate) node: Handle,
     pub(crate) rules: Rules,
+    pub(crate) keeper: Arc<Keeper>,
     pub(crate) metrics: Metrics,
     pub(crate) rates: Rates,
     pub(crate) bodies: Arc<Semaphore>,
@@ -52,11 +51,12 @@ impl std::ops::Deref for App {
 }
 
 impl App {
-    /// An API over `node`.
-    pub fn new(node: Handle, rules: Rules) -> Self {
+    /// An API over `node`, for those whom the keeper lets in.
+    pub fn new(node: Handle, rules: Rules, keeper: Arc<Keeper>) -> Self {
         Self(Arc::new(Shared {
             node,
             rules,
+            keeper,
             metrics: Metrics::default(),
             rates: Rates::default(),
             bodies: Arc::new(Semaphore::new(BODIES_KIB_MAX)),
@@ -78,8 +78,9 @@ impl App {
     }
 
     pub(crate) async fn call(&self, call: super::extract::Call, command: Command) -> Result<Answer, Problem> {
-        let envelope = Envelope { actor: call.actor, idempotency_key: call.idempotency_key, command };
-        Ok(self.node.call(envelope, call.level).await?)
+        let level = call.level;
+        let envelope = call.envelope(self, command).await?;
+        Ok(self.node.call(envelope, level).await?)
     }
 
     /// Takes samples for the rates until the server stops.

@@ -3,16 +3,18 @@
 use super::{
     app::App,
     problem::{self, Problem},
+    reach,
 };
+use crate::access::Caller;
 use axum::{
     extract::{FromRequest, FromRequestParts, RawPathParams, Request},
     http::{HeaderMap, header, request::Parts},
 };
 use bytes::Bytes;
-use compact_str::CompactString;
+use compact_str::{CompactString, ToCompactString};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use kit::Durability;
-use model::{Actor, EventId, JobRef, QueueName, ScheduleId, limits};
+use model::{Actor, Command, Envelope, EventId, JobId, JobRef, QueueName, Reject, ScheduleId, limits};
 use std::{net::IpAddr, sync::Arc, time::Duration};
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -23,18 +25,43 @@ pub(crate) struct Peer(pub(crate) IpAddr);
 /// How long a body waits for its share of memory.
 const ROOM_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// What the headers of a changing call say.
+/// What the headers of a changing call say. Only [`Call::envelope`] makes a command of it, so that none goes unchecked.
 #[derive(Debug, Clone)]
 pub(crate) struct Call {
-    pub(crate) actor: Actor,
-    pub(crate) idempotency_key: Option<CompactString>,
+    caller: Caller,
+    actor: Actor,
+    idempotency_key: Option<CompactString>,
     pub(crate) level: Durability,
 }
 
 impl Call {
     /// The same call in the name of a worker.
-    pub(crate) fn by(self, worker: Actor) -> Self {
-        Self { actor: worker, ..self }
+    pub(crate) fn by(self, worker: &Actor) -> Self {
+        Self { actor: self.caller.worker(worker), ..self }
+    }
+
+    /// Who calls.
+    pub(crate) fn caller(&self) -> &Caller {
+        &self.caller
+    }
+
+    /// The command with what is known of its caller, if that one may give it.
+    pub(crate) async fn envelope(self, app: &App, command: Command) -> Result<Envelope, Problem> {
+        let command = reach::confine(&self.caller, &app.node, command).await?;
+        Ok(Envelope { actor: self.actor, idempotency_key: self.idempotency_key, command })
+    }
+}
+
+/// Who sent the request.
+pub(crate) struct Known(pub(crate) Caller);
+
+impl FromRequestParts<App> for Known {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &App) -> Result<Self, Problem> {
+        // The gate leaves it out on routes that are open to all, which have nothing to show.
+        let known = parts.extensions.get::<Caller>().cloned();
+        known.map(Self).ok_or_else(|| Problem::new(&problem::UNAUTHORIZED, "no token was sent"))
     }
 }
 
@@ -50,6 +77,7 @@ impl FromRequestParts<App> for Call {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
+        let Known(caller) = Known::from_request_parts(parts, app).await?;
         let idempotency_key = text(&parts.headers, "idempotency-key")?;
         if idempotency_key.is_some_and(|key| key.is_empty() || key.len() > limits::ID_BYTES_MAX) {
             return Err(Problem::invalid("Idempotency-Key", "has 1 to 255 bytes"));
@@ -58,15 +86,16 @@ impl FromRequestParts<App> for Call {
             None => app.rules.durability,
             Some(name) => name.parse().map_err(|error| Problem::invalid("Millpond-Durability", error))?,
         };
-        let actor = match text(&parts.headers, "millpond-actor")? {
-            Some(name) => Actor::new(name),
+        let actor = match caller.actor(text(&parts.headers, "millpond-actor")?) {
+            Some(actor) => actor,
             // That somebody on this machine asked says nothing, and a name costs each job two hundred bytes of memory.
             None => {
                 let remote = parts.extensions.get::<Peer>().filter(|peer| !peer.0.is_loopback());
                 remote.map(|peer| Actor::new(&peer.0.to_string())).unwrap_or_default()
             }
         };
-        Ok(Self { actor, idempotency_key: idempotency_key.map(CompactString::from), level })
+        let idempotency_key = idempotency_key.map(|key| caller.scoped(key.into()));
+        Ok(Self { caller, actor, idempotency_key, level })
     }
 }
 
@@ -173,7 +202,13 @@ impl FromRequestParts<App> for Queue {
     }
 }
 
-/// The job that the path names: with its queue, or by its generated id alone.
+/// The same, where there is one with a good name.
+pub(crate) async fn queue_in_path(parts: &mut Parts, app: &App) -> Result<Option<QueueName>, Problem> {
+    let params = params(parts, app).await?;
+    Ok(find(&params, "queue").and_then(|name| QueueName::new(name).ok()))
+}
+
+/// The job that the path names: with its queue, or by its generated id alone; always with it for a caller who does not see all queues.
 pub(crate) struct Job(pub(crate) JobRef);
 
 impl FromRequestParts<App> for Job {
@@ -185,7 +220,33 @@ impl FromRequestParts<App> for Job {
         let queue = queue.map_err(|error| Problem::invalid("queue", error))?;
         let id = model::JobId::parse(find(&params, "id").unwrap_or_default())
             .map_err(|error| Problem::invalid("id", error))?;
-        Ok(Self(JobRef { queue, id }))
+        let job = JobRef { queue, id };
+        let Known(caller) = Known::from_request_parts(parts, app).await?;
+        if job.queue.is_some() || !caller.is_confined() {
+            return Ok(Self(job));
+        }
+        let unknown = Reject::UnknownJob { id: job.id.to_compact_string() };
+        let tied = app.node.read(move |shard| reach::tied(&caller, shard, job)).await?;
+        tied.map(Self).ok_or_else(|| unknown.into())
+    }
+}
+
+/// The join that the path names.
+pub(crate) struct Join(pub(crate) JobId);
+
+impl FromRequestParts<App> for Join {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
+        let params = params(parts, app).await?;
+        let id = JobId::parse(find(&params, "id").unwrap_or_default());
+        let id = id.map_err(|error| Problem::invalid("id", error))?;
+        let Known(caller) = Known::from_request_parts(parts, app).await?;
+        if caller.is_confined() {
+            let asked = id.clone();
+            app.node.read(move |shard| reach::check_join(&caller, shard, &asked)).await??;
+        }
+        Ok(Self(id))
     }
 }
 

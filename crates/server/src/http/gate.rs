@@ -1,20 +1,30 @@
-//! What every request must pass before anything looks at it: a host that is ours, no foreign web page, the token.
+//! What every request must pass before anything looks at it: a host that is ours, no foreign web page, a token that is for its route.
 
 use super::{
     app::{App, Rules},
+    extract::Peer,
     problem::{self, Problem},
 };
+use crate::access::{Caller, Refused, Right};
 use axum::http::{HeaderMap, Method, Uri, header, request::Parts};
+use std::net::{IpAddr, Ipv4Addr};
 
-/// Paths that answer without a token, so that supervisors can probe.
-pub(crate) const OPEN_PATHS: [&str; 2] = ["/livez", "/readyz"];
-
-/// Checks one request. `Ok` says that it may reach its route.
-pub(crate) fn check(app: &App, parts: &Parts) -> Result<(), Problem> {
+/// Checks one request. `Ok` says that it may reach its route, which needs `right`, and who sent it.
+pub(crate) fn check(app: &App, parts: &Parts, right: Right) -> Result<Option<Caller>, Problem> {
     let rules = &app.rules;
     check_host(rules, &parts.uri, &parts.headers)?;
     check_site(&parts.method, &parts.uri, &parts.headers)?;
-    if OPEN_PATHS.contains(&parts.uri.path()) { Ok(()) } else { check_token(rules, &parts.headers) }
+    if right == Right::Open {
+        return Ok(None);
+    }
+    let caller = caller(app, parts)?;
+    if caller.may(right) {
+        return Ok(Some(caller));
+    }
+    let (name, roles) = (caller.name(), caller.roles());
+    let detail =
+        format!("this needs the right to {}, which the token `{name}` ({roles}) has not", right.name());
+    Err(Problem::new(&problem::FORBIDDEN, detail))
 }
 
 /// A page that made its name resolve to this machine (DNS rebinding) still sends its own name as the host.
@@ -65,14 +75,30 @@ fn check_site(method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<(), Pro
     }
 }
 
-fn check_token(rules: &Rules, headers: &HeaderMap) -> Result<(), Problem> {
-    let Some(token) = &rules.token else { return Ok(()) };
-    let shown = headers.get(header::AUTHORIZATION).and_then(|value| {
-        let (scheme, token) = value.as_bytes().split_at_checked(7)?;
-        scheme.eq_ignore_ascii_case(b"bearer ").then_some(token.trim_ascii())
-    });
-    if shown.is_some_and(|shown| token.matches(shown)) {
-        return Ok(());
-    }
-    Err(Problem::new(&problem::UNAUTHORIZED, "the token is missing or wrong"))
+fn caller(app: &App, parts: &Parts) -> Result<Caller, Problem> {
+    let mut shown = parts.headers.get_all(header::AUTHORIZATION).iter();
+    let token = match (shown.next(), shown.next()) {
+        (Some(value), None) => bearer(value.as_bytes()),
+        _ => None,
+    };
+    let from = parts.extensions.get::<Peer>().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.0);
+    app.keeper.admit(token, from).map_err(|refused| match refused {
+        Refused::Missing => Problem::new(&problem::UNAUTHORIZED, "no token was sent"),
+        Refused::Wrong => Problem::new(&problem::UNAUTHORIZED, "the token is wrong"),
+        Refused::Expired => Problem::new(&problem::UNAUTHORIZED, "the token's time has passed"),
+        Refused::TooManyWrong { retry_after_ms } => {
+            let detail = "this address has sent too many wrong tokens; this one was not looked at";
+            Problem::new(&problem::TOO_MANY_WRONG_TOKENS, detail).retry_after(retry_after_ms)
+        }
+    })
+}
+
+/// The token of a call that waited no longer counts.
+pub(crate) fn ended() -> Problem {
+    Problem::new(&problem::UNAUTHORIZED, "the token was revoked, changed, or its time has passed")
+}
+
+fn bearer(value: &[u8]) -> Option<&[u8]> {
+    let (scheme, token) = value.split_at_checked(7)?;
+    scheme.eq_ignore_ascii_case(b"bearer ").then_some(token.trim_ascii())
 }

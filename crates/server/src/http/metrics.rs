@@ -2,7 +2,8 @@
 //! first hundred queues.
 
 use super::{app::App, problem::Problem, routes::ROUTES_MAX};
-use model::{QueueView, State};
+use crate::access::Caller;
+use model::{QueueName, QueueView, State};
 use std::{
     fmt::Write as _,
     sync::atomic::{AtomicU64, Ordering::Relaxed},
@@ -51,12 +52,16 @@ impl Metrics {
     }
 }
 
-/// Writes all series.
-pub(crate) async fn render(app: &App) -> Result<String, Problem> {
-    let queues = app.node.read(|shard| shard.queues(None, QUEUES_MAX)).await?;
+/// Writes all series; for who does not see all queues, those of its own.
+pub(crate) async fn render(app: &App, caller: Caller) -> Result<String, Problem> {
+    let whole = !caller.is_confined();
+    let among = move |queue: &QueueName| caller.reaches(queue);
+    let queues = app.node.read(move |shard| shard.queues_among(None, QUEUES_MAX, among)).await?;
     let mut page = Page(String::with_capacity(8 << 10));
-    write_http(&mut page, &app.metrics);
-    write_node(&mut page, app);
+    if whole {
+        write_http(&mut page, &app.metrics);
+        write_node(&mut page, app);
+    }
     write_queues(&mut page, &queues);
     Ok(page.0)
 }

@@ -12,6 +12,7 @@ mod metrics;
 mod openapi;
 mod problem;
 mod rates;
+mod reach;
 mod reply;
 mod routes;
 

@@ -6,9 +6,10 @@ use server::{
     config::{Config, Sources},
     serve::Server,
 };
+use std::net::Ipv4Addr;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
+    net::{TcpSocket, TcpStream},
 };
 
 pub(crate) const TOKEN: &str = "a token of some length";
@@ -33,6 +34,10 @@ impl Answer {
         serde_json::from_str(&self.text).unwrap_or_else(|error| panic!("{error}: {}", self.text))
     }
 
+    pub(crate) fn json_or_null(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap_or_default()
+    }
+
     pub(crate) fn code(&self) -> String {
         self.json()["code"].as_str().unwrap_or_default().to_owned()
     }
@@ -40,7 +45,30 @@ impl Answer {
 
 /// One request on a connection of its own; `headers` are whole lines.
 pub(crate) async fn send(server: &Server, line: &str, headers: &[&str], body: &[u8]) -> Answer {
-    let mut stream = TcpStream::connect(server.addr()).await.unwrap();
+    let stream = TcpStream::connect(server.addr()).await.unwrap();
+    send_over(stream, server, line, headers, body).await
+}
+
+/// The same from one of the addresses of this machine: 127.0.0.0 and so many.
+pub(crate) async fn send_from(
+    from: u32,
+    server: &Server,
+    line: &str,
+    headers: &[&str],
+    body: &[u8],
+) -> Answer {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind((Ipv4Addr::from(0x7f00_0000 + from), 0).into()).unwrap();
+    send_over(socket.connect(server.addr()).await.unwrap(), server, line, headers, body).await
+}
+
+async fn send_over(
+    mut stream: TcpStream,
+    server: &Server,
+    line: &str,
+    headers: &[&str],
+    body: &[u8],
+) -> Answer {
     let mut head = format!("{line} HTTP/1.1\r\nconnection: close\r\ncontent-length: {}\r\n", body.len());
     if !headers.iter().any(|header| header.to_lowercase().starts_with("host:")) {
         head.push_str(&format!("host: {}\r\n", server.addr()));
@@ -54,13 +82,30 @@ pub(crate) async fn send(server: &Server, line: &str, headers: &[&str], body: &[
     bytes.extend_from_slice(body);
     // A refused request may be answered before all of it is read.
     let _ = stream.write_all(&bytes).await;
-    read_answer(&mut stream).await
+    // A stream of events would not end by itself, once it was opened.
+    if line.contains("GET /v1/events") {
+        read_head(&mut stream).await
+    } else {
+        read_answer(&mut stream).await
+    }
+}
+
+async fn read_head(stream: &mut TcpStream) -> Answer {
+    let mut bytes = Vec::new();
+    while !bytes.windows(4).any(|four| four == b"\r\n\r\n") && stream.read_buf(&mut bytes).await.unwrap() > 0
+    {
+    }
+    answer(&bytes)
 }
 
 pub(crate) async fn read_answer(stream: &mut TcpStream) -> Answer {
     let mut bytes = Vec::new();
     let _ = stream.read_to_end(&mut bytes).await;
-    let text = String::from_utf8_lossy(&bytes).into_owned();
+    answer(&bytes)
+}
+
+fn answer(bytes: &[u8]) -> Answer {
+    let text = String::from_utf8_lossy(bytes).into_owned();
     let (head, text) = text.split_once("\r\n\r\n").unwrap_or_default();
     let status = head.split(' ').nth(1).and_then(|word| word.parse().ok()).unwrap_or(0);
     Answer { status, head: head.to_lowercase(), text: text.to_owned() }
@@ -68,4 +113,13 @@ pub(crate) async fn read_answer(stream: &mut TcpStream) -> Answer {
 
 pub(crate) async fn call(server: &Server, line: &str, body: &str) -> Answer {
     send(server, line, &[], body.as_bytes()).await
+}
+
+/// A path with something in each of its places.
+pub(crate) fn concrete(path: &str) -> String {
+    path.replace("{queue}", "mail")
+        .replace("{id}", "7")
+        .replace("{worker}", "w1")
+        .replace("{key}", "api")
+        .replace("{group}", "g")
 }

@@ -40,6 +40,11 @@ pub(crate) struct Operations {
     beside: BTreeSet<u64>,
 }
 
+/// Whether it is under way in the swept queue.
+fn sweeps(bulk: &BulkView) -> bool {
+    bulk.asked.queue == workload::swept() && bulk.status == BulkStatus::Running
+}
+
 fn listed(shard: &Shard, queue: &QueueName) -> Vec<JobView> {
     let mut query = ListQuery { limit: 1_000, ..ListQuery::default() };
     let mut jobs = Vec::new();
@@ -57,16 +62,17 @@ impl Moment {
     /// `None` while no operation is under way in the swept queue.
     pub(crate) fn of(shard: &Shard) -> Option<Moment> {
         let bulks = shard.bulks();
-        let swept = |bulk: &BulkView| bulk.asked.queue == workload::swept();
-        if !bulks.iter().any(|bulk| swept(bulk) && bulk.status == BulkStatus::Running) {
-            return None;
-        }
-        Some(Self::after(shard))
+        bulks.iter().any(sweeps).then(|| Self::taken(shard, bulks))
     }
 
     /// What came after.
     pub(crate) fn after(shard: &Shard) -> Moment {
         Self::taken(shard, shard.bulks())
+    }
+
+    /// This moment, as the one before the next command; `None` if no operation is under way in the swept queue.
+    pub(crate) fn under_way(self) -> Option<Moment> {
+        self.bulks.iter().any(sweeps).then_some(self)
     }
 
     fn taken(shard: &Shard, bulks: Vec<BulkView>) -> Moment {

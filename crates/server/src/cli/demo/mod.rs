@@ -51,7 +51,7 @@ impl Demo {
         let folder = Folder::new(self.data.clone())?;
         let config = Config { listen: free_port()?, data: folder.path.clone(), ..Config::default() };
         let server = Server::start(&config).await.map_err(|error| Failure::Check(error.to_string()))?;
-        let client = Client::new(&server.url(), None)?;
+        let client = Client::new(&server.url(), None, None)?;
         say(context, &format!("{} {}", context.style.bold("server"), server.url()));
         say(context, &format!("{}   {}", context.style.bold("data"), folder.path.display()));
         let ended = tokio::select! {

@@ -1,7 +1,7 @@
 //! The server itself: the front page, the probes, metrics and the description of the API.
 
 use super::Answered;
-use crate::http::{app::App, metrics, openapi, reply, routes};
+use crate::http::{app::App, extract::Known, metrics, openapi, reply, routes};
 use axum::{extract::State, http::StatusCode};
 
 /// GET /
@@ -44,8 +44,8 @@ pub(crate) async fn readyz(State(app): State<App>) -> Answered {
 }
 
 /// GET /metrics
-pub(crate) async fn metrics(State(app): State<App>) -> Answered {
-    let page = metrics::render(&app).await?;
+pub(crate) async fn metrics(State(app): State<App>, Known(caller): Known) -> Answered {
+    let page = metrics::render(&app, caller).await?;
     Ok(reply::bytes(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", page))
 }
 

@@ -100,7 +100,7 @@ impl Outlet {
                 false => frame(Frame::Chunk, &[&values, &chunk.bytes]),
             }))
         };
-        let manifest = moment.chunks::<Cut>(now(), put)?;
+        let manifest = moment.chunks::<Cut>(crate::now(), put)?;
         self.send(Ok(frame(Frame::End, &[manifest.render().as_bytes()])))
     }
 
@@ -115,9 +115,4 @@ impl Outlet {
             }
         })
     }
-}
-
-fn now() -> kit::Timestamp {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    kit::Timestamp(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }

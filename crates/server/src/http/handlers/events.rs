@@ -1,12 +1,13 @@
 //! Server-Sent Events: everything that happens to jobs and queues, as it happens, resumed where a client left off.
 
 use super::Answered;
+use crate::access::Caller;
 use crate::http::{
     app::App,
     dto::EventsQuery,
-    extract::{LastEvent, QueryText},
+    extract::{Known, LastEvent, QueryText},
     json::Writer,
-    reply,
+    reach, reply,
 };
 use axum::{
     body::Body,
@@ -15,7 +16,7 @@ use axum::{
 };
 use bytes::Bytes;
 use futures_util::stream::unfold;
-use model::{Event, EventFilter, EventId};
+use model::{Event, EventFilter, EventId, QueueName};
 use node::Gone;
 use std::{convert::Infallible, io::Write as _, mem, time::Duration};
 use tokio::{
@@ -35,18 +36,23 @@ const UNWANTED_MAX: u32 = 256;
 /// GET /v1/events. A reader at its own pace: the server keeps the newest events once for all, and nothing for a slow client.
 pub(crate) async fn stream(
     State(app): State<App>,
+    Known(caller): Known,
     QueryText(text): QueryText,
     LastEvent(last): LastEvent,
 ) -> Answered {
     let EventsQuery { filter, from } = EventsQuery::read(text.as_deref())?;
+    if let Some(queue) = filter.queue.as_ref().and_then(|name| QueueName::new(name).ok()) {
+        reach::check(&caller, &queue)?;
+    }
     let source = app.node.events(last.or(from));
     let (sender, pieces) = mpsc::channel(1);
-    let feed = Feed { source, filter, piece: Vec::new(), began: false, unwanted: 0 };
+    let feed = Feed { source, filter, caller: caller.clone(), piece: Vec::new(), began: false, unwanted: 0 };
     tokio::spawn(async move {
         tokio::select! {
             () = feed.run(&app, &sender) => {}
-            // The client is gone.
+            // The client is gone, or is no longer let in.
             () = sender.closed() => {}
+            () = app.keeper.ended(&caller) => {}
         }
     });
     let stream = unfold(pieces, |mut pieces: mpsc::Receiver<Bytes>| async move {
@@ -61,6 +67,7 @@ pub(crate) async fn stream(
 struct Feed {
     source: node::Events,
     filter: EventFilter,
+    caller: Caller,
     piece: Vec<u8>,
     /// It was told something, or has caught up: from now on a gap means that it is too slow.
     began: bool,
@@ -127,7 +134,9 @@ impl Feed {
 
     fn take(&mut self, next: Result<Event, Gone>) -> Result<(), End> {
         match next {
-            Ok(event) if self.filter.wants(&event) => self.render(&event),
+            Ok(event) if self.caller.reaches(&event.queue) && self.filter.wants(&event) => {
+                self.render(&event)
+            }
             Ok(_) => self.unwanted += 1,
             Err(_) if self.began => return Err(End::TooSlow),
             Err(Gone { since }) => self.gone(since),

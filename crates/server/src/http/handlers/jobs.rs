@@ -349,7 +349,7 @@ pub(crate) async fn append_log(
 
 pub(super) fn by_worker(call: Call, worker: Option<&str>) -> Call {
     match worker {
-        Some(name) => call.by(Actor::new(name)),
+        Some(name) => call.by(&Actor::new(name)),
         None => call,
     }
 }

@@ -4,7 +4,7 @@ use super::{Answered, jobs::write_error, mismatched};
 use crate::http::{
     app::App,
     dto::{CancelDto, ExtendDto, GraphDto, JoinParams, Source},
-    extract::{Call, Job, Payload, QueryText},
+    extract::{Call, Join, Payload, QueryText},
     json::{self, Writer},
     problem::Problem,
     reply,
@@ -51,39 +51,39 @@ fn unknown(id: &JobId) -> Problem {
 }
 
 /// GET /v1/joins/{id}
-pub(crate) async fn show(State(app): State<App>, Job(job): Job, QueryText(query): QueryText) -> Answered {
+pub(crate) async fn show(State(app): State<App>, Join(id): Join, QueryText(query): QueryText) -> Answered {
     let query = JoinParams::read(query.as_deref())?.0;
-    let id = job.id.clone();
-    let view = app.node.read(move |shard| shard.join_view(&id, query)).await?;
-    let view = view.ok_or_else(|| unknown(&job.id))?;
+    let asked = id.clone();
+    let view = app.node.read(move |shard| shard.join_view(&asked, query)).await?;
+    let view = view.ok_or_else(|| unknown(&id))?;
     Ok(reply::object(StatusCode::OK, 512 + 256 * view.members.len(), |out| write_join(out, &view)))
 }
 
 /// POST /v1/joins/{id}/members
-pub(crate) async fn extend(State(app): State<App>, Job(job): Job, call: Call, payload: Payload) -> Answered {
+pub(crate) async fn extend(State(app): State<App>, Join(id): Join, call: Call, payload: Payload) -> Answered {
     let dto: ExtendDto<'_> = json::parse(&payload.bytes)?;
     let seal = dto.seal;
     let jobs = dto.into_jobs(Source(&payload.bytes))?;
     drop(payload);
     let names: Vec<_> = jobs.iter().map(|named| named.name.clone()).collect();
-    let answer = app.call(call, Command::Extend { join: job.id.clone(), jobs, seal }).await?;
+    let answer = app.call(call, Command::Extend { join: id.clone(), jobs, seal }).await?;
     let Reply::Pushed(pushed) = &answer.reply else { return Err(mismatched()) };
     Ok(reply::changed(StatusCode::CREATED, 64 + 128 * pushed.len(), &answer, |out| {
-        out.field("id", &job.id);
+        out.field("id", &id);
         write_named(out, &names, pushed);
     }))
 }
 
 /// POST /v1/joins/{id}/cancel
-pub(crate) async fn cancel(State(app): State<App>, Job(job): Job, call: Call, payload: Payload) -> Answered {
+pub(crate) async fn cancel(State(app): State<App>, Join(id): Join, call: Call, payload: Payload) -> Answered {
     let dto: CancelDto<'_> = payload.optional()?;
     let reason = CompactString::from(&*dto.reason);
-    let answer = app.call(call, Command::CancelJoin { join: job.id.clone(), reason }).await?;
+    let answer = app.call(call, Command::CancelJoin { join: id.clone(), reason }).await?;
     let Reply::Done = &answer.reply else { return Err(mismatched()) };
-    let id = job.id.clone();
-    let view = app.node.read(move |shard| shard.join_view(&id, Default::default())).await?;
+    let asked = id.clone();
+    let view = app.node.read(move |shard| shard.join_view(&asked, Default::default())).await?;
     Ok(reply::changed(StatusCode::OK, 128, &answer, |out| {
-        out.field("id", &job.id);
+        out.field("id", &id);
         out.optional("state", view.map(|view| view.state.name()));
     }))
 }

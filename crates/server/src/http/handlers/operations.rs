@@ -4,10 +4,10 @@ use super::{Answered, mismatched};
 use crate::http::{
     app::App,
     dto::{BulkDto, NothingDto},
-    extract::{Call, Number, Payload, Queue},
+    extract::{Call, Known, Number, Payload, Queue},
     json::Writer,
     problem::{self, Problem},
-    reply,
+    reach, reply,
 };
 use axum::{extract::State, http::StatusCode};
 use model::{
@@ -206,17 +206,18 @@ async fn change_named(app: &App, call: Call, command: Command, ids: &[model::Job
 }
 
 /// GET /v1/operations
-pub(crate) async fn list(State(app): State<App>) -> Answered {
-    let views = app.node.read(|shard| shard.bulks()).await?;
+pub(crate) async fn list(State(app): State<App>, Known(caller): Known) -> Answered {
+    let mut views = app.node.read(|shard| shard.bulks()).await?;
+    views.retain(|view| reach::reaches_operation(&caller, view));
     Ok(reply::object(StatusCode::OK, 64 + 320 * views.len(), |out| {
         out.key("operations").array(&views, |out, view| out.object(|out| write_operation(out, view)));
     }))
 }
 
 /// GET /v1/operations/{id}
-pub(crate) async fn show(State(app): State<App>, Number(id): Number) -> Answered {
+pub(crate) async fn show(State(app): State<App>, Known(caller): Known, Number(id): Number) -> Answered {
     let views = app.node.read(|shard| shard.bulks()).await?;
-    let view = views.iter().find(|view| view.id == id);
+    let view = views.iter().find(|view| view.id == id && reach::reaches_operation(&caller, view));
     let view =
         view.ok_or_else(|| Problem::new(&problem::UNKNOWN_OPERATION, format!("there is no operation {id}")))?;
     Ok(reply::object(StatusCode::OK, 384, |out| {

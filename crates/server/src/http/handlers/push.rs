@@ -9,7 +9,7 @@ use crate::http::{
     reply,
 };
 use axum::{extract::State, http::StatusCode};
-use model::{Command, Envelope, Pushed, QueueName, Reply};
+use model::{Command, Pushed, QueueName, Reply};
 use std::time::Duration;
 
 /// POST /v1/queues/{queue}/jobs
@@ -45,9 +45,9 @@ async fn push(
     let jobs = dto::read_jobs(&payload.bytes, payload.lines, queue)?;
     // From here on the node counts its bytes, waiting ones too.
     drop(payload);
-    let command = Command::Push { jobs };
-    let push = Envelope { actor: call.actor, idempotency_key: call.idempotency_key, command };
-    let answer = app.node.push(push, Some(wait), call.level).await?;
+    let level = call.level;
+    let push = call.envelope(app, Command::Push { jobs }).await?;
+    let answer = app.node.push(push, Some(wait), level).await?;
     let Reply::Pushed(pushed) = &answer.reply else { return Err(mismatched()) };
     Ok(reply::changed(StatusCode::CREATED, 64 + 96 * pushed.len(), &answer, |out| {
         write_pushed(out, "jobs", pushed);

@@ -9,7 +9,7 @@ use crate::http::{
     app::App,
     cursor,
     dto::{GroupDto, ListParams, NothingDto, PageParams, SettingsDto, query, write_settings},
-    extract::{Call, Group, Payload, QueryText, Queue},
+    extract::{Call, Group, Known, Payload, QueryText, Queue},
     json::{self, Writer},
     problem::Problem,
     rates, reply,
@@ -26,11 +26,16 @@ fn unknown(queue: &QueueName) -> Problem {
 }
 
 /// GET /v1/queues
-pub(crate) async fn list(State(app): State<App>, QueryText(text): QueryText) -> Answered {
+pub(crate) async fn list(
+    State(app): State<App>,
+    Known(caller): Known,
+    QueryText(text): QueryText,
+) -> Answered {
     let page = PageParams::read(text.as_deref())?;
     let after = page.cursor.as_deref().map(read_queue_cursor).transpose()?;
     let limit = page.limit;
-    let mut queues = app.node.read(move |shard| shard.queues(after.as_ref(), limit + 1)).await?;
+    let among = move |queue: &QueueName| caller.reaches(queue);
+    let mut queues = app.node.read(move |shard| shard.queues_among(after.as_ref(), limit + 1, among)).await?;
     let more = queues.len() > limit;
     queues.truncate(limit);
     let next =

@@ -5,7 +5,7 @@ use crate::http::{
     app::App,
     cursor,
     dto::{NothingDto, PageParams, PreviewDto, ScheduleDto, slots_wanted, write_schedule},
-    extract::{Call, Payload, QueryText, Schedule},
+    extract::{Call, Known, Payload, QueryText, Schedule},
     json,
     problem::Problem,
     reply,
@@ -13,19 +13,24 @@ use crate::http::{
 use axum::{extract::State, http::StatusCode};
 use kit::Timestamp;
 use millpond_core::Slots;
-use model::{Command, Reject, Reply, ScheduleId};
-use std::time::{SystemTime, UNIX_EPOCH};
+use model::{Command, QueueName, Reject, Reply, ScheduleId};
 
 fn unknown(id: &ScheduleId) -> Problem {
     Problem::from(Reject::UnknownSchedule { id: id.clone() })
 }
 
 /// GET /v1/schedules
-pub(crate) async fn list(State(app): State<App>, QueryText(text): QueryText) -> Answered {
+pub(crate) async fn list(
+    State(app): State<App>,
+    Known(caller): Known,
+    QueryText(text): QueryText,
+) -> Answered {
     let page = PageParams::read(text.as_deref())?;
     let after = page.cursor.as_deref().map(read_cursor).transpose()?;
     let limit = page.limit;
-    let mut schedules = app.node.read(move |shard| shard.schedules(after.as_ref(), limit + 1)).await?;
+    let among = move |queue: &QueueName| caller.reaches(queue);
+    let mut schedules =
+        app.node.read(move |shard| shard.schedules_among(after.as_ref(), limit + 1, among)).await?;
     let more = schedules.len() > limit;
     schedules.truncate(limit);
     let last = schedules.last().filter(|_| more);
@@ -43,9 +48,10 @@ fn read_cursor(text: &str) -> Result<ScheduleId, Problem> {
 }
 
 /// GET /v1/schedules/{id}
-pub(crate) async fn show(State(app): State<App>, Schedule(id): Schedule) -> Answered {
+pub(crate) async fn show(State(app): State<App>, Known(caller): Known, Schedule(id): Schedule) -> Answered {
     let asked = id.clone();
-    let view = app.node.read(move |shard| shard.schedule(&asked)).await?.ok_or_else(|| unknown(&id))?;
+    let view = app.node.read(move |shard| shard.schedule(&asked)).await?;
+    let view = view.filter(|view| caller.reaches(&view.spec.job.queue)).ok_or_else(|| unknown(&id))?;
     Ok(reply::object(StatusCode::OK, 2_048, |out| write_schedule(out, &view)))
 }
 
@@ -126,12 +132,17 @@ pub(crate) async fn remove(State(app): State<App>, Schedule(id): Schedule, call:
 /// GET /v1/schedules/{id}/next
 pub(crate) async fn next(
     State(app): State<App>,
+    Known(caller): Known,
     Schedule(id): Schedule,
     QueryText(text): QueryText,
 ) -> Answered {
     let n = slots_wanted(text.as_deref())?;
     let asked = id.clone();
-    let slots = app.node.read(move |shard| shard.schedule_slots(&asked, n)).await?;
+    let slots = app.node.read(move |shard| {
+        shard.schedule_queue(&asked).filter(|queue| caller.reaches(queue))?;
+        shard.schedule_slots(&asked, n)
+    });
+    let slots = slots.await?;
     let slots = slots.ok_or_else(|| unknown(&id))?;
     Ok(reply::object(StatusCode::OK, 64 + 32 * slots.len(), |out| {
         out.field("id", id.as_str());
@@ -143,13 +154,8 @@ pub(crate) async fn next(
 pub(crate) async fn preview(State(_): State<App>, payload: Payload) -> Answered {
     let (spec, after, n) = json::parse::<PreviewDto<'_>>(&payload.bytes)?.read()?;
     let slots = Slots::of(&spec)?;
-    let slots: Vec<Timestamp> = slots.after(after.unwrap_or_else(now)).take(n).collect();
+    let slots: Vec<Timestamp> = slots.after(after.unwrap_or_else(crate::now)).take(n).collect();
     Ok(reply::object(StatusCode::OK, 64 + 32 * slots.len(), |out| {
         out.key("slots").array(&slots, |out, slot| out.value(slot));
     }))
-}
-
-fn now() -> Timestamp {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Timestamp(u64::try_from(since.as_millis()).unwrap_or(u64::MAX).min(Timestamp::MAX.0))
 }

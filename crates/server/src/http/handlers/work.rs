@@ -9,7 +9,8 @@ use super::{
 use crate::http::{
     app::App,
     dto::{FetchDto, OutcomesDto, RenewDto, RevokedQuery, Source},
-    extract::{Call, Payload, QueryText, Worker},
+    extract::{Call, Known, Payload, QueryText, Worker},
+    gate,
     json::{self, Raw, Writer},
     problem::Problem,
     reply,
@@ -18,7 +19,7 @@ use axum::{extract::State, http::StatusCode};
 use base64::{Engine, prelude::BASE64_STANDARD};
 use bytes::Bytes;
 use compact_str::CompactString;
-use model::{Command, DispatchedJob, Envelope, Reject, Reply};
+use model::{Command, DispatchedJob, Reject, Reply};
 use std::time::Duration;
 
 /// Jobs that one fetch hands out at most: a larger `max` is taken as this.
@@ -31,13 +32,15 @@ pub(crate) async fn fetch(State(app): State<App>, call: Call, payload: Payload) 
     let wait = Duration::from_millis(dto.wait_ms.min(app.rules.wait_ms_max));
     let (max, lease_ms) = (dto.max.clamp(1, FETCH_MAX), dto.lease_ms);
     let command = Command::Fetch { queues, max, lease_ms };
-    let fetch = Envelope { actor: worker, idempotency_key: call.idempotency_key, command };
+    let (level, caller) = (call.level, call.caller().clone());
+    let fetch = call.by(&worker).envelope(&app, command).await?;
     // While it waits, the request need not hold its bytes.
     drop(payload);
     let jobs = tokio::select! {
         biased;
-        jobs = app.node.fetch_as(fetch, wait, call.level) => jobs?,
+        jobs = app.node.fetch_as(fetch, wait, level) => jobs?,
         () = app.stopping() => Vec::new(),
+        () = app.keeper.ended(&caller) => return Err(gate::ended()),
     };
     let bodies: usize = jobs
         .iter()
@@ -46,7 +49,7 @@ pub(crate) async fn fetch(State(app): State<App>, call: Call, payload: Payload) 
     let response = reply::object(StatusCode::OK, 32 + bodies + 384 * jobs.len(), |out| {
         out.key("jobs").array(&jobs, write_dispatched);
     });
-    Ok(reply::durable(response, call.level))
+    Ok(reply::durable(response, level))
 }
 
 fn write_dispatched(out: &mut Writer, job: &DispatchedJob) {
@@ -98,7 +101,7 @@ pub(super) fn write_words(out: &mut Writer, tags: &[CompactString], meta: &[(Com
 /// POST /v1/outcomes: each is judged by itself.
 pub(crate) async fn outcomes(State(app): State<App>, call: Call, payload: Payload) -> Answered {
     let dto: OutcomesDto<'_> = json::parse(&payload.bytes)?;
-    let call = call.by(dto.worker()?);
+    let call = call.by(&dto.worker()?);
     let settlements = dto.into_settlements(Source(&payload.bytes))?;
     drop(payload);
     let ids: Vec<_> = settlements.iter().map(|settlement| settlement.lease.job.id.clone()).collect();
@@ -126,7 +129,7 @@ pub(crate) async fn outcomes(State(app): State<App>, call: Call, payload: Payloa
 /// POST /v1/renew: each is judged by itself.
 pub(crate) async fn renew(State(app): State<App>, call: Call, payload: Payload) -> Answered {
     let dto: RenewDto<'_> = json::parse(&payload.bytes)?;
-    let call = call.by(dto.worker()?);
+    let call = call.by(&dto.worker()?);
     let leases = dto.leases()?;
     let ids: Vec<_> = leases.iter().map(|lease| lease.job.id.clone()).collect();
     let answer = app.call(call, Command::Renew { leases, lease_ms: dto.lease_ms }).await?;
@@ -153,16 +156,24 @@ pub(crate) async fn renew(State(app): State<App>, call: Call, payload: Payload) 
 /// GET /v1/workers/{worker}/revoked: a long poll. Reading takes nothing away; a lost answer is asked for again.
 pub(crate) async fn revoked(
     State(app): State<App>,
+    Known(caller): Known,
     Worker(worker): Worker,
     QueryText(text): QueryText,
 ) -> Answered {
     let RevokedQuery { after, wait_ms } = RevokedQuery::read(text.as_deref())?;
+    let worker = caller.worker(&worker);
     let wait = Duration::from_millis(wait_ms.min(app.rules.wait_ms_max));
-    let revoked = tokio::select! {
+    let mut revoked = tokio::select! {
         biased;
         revoked = app.node.revoked(&worker, after, wait) => revoked,
         () = app.stopping() => app.node.revoked(&worker, after, Duration::ZERO).await,
+        () = app.keeper.ended(&caller) => return Err(gate::ended()),
     };
+    // Whoever has an admin's token may have fetched under the same name, in other queues.
+    revoked.leases.retain(|(lease, _)| match &lease.job.queue {
+        Some(queue) => caller.reaches(queue),
+        None => !caller.is_confined(),
+    });
     Ok(reply::object(StatusCode::OK, 64 + 160 * revoked.leases.len(), |out| {
         out.key("revoked").array(&revoked.leases, |out, (lease, why)| {
             out.object(|out| {

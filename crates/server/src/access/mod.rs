@@ -1,0 +1,16 @@
+//! Who may do what: tokens with roles, the file that keeps them, and the callers that showed one.
+
+mod caller;
+mod file;
+mod guesses;
+mod keeper;
+mod role;
+mod secret;
+mod token;
+
+pub use caller::Caller;
+pub use file::{TokenFile, TokenFileError};
+pub use keeper::{Keeper, Refused};
+pub use role::{Right, Role};
+pub use secret::{Fingerprint, SecretToken};
+pub use token::{BadToken, QueuePattern, Token};
