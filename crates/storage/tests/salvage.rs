@@ -18,7 +18,9 @@ fn options() -> Options {
     Options { checkpoints, ..Options::default() }
 }
 
-fn all() -> BTreeMap<Vec<u8>, Vec<u8>> {
+type Values = BTreeMap<Vec<u8>, Vec<u8>>;
+
+fn all() -> Values {
     let mut random = Random::new(7);
     let mut value = || (0..40).flat_map(|_| random.next_u64().to_le_bytes()).collect::<Vec<u8>>();
     let mut all = BTreeMap::new();
@@ -60,7 +62,7 @@ fn tables(dir: &Path) -> Vec<PathBuf> {
 }
 
 /// What is read, and what the keys that are told begin with.
-fn read(dir: &Path, options: &Options) -> Option<(BTreeMap<Vec<u8>, Vec<u8>>, BTreeSet<Vec<u8>>)> {
+fn read(dir: &Path, options: &Options) -> Option<(Values, BTreeSet<Vec<u8>>)> {
     let values = salvage_local(dir, options).unwrap().checkpoints.ok()?;
     let (mut read, mut told) = (BTreeMap::new(), BTreeSet::new());
     values
