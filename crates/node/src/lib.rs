@@ -36,7 +36,7 @@ pub use options::Options;
 pub use recover::{Recovered, recover};
 pub use rewrite::rewrite;
 pub use salvage::{Loss, Salvaged, State, salvage};
-pub use shell::{Handle, ManualClock, Revoked};
+pub use shell::{Handle, Health, ManualClock, Revoked};
 pub use verify::{Contents, Verified, verify};
 pub use waiters::Waiter;
 pub use writer::Writer;

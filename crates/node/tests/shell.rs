@@ -260,3 +260,76 @@ async fn checkpoints_follow_changes_trim_the_log_and_stop_when_nothing_changes()
     let pond = open(dir.path());
     assert_eq!((hash(&pond).await, pond.stats().recovered_records), (before, 0));
 }
+
+/// A log whose next flush waits until it is allowed to go on.
+struct StuckLog {
+    log: storage::log::memory::MemoryLog,
+    go_on: std::sync::mpsc::Receiver<()>,
+}
+
+impl storage::Log for StuckLog {
+    fn epoch(&self) -> u64 {
+        self.log.epoch()
+    }
+    fn first(&self) -> u64 {
+        self.log.first()
+    }
+    fn next(&self) -> u64 {
+        self.log.next()
+    }
+    fn strongest(&self) -> Durability {
+        self.log.strongest()
+    }
+    fn append(&mut self, entries: &[storage::Entry<'_>]) -> Result<u64, storage::LogError> {
+        // An error says that the test is over.
+        let _ = self.go_on.recv();
+        self.log.append(entries)
+    }
+    fn append_reserved(&mut self, entries: &[storage::Entry<'_>]) -> Result<u64, storage::LogError> {
+        self.append(entries)
+    }
+    fn reserve(&self) -> bool {
+        self.log.reserve()
+    }
+    fn flush(&mut self, level: Durability) -> Result<(), storage::LogError> {
+        self.log.flush(level)
+    }
+    fn read(&self, from: u64, visit: &mut storage::log::Visit<'_>) -> Result<(), storage::LogError> {
+        self.log.read(from, visit)
+    }
+    fn trim(&mut self, first_to_keep: u64) -> Result<(), storage::LogError> {
+        self.log.trim(first_to_keep)
+    }
+    fn close(&mut self) -> Result<(), storage::LogError> {
+        self.log.close()
+    }
+}
+
+async fn until(pond: &Handle, wanted: impl Fn(node::Health) -> bool) {
+    while !wanted(pond.health()) {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn health_tells_a_loop_that_hangs_from_a_disk_that_does() {
+    let (go_on, wait) = std::sync::mpsc::channel();
+    let log = StuckLog { log: storage::log::memory::MemoryLog::new(), go_on: wait };
+    let pond = Handle::over(Box::new(log), Box::new(MemoryCheckpoints::new()), options()).unwrap();
+    until(&pond, |health| health == node::Health::default()).await;
+
+    let (release, held) = std::sync::mpsc::channel::<()>();
+    let reader = pond.clone();
+    let read = tokio::spawn(async move { reader.read(move |_| held.recv().is_ok()).await });
+    until(&pond, |health| health.turn.is_some_and(|turn| !turn.is_zero()) && health.write.is_none()).await;
+    release.send(()).unwrap();
+    assert!(read.await.unwrap().unwrap());
+    until(&pond, |health| health.turn.is_none()).await;
+
+    let pusher = pond.clone();
+    let pushed = tokio::spawn(async move { call(&pusher, push("mail", 1), Memory).await });
+    until(&pond, |health| health.write.is_some_and(|write| !write.is_zero())).await;
+    go_on.send(()).unwrap();
+    pushed.await.unwrap().unwrap();
+    until(&pond, |health| health == node::Health::default()).await;
+}

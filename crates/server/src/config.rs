@@ -46,6 +46,8 @@ pub const KEYS: &[Key] = &[
     Key { name: "plain_http", default: "false", help: "Listen beyond this machine without TLS: only where a proxy or a private network keeps what is said." },
     Key { name: "hosts", default: "", help: "More host names by which callers may know this server, separated by commas." },
     Key { name: "log", default: "info", help: "What is logged to stderr: off, error, warn, info, debug, trace." },
+    Key { name: "log_format", default: "text", help: "How it is written: text for people, json for programs, one object a line." },
+    Key { name: "disk_low", default: "1GiB", help: "A warning is logged when less is left on the disk of the data directory; 0 for none." },
     Key { name: "threads", default: "0", help: "Threads that serve connections; 0 for one or two, by the number of cores." },
     Key { name: "body_max", default: "32MiB", help: "Bytes of one request's body." },
     Key { name: "body_timeout", default: "30s", help: "A request's body must have arrived within this." },
@@ -106,6 +108,10 @@ pub struct Config {
     /// The log level.
     #[serde(deserialize_with = "log_level")]
     pub log: tracing::level_filters::LevelFilter,
+    /// How the log is written.
+    pub log_format: LogFormat,
+    /// Free bytes on the disk below which the log warns.
+    pub disk_low: ByteSize,
     /// Serving threads.
     pub threads: Count,
     /// Bytes of one request's body.
@@ -132,6 +138,25 @@ pub struct Config {
     pub flush_window: Span,
     /// Time to drain.
     pub drain: Span,
+}
+
+/// How lines of the log look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+impl std::fmt::Display for LogFormat {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            LogFormat::Text => "text",
+            LogFormat::Json => "json",
+        })
+    }
 }
 
 /// A configuration that cannot be used; the text says where it came from and what to do.

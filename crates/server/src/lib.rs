@@ -3,6 +3,7 @@
 pub mod access;
 pub mod backup_stream;
 pub mod config;
+mod disk;
 pub mod http;
 pub mod serve;
 pub mod tls;

@@ -2,8 +2,8 @@
 
 use crate::{
     access::{Keeper, TokenFileError},
-    config::Config,
-    http::{App, Door, Rules, serve_connections},
+    config::{Config, LogFormat},
+    http::{App, Door, Rules, answer_while, serve_connections},
     tls::{Certificate, TlsError},
 };
 use node::{Handle, OpenError, Options};
@@ -109,21 +109,19 @@ impl Server {
     pub async fn start(config: &Config) -> Result<Server, ServeError> {
         let files = Files { keeper: Arc::new(keeper(config)?), certificate: certificate(config)? };
         let door = door(config, files.certificate.as_ref())?;
-        let node = open(config)?;
-        let (address, shown) =
-            (config.listen, |source| ServeError::Listen { address: config.listen, source });
-        let listener = match TcpListener::bind(address).await {
-            Ok(listener) => listener,
-            Err(source) => {
-                // Close the pond first: the caller may try again at once.
-                let _ = node.stop(Duration::from_secs(5)).await;
-                return Err(shown(source));
-            }
-        };
+        let shown = |source| ServeError::Listen { address: config.listen, source };
+        let listener = TcpListener::bind(config.listen).await.map_err(shown)?;
         let addr = listener.local_addr().map_err(shown)?;
+        let own = config.clone();
+        let opening = tokio::task::spawn_blocking(move || open(&own));
+        let node = answer_while(&listener, &door, opening).await??;
         let app = App::new(node.clone(), rules(config), Arc::clone(&files.keeper));
         let sampler = app.clone();
         tokio::spawn(async move { sampler.sample_rates().await });
+        if !config.memory {
+            let (watcher, folder, low) = (app.clone(), config.data.clone(), config.disk_low.0);
+            tokio::spawn(async move { watcher.watch_disk(folder, low).await });
+        }
         let (watched, watcher) = (files.clone(), app.clone());
         tokio::spawn(async move { watched.watch(&watcher).await });
         let (stop, mut stopped) = watch::channel(false);
@@ -415,13 +413,16 @@ fn threads(config: &Config) -> usize {
 
 fn start_logging(config: &Config) {
     let ansi = io::IsTerminal::is_terminal(&io::stderr());
-    // An error says that somebody set one before, as tests may: theirs stays.
-    let _ = tracing_subscriber::fmt()
+    let lines = tracing_subscriber::fmt()
         .with_max_level(config.log)
         .with_writer(io::stderr)
         .with_ansi(ansi)
-        .with_target(false)
-        .try_init();
+        .with_target(false);
+    // An error says that somebody set one before, as tests may: theirs stays.
+    let _ = match config.log_format {
+        LogFormat::Text => lines.try_init(),
+        LogFormat::Json => lines.json().flatten_event(true).try_init(),
+    };
 }
 
 fn fail(text: &str, code: u8) -> ExitCode {

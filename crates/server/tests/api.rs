@@ -5,7 +5,7 @@ mod support;
 use serde_json::{Value, json};
 use server::http::{KINDS, openapi_document, routes};
 use std::collections::BTreeSet;
-use support::{TOKEN, call, concrete, read_answer, send, start};
+use support::{Answer, TOKEN, call, concrete, read_answer, send, start};
 use tokio::{io::AsyncWriteExt, net::TcpStream};
 
 #[tokio::test]
@@ -368,6 +368,22 @@ async fn headers_are_checked_and_an_idempotency_key_answers_twice_the_same() {
     assert_eq!(named.status, 201);
     let history = call(&server, "GET /v1/queues/q/jobs/n/history", "").await.json();
     assert_eq!(history["history"][0]["actor"], "importer");
+    server.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn every_answer_says_what_the_log_calls_its_request() {
+    let server = start(&[]).await;
+    let id_of = |answer: &Answer| {
+        let line = answer.head.lines().find_map(|line| line.strip_prefix("x-request-id: "));
+        line.unwrap_or_else(|| panic!("{}", answer.head)).to_owned()
+    };
+    let own = send(&server, "GET /v1/queues/none", &["x-request-id: order-17"], b"").await;
+    assert_eq!((own.status, id_of(&own).as_str()), (404, "order-17"));
+    let [first, second] = [call(&server, "GET /livez", "").await, call(&server, "GET /nowhere", "").await];
+    assert_ne!(id_of(&first), id_of(&second));
+    let odd = send(&server, "GET /livez", &["x-request-id: a \\x1b[31m b"], b"").await;
+    assert!(!id_of(&odd).contains('['), "{}", odd.head);
     server.stop().await.unwrap();
 }
 

@@ -11,6 +11,7 @@ mod body_thread;
 mod clock;
 mod gate;
 mod manual;
+mod pulse;
 mod revocations;
 mod shard_thread;
 mod threads;
@@ -30,6 +31,8 @@ use kit::{Durability, Millis, Timestamp};
 use manual::Machine;
 use millpond_core::{ListQuery, Shard};
 use model::{Actor, Command, DispatchedJob, Envelope, EventId, JobRef, JobView, QueueName, Reply, State};
+pub use pulse::Health;
+use pulse::Pulse;
 use revocations::Revocations;
 pub use revocations::Revoked;
 use shard_thread::{ShardThread, jobs_of};
@@ -118,6 +121,7 @@ pub(crate) struct Shared {
     stats: Mutex<Stats>,
     feed: Arc<Feed>,
     revocations: Revocations,
+    pulse: Pulse,
     /// Given to fetches and pushes, in the order of their arrival.
     numbers: AtomicU64,
 }
@@ -132,6 +136,7 @@ impl Shared {
             stats: Mutex::new(recovered.driver.stats()),
             feed: Arc::new(Feed::new()),
             revocations: Revocations::new(recovered.driver.shard().position()),
+            pulse: Pulse::new(),
             numbers: AtomicU64::new(0),
         }
     }
@@ -454,7 +459,13 @@ impl Handle {
         if shared.stopping.load(Ordering::Acquire) {
             return Some("stopping".into());
         }
-        self.stats().disk_full.then(|| "the disk is full: new work is refused".into())
+        let full = || self.stats().disk_full.then(|| "the disk is full: new work is refused".into());
+        self.health().slow().or_else(full)
+    }
+
+    /// What the threads are at, and for how long.
+    pub fn health(&self) -> Health {
+        self.inner.shared.pulse.health()
     }
 
     /// Refuses new calls, answers those under way (waiting fetches with nothing), checkpoints, flushes, closes. What is not done at

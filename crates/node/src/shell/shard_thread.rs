@@ -90,10 +90,10 @@ impl ShardThread {
         let (checkpoints, snapshots) = channel();
         let (bodies, tasks) = channel();
         let reader = keeper.reader();
-        let (log_writer, checkpoint_writer) = (writer.clone(), writer.clone());
+        let (log_writer, log_shared, checkpoint_writer) = (writer.clone(), shared.clone(), writer.clone());
         let (log_inbox, checkpoint_inbox) = (inbox.clone(), inbox.clone());
         let threads = [
-            threads::spawn("log", move || threads::write_log(&sealed, &log_inbox, &log_writer)),
+            threads::spawn("log", move || threads::write_log(&sealed, &log_inbox, &log_writer, &log_shared)),
             threads::spawn("checkpoint", move || {
                 threads::write_checkpoints(&snapshots, &checkpoint_inbox, keeper, &checkpoint_writer);
             }),
@@ -140,7 +140,10 @@ impl ShardThread {
     fn serve(&mut self) {
         self.read_ahead(AHEAD_MIN);
         loop {
-            if let Some(message) = self.wait() {
+            self.shared.pulse.rest();
+            let message = self.wait();
+            self.shared.pulse.turn();
+            if let Some(message) = message {
                 self.take(message);
                 self.drain();
             }
@@ -306,7 +309,7 @@ impl ShardThread {
             let small = sealed.len() <= INLINE_CALLS && sealed.bytes() <= INLINE_BYTES;
             // Batches that came back are not yet applied: this one must not overtake them.
             if self.in_flight == 0 && self.written.is_empty() && small && self.driver.pending() == 0 {
-                self.writer.write(&mut sealed);
+                self.shared.pulse.writing(|| self.writer.write(&mut sealed));
                 self.commit(sealed);
                 // Whoever came meanwhile shares the next flush.
                 return;

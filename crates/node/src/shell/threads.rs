@@ -1,4 +1,4 @@
-use super::{Caller, Message};
+use super::{Caller, Message, Shared};
 use crate::{
     answer::{CallError, Poison},
     driver::{Sealed, Snapshot},
@@ -44,9 +44,10 @@ pub(crate) fn write_log(
     tasks: &mpsc::Receiver<Sealed<Caller>>,
     inbox: &mpsc::Sender<Message>,
     writer: &Writer,
+    shared: &Shared,
 ) {
     serve(tasks, inbox, |mut sealed| {
-        writer.write(&mut sealed);
+        shared.pulse.writing(|| writer.write(&mut sealed));
         Some(Message::Written(sealed))
     });
 }

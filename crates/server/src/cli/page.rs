@@ -57,3 +57,35 @@ fn the_page_of_options_lists_every_command() {
         "MILLPOND_BLESS=1 writes the page anew"
     );
 }
+
+/// Every `millpond …` that a page shows, in the text or on a line of its own in an example.
+fn commands_of(page: &str) -> impl Iterator<Item = &str> {
+    let in_text = page.split('`').skip(1).step_by(2);
+    let alone = page.lines().map(|line| line.trim_start().trim_start_matches("$ "));
+    in_text.chain(alone).filter_map(|piece| piece.strip_prefix("millpond "))
+}
+
+#[test]
+fn the_pages_name_only_commands_that_there_are() {
+    let arguments = Arguments::command();
+    let docs = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs");
+    let pages = std::fs::read_dir(docs).unwrap().map(|page| page.unwrap().path());
+    let readme = std::path::PathBuf::from(docs).join("../README.md");
+    let mut seen = 0;
+    // The contract names what is still to come as well.
+    let named = |path: &std::path::PathBuf| {
+        path.extension().is_some_and(|kind| kind == "md") && !path.ends_with("contract.md")
+    };
+    for path in pages.chain([readme]).filter(named) {
+        let page = std::fs::read_to_string(&path).unwrap();
+        for line in commands_of(&page) {
+            let word = line.split_whitespace().next().unwrap_or_default();
+            let is_word = !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_lowercase());
+            if is_word && line.lines().count() == 1 {
+                seen += 1;
+                assert!(arguments.find_subcommand(word).is_some(), "{}: millpond {line}", path.display());
+            }
+        }
+    }
+    assert!(seen > 100, "only {seen} were found");
+}

@@ -1,9 +1,9 @@
-use super::{metrics::Metrics, problem::Problem, rates::Rates};
-use crate::access::Keeper;
+use super::{metrics::Metrics, problem::Problem, rates::Rates, request_id::RequestIds};
+use crate::{access::Keeper, disk::Disk};
 use kit::{Durability, Millis};
 use model::Command;
 use node::{Answer, Handle};
-use std::{sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 use tokio::sync::{Semaphore, watch};
 
 /// What the HTTP side obeys. See [`crate::config::Config`] for the meaning of each.
@@ -36,6 +36,8 @@ pub struct Shared {
     pub(crate) rules: Rules,
     pub(crate) keeper: Arc<Keeper>,
     pub(crate) metrics: Metrics,
+    pub(crate) disk: Disk,
+    pub(crate) request_ids: RequestIds,
     pub(crate) rates: Rates,
     pub(crate) bodies: Arc<Semaphore>,
     /// One backup at a time.
@@ -58,6 +60,8 @@ impl App {
             rules,
             keeper,
             metrics: Metrics::default(),
+            disk: Disk::default(),
+            request_ids: RequestIds::new(),
             rates: Rates::default(),
             bodies: Arc::new(Semaphore::new(BODIES_KIB_MAX)),
             backups: Arc::new(Semaphore::new(1)),
@@ -81,6 +85,14 @@ impl App {
         let level = call.level;
         let envelope = call.envelope(self, command).await?;
         Ok(self.node.call(envelope, level).await?)
+    }
+
+    /// Watches the disk of the data directory until the server stops.
+    pub async fn watch_disk(&self, folder: PathBuf, low: u64) {
+        tokio::select! {
+            () = self.disk.watch(folder, low) => {}
+            () = self.stopping() => {}
+        }
     }
 
     /// Takes samples for the rates until the server stops.

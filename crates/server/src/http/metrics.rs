@@ -144,6 +144,22 @@ fn write_node(page: &mut Page, app: &App) {
     ] {
         page.single(name, kind, help, value);
     }
+    if let Some((free, total)) = app.disk.space() {
+        page.single("disk_free_bytes", "gauge", "Bytes left on the disk of the data directory.", free);
+        page.single("disk_total_bytes", "gauge", "Bytes of the disk of the data directory.", total);
+    }
+    let health = app.node.health();
+    for (name, help, span) in [
+        (
+            "loop_seconds",
+            "How long the loop that applies commands has been at its step; 0 while it waits.",
+            health.turn,
+        ),
+        ("log_write_seconds", "How long the log has been at its write; 0 without one.", health.write),
+    ] {
+        page.head(name, "gauge", help);
+        page.line(name, "", span.unwrap_or_default().as_secs_f64());
+    }
 }
 
 fn write_queues(page: &mut Page, queues: &[QueueView]) {

@@ -10,10 +10,12 @@ mod handlers;
 mod json;
 mod metrics;
 mod openapi;
+mod opening;
 mod problem;
 mod rates;
 mod reach;
 mod reply;
+mod request_id;
 mod routes;
 
 /// How long a push waits for room in a full queue whose producers wait, if it does not say.
@@ -22,5 +24,6 @@ pub const PUSH_WAIT_MS: kit::Millis = 30_000;
 pub use accept::{Door, serve_connections};
 pub use app::{App, Rules};
 pub use openapi::document as openapi_document;
+pub(crate) use opening::answer_while;
 pub use problem::{KINDS, Kind};
 pub use routes::{Route, routes};

@@ -122,6 +122,8 @@ kinds! {
         "Check the token, then call again after `Retry-After`. A token that was used from this address before is let in meanwhile."
     OVERLOADED "overloaded" 503 "Too many calls are waiting"
         "Call again after `Retry-After`. Nothing was changed."
+    STARTING "starting" 503 "The server is starting"
+        "Call again after `Retry-After`. Nothing was changed. GET /readyz says when it is ready."
     STOPPING "stopping" 503 "The server is stopping"
         "Call again in a moment. Nothing was changed."
     UNKNOWN_OUTCOME "unknown_outcome" 503 "The outcome is unknown"

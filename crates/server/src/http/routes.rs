@@ -8,13 +8,13 @@ use super::{
         about, backup, dead, events, jobs, joins, limits, operations, push, queues, schedules, steps, work,
     },
     problem::{self, Problem},
-    reach,
+    reach, request_id,
 };
 use crate::access::Right;
 use axum::{
     Router,
     extract::{MatchedPath, Request, State},
-    http::{HeaderValue, Method, header, request::Parts},
+    http::{HeaderValue, Method, StatusCode, header, request::Parts},
     middleware::{Next, from_fn_with_state},
     response::{IntoResponse, Response},
     routing::{MethodRouter, delete, get, patch, post, put},
@@ -91,7 +91,7 @@ fn table() -> Vec<(Route, MethodRouter<App>)> {
     let route = Route::new;
     vec![
         (route(Known, "GET", "/", "what is here"), get(about::index)),
-        (route(Open, "GET", "/livez", "whether the process answers"), get(about::livez)),
+        (route(Open, "GET", "/livez", "whether the loop that applies commands turns"), get(about::livez)),
         (route(Open, "GET", "/readyz", "whether the pond takes work"), get(about::readyz)),
         (route(Read, "GET", "/metrics", "Prometheus metrics"), get(about::metrics)),
         (route(Known, "GET", "/openapi.json", "this API, described"), get(about::openapi)),
@@ -225,6 +225,7 @@ async fn method_not_allowed(request: Request) -> Response {
 /// What happens around every request.
 async fn enter(State(app): State<App>, request: Request, next: Next) -> Response {
     let started = Instant::now();
+    let id = app.request_ids.of(request.headers());
     let _in_flight = InFlight::new(&app);
     let path = request.extensions().get::<MatchedPath>().cloned();
     let row = path.as_ref().and_then(|path| find(request.method(), path.as_str()));
@@ -233,13 +234,22 @@ async fn enter(State(app): State<App>, request: Request, next: Next) -> Response
         Ok(()) => next.run(Request::from_parts(parts, body)).await,
         Err(problem) => {
             let peer = parts.extensions.get::<Peer>().map(|peer| peer.0);
-            tracing::debug!(code = problem.code(), ?peer, "refused at the gate");
+            tracing::debug!(request = %id, code = problem.code(), ?peer, "refused at the gate");
             problem.into_response()
         }
     };
+    let (status, (method, route)) = (response.status(), label(row.unwrap_or(ROUTES_MAX)));
+    let ms = started.elapsed().as_millis();
+    // Refusals for want of room are the caller's to act on, and too many to write down.
+    if status == StatusCode::INTERNAL_SERVER_ERROR {
+        tracing::warn!(request = %id, method, route, status = status.as_u16(), ms, "not answered well");
+    } else {
+        tracing::debug!(request = %id, method, route, status = status.as_u16(), ms, "answered");
+    }
     let headers = response.headers_mut();
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(request_id::HEADER, id.into());
     let long = row.is_some_and(|row| routes()[row].long);
     app.metrics.answered(row, response.status().as_u16(), (!long).then(|| started.elapsed()));
     response

@@ -28,9 +28,14 @@ pub(crate) async fn index() -> Answered {
     }))
 }
 
-/// GET /livez: the process answers.
-pub(crate) async fn livez() -> Answered {
-    Ok(reply::object(StatusCode::OK, 32, |out| out.field("live", true)))
+/// GET /livez: the loop that applies commands turns, which is more than that a socket answers.
+pub(crate) async fn livez(State(app): State<App>) -> Answered {
+    let stuck = app.node.health().stuck();
+    let status = if stuck.is_none() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    Ok(reply::object(status, 128, |out| {
+        out.field("live", stuck.is_none());
+        out.optional("reason", stuck.as_deref());
+    }))
 }
 
 /// GET /readyz: the pond takes work.
