@@ -5,6 +5,8 @@ mod app;
 mod cursor;
 mod dto;
 mod extract;
+#[doc(hidden)]
+pub mod fuzz;
 mod gate;
 mod handlers;
 mod json;

@@ -1,0 +1,6 @@
+//! A line that a handler's process writes.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| {
+    let _ = workers::process::fuzz_line(data);
+});
