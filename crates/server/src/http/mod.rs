@@ -13,6 +13,7 @@ mod json;
 mod metrics;
 mod openapi;
 mod opening;
+mod patience;
 mod problem;
 mod rates;
 mod reach;
