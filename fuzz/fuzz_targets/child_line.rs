@@ -1,6 +1,4 @@
 //! A line that a handler's process writes.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| {
-    let _ = workers::process::fuzz_line(data);
-});
+libfuzzer_sys::fuzz_target!(|data: &[u8]| fuzz::child_line(data));

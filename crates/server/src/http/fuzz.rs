@@ -63,7 +63,8 @@ impl Target {
         if route.long {
             return;
         }
-        let named = [("{queue}", "mail"), ("{id}", "7"), ("{worker}", "w"), ("{key}", "api"), ("{group}", "g")];
+        let named =
+            [("{queue}", "mail"), ("{id}", "7"), ("{worker}", "w"), ("{key}", "api"), ("{group}", "g")];
         let path = named.iter().fold(route.path.to_owned(), |path, (name, value)| path.replace(name, value));
         let request = Request::builder()
             .method(route.method)
