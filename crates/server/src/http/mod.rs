@@ -2,6 +2,7 @@
 
 mod accept;
 mod app;
+mod crowd;
 mod cursor;
 mod dto;
 mod extract;
