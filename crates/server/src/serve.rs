@@ -268,7 +268,6 @@ fn rules(config: &Config) -> Rules {
         body_bytes_max: usize::try_from(config.body_max.0).unwrap_or(usize::MAX),
         body_timeout: config.body_timeout.into(),
         wait_ms_max: config.wait_max.0,
-        drain: config.drain.into(),
     }
 }
 

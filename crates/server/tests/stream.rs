@@ -486,6 +486,17 @@ async fn a_server_that_stops_takes_outcomes_and_hands_out_nothing_more() {
 }
 
 #[tokio::test]
+async fn a_server_that_stops_does_not_wait_for_a_worker_that_takes_long() {
+    let server = start(&[]).await;
+    let (mut raw, _) = Raw::hello(&server, &[], None).await;
+    raw.say(1, push(vec![job("q", "1")])).await;
+    raw.hear().await;
+    raw.say(0, subscribe(1, "q", 1)).await;
+    raw.hear().await;
+    assert_eq!(server.stop().await.unwrap(), server::serve::ExitReason::Drained);
+}
+
+#[tokio::test]
 async fn a_token_may_over_the_stream_what_it_may_over_http() {
     let server = start(&[("token", TOKEN)]).await;
     let refused = Pond::connect(&server.url()).await.err().map(|error| error.to_string());

@@ -21,8 +21,6 @@ pub struct Rules {
     pub body_timeout: Duration,
     /// The longest wait of a fetch or a push.
     pub wait_ms_max: Millis,
-    /// After the signal to stop, streams have this long to end.
-    pub drain: Duration,
 }
 
 /// Bytes of request bodies in memory at once, in KiB; who comes then waits, and is refused after a second.

@@ -52,6 +52,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const LINGER_MAX: Duration = Duration::from_secs(300);
 /// The same for one that asked for none, and where the queue decides.
 const LINGER: Duration = Duration::from_secs(60);
+/// A server that stops waits so long for outcomes at most: leases outlive it, and clients come back.
+const DRAIN: Duration = Duration::from_secs(2);
 /// After a fetch that failed.
 const PAUSE: Duration = Duration::from_millis(250);
 
@@ -260,9 +262,14 @@ impl Session {
         let mut expired = pin!(app.keeper.ended(&caller));
         let mut heard = Instant::now();
         let mut alarm = pin!(sleep_until(heard + 3 * self.heartbeat));
+        let mut drained = pin!(sleep(Duration::MAX));
         while end.is_none() {
             self.fetch(&out);
-            if self.draining && self.leases.is_empty() && self.requests.is_empty() {
+            if out.is_full() {
+                // It is not listened to meanwhile.
+                heard = Instant::now();
+            }
+            if self.draining && self.leases.is_empty() && self.requests.is_empty() || drained.is_elapsed() {
                 let bye = Refused::new("stopping", "the server is stopping");
                 out.add(|bytes| put_message(bytes, 0, &FromServer::Bye(bye)));
                 end = Some(End::Over);
@@ -271,7 +278,11 @@ impl Session {
             tokio::select! {
                 biased;
                 Some(arrival) = self.arrivals.recv() => return End::Replaced(arrival),
-                () = &mut stopping, if !self.draining => self.drain(&mut out),
+                () = &mut stopping, if !self.draining => {
+                    drained.as_mut().reset(Instant::now() + DRAIN);
+                    self.drain(&mut out);
+                }
+                () = &mut drained, if self.draining => {}
                 () = &mut expired => {
                     let bye = Refused::new("unauthorized", "the token has been revoked, or has expired");
                     out.add(|bytes| put_message(bytes, 0, &FromServer::Bye(bye)));
@@ -602,7 +613,7 @@ impl Session {
                 fetch.abort();
             }
         }
-        let within_ms = u64::try_from(self.app.rules.drain.as_millis()).unwrap_or(u64::MAX);
+        let within_ms = u64::try_from(DRAIN.as_millis()).unwrap_or(u64::MAX);
         out.add(|bytes| put_message(bytes, 0, &FromServer::Drain(Drain { within_ms })));
     }
 }
