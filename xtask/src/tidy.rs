@@ -17,7 +17,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("node", &["kit", "model", "millpond-core", "storage"]),
     ("workers", &["kit", "model"]),
     ("millpond", &["kit", "model", "node", "storage", "workers"]),
-    ("server", &["kit", "model", "millpond-core", "storage", "node", "workers", "millpond"]),
+    ("server", &["kit", "model", "millpond-core", "storage", "node", "workers", "millpond", "faults"]),
     ("sim", &["kit", "model", "millpond-core", "storage", "node"]),
     ("rig", &[]),
     ("faults", &["kit", "rig"]),

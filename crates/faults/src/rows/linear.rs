@@ -136,7 +136,7 @@ impl Shared {
 }
 
 pub(crate) fn run(plan: &Plan) -> Result<Ran, Breach> {
-    let pond = Pond::new()?;
+    let pond = Pond::new(plan)?;
     let mut random = Random::new(plan.seed);
     let (mut calls, mut open) = (0, 0);
     for cycle in 0..plan.count {
