@@ -13,6 +13,8 @@ const WAITERS: u64 = 150;
 const RELEASED: u64 = 40;
 /// Jobs that are due in the same millisecond.
 const TIMERS: u64 = 2_000;
+/// So long before they are due they are pushed.
+const AHEAD_MS: u64 = 1_500;
 const ALL_MAX: Duration = Duration::from_secs(30);
 
 /// F40: many fetches wait for few jobs, and each job goes to exactly one; many jobs fall due at once, and all are handed out.
@@ -82,8 +84,7 @@ fn waiters(server: &Server, ledger: &Arc<Ledger>) -> Result<(), Breach> {
 
 fn timers(server: &Server, ledger: &Ledger) -> Result<(), Breach> {
     let mut client = server.client();
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    let due = now.map_err(|error| error.to_string())?.as_millis() as u64 + 1_500;
+    let due = clock()? + AHEAD_MS;
     for chunk in 0..TIMERS / 500 {
         let jobs = (0..500)
             .map(|number| json!({"id": format!("t{chunk}-{number}"), "body": null, "run_at": due}))
@@ -91,12 +92,25 @@ fn timers(server: &Server, ledger: &Ledger) -> Result<(), Breach> {
         push(&mut client, ledger, jobs)?;
     }
     let path = format!("/v1/queues/{}", ledger.queue);
-    until(ALL_MAX, || {
+    let all = until(ALL_MAX, || {
         let answer = client.get(&path).ok()?;
-        (answer.body["counts"]["waiting"].as_u64()? >= TIMERS).then_some(())
-    })
-    .ok_or_else(|| format!("not all of {TIMERS} jobs were due after {ALL_MAX:?}"))?;
+        let waiting = answer.body["counts"]["waiting"].as_u64()?;
+        match clock() {
+            Ok(now) if now < due && waiting > 0 => {
+                Some(Err(format!("{waiting} jobs were waiting {} ms before they were due", due - now)))
+            }
+            Ok(_) => (waiting >= TIMERS).then_some(Ok(())),
+            Err(breach) => Some(Err(breach)),
+        }
+    });
+    all.unwrap_or_else(|| Err(format!("not all of {TIMERS} jobs were due after {ALL_MAX:?}")))?;
     drain(server, &[ledger])
+}
+
+/// Milliseconds since 1970: the server is on this machine, so it has the same clock.
+fn clock() -> Result<u64, Breach> {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    Ok(since.map_err(|error| error.to_string())?.as_millis() as u64)
 }
 
 fn push(client: &mut rig::Client, ledger: &Ledger, jobs: Vec<Value>) -> Result<(), Breach> {

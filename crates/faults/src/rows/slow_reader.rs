@@ -15,9 +15,9 @@ use std::{
 
 const READERS: usize = 20;
 /// Jobs that are worked off while nobody reads.
-const JOBS: u64 = 4_000;
+const JOBS: u64 = 8_000;
 /// What the server may take more for readers that do not read.
-const GROWTH_KIB_MAX: u64 = 128 << 10;
+const GROWTH_KIB_MAX: u64 = 64 << 10;
 
 /// F39: listeners of events who do not read. The others are served, memory stays bounded, and who reads at last is told what is missing
 /// or gets it all.

@@ -156,7 +156,10 @@ fn scratch(asked: Option<&Path>) -> Result<TempDir, Failure> {
     std::fs::create_dir_all(path).map_err(|error| Failure::file(path, "make", &error))?;
     let mut entries = std::fs::read_dir(path).map_err(|error| Failure::file(path, "list", &error))?;
     if entries.next().is_some() {
-        return Err(Failure::Usage(format!("{} is not empty: name a new or an empty directory", path.display())));
+        return Err(Failure::Usage(format!(
+            "{} is not empty: name a new or an empty directory",
+            path.display()
+        )));
     }
     TempDir::with_prefix_in("torture-", path).map_err(|error| Failure::file(path, "write in", &error))
 }
@@ -236,9 +239,9 @@ fn to_json(
             }))
         })
         .collect();
-    let found = found.map(|found| {
-        json!({"row": found.row, "seed": found.seed, "count": found.count, "what": found.breach})
-    });
+    let found = found.map(
+        |found| json!({"row": found.row, "seed": found.seed, "count": found.count, "what": found.breach}),
+    );
     json!({
         "ok": found.is_none(), "seed": seed, "seconds": took.as_secs(), "faults": tally.faults(),
         "acknowledgements": tally.acknowledged(), "rows": rows, "found": found,
