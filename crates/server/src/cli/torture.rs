@@ -1,6 +1,6 @@
 //! `millpond torture`: breaks servers of its own in a scratch directory, and looks for what was acknowledged.
 
-use super::{Failure, Global, print, print::Style};
+use super::{Failure, Global, print, print::Style, verify::many};
 use clap::Args;
 use faults::{Plan, ROWS, Ran, Row, Tally, TempDir};
 use indicatif::ProgressBar;
@@ -211,7 +211,7 @@ fn show(
         let what = match (seen.skipped, seen.rounds) {
             (true, _) => style.dim(&format!("skipped: {}", seen.last)),
             (false, 0) => continue,
-            (false, _) => format!("{} trials; at last: {}", print::count(seen.trials), seen.last),
+            (false, _) => format!("{}; at last: {}", many(seen.trials, "trial"), seen.last),
         };
         print::line(&format!("{:<4} {}: {what}", row.name, row.about));
     }
