@@ -196,6 +196,7 @@ fn load(shared: &Arc<Shared>, server: Server, random: &mut Random, span: Duratio
     let moment = Instant::now() + span;
     rig::until(span, || (Instant::now() >= moment).then_some(()));
     server.kill().map_err(|error| error.to_string())?;
+    plan.tally.fault();
     shared.stop.store(true, Ordering::Relaxed);
     threads.into_iter().try_for_each(|thread| thread.join().map_err(|_| "a client panicked".to_owned()))
 }

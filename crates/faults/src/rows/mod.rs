@@ -8,6 +8,7 @@ mod frozen;
 mod herd;
 mod interrupted;
 mod kill;
+mod linear;
 mod little_memory;
 mod lost_answer;
 mod poison;
@@ -58,6 +59,7 @@ pub const ROWS: &[Row] = &[
     Row { name: "F43", about: "256 MiB of memory for more than that", count: 1, soak: 20, round: 0, run: little_memory::run },
     Row { name: "F45", about: "SIGTERM under load", count: 10, soak: 200, round: 5, run: terminate::run },
     Row { name: "F46", about: "an older backup comes back", count: 3, soak: 50, round: 1, run: restored::run },
+    Row { name: "L1", about: "what is answered has an order, over a kill -9", count: 40, soak: 2_000, round: 5, run: linear::run },
     Row { name: "K1", about: "kill -9 while the key is changed", count: 20, soak: 500, round: 5, run: rotate::run },
 ];
 
