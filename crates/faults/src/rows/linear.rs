@@ -150,6 +150,7 @@ pub(crate) fn run(plan: &Plan) -> Result<Ran, Breach> {
         let server = pond.start()?;
         let wait = LOAD_MS.start + random.below(LOAD_MS.end - LOAD_MS.start);
         load(&shared, server, &mut random, Duration::from_millis(wait))?;
+        plan.tally.fault();
         // The next life says what became of each job; there may be work left for the workers of that life.
         let server = pond.start()?;
         for job in 0..JOBS {
@@ -196,7 +197,6 @@ fn load(shared: &Arc<Shared>, server: Server, random: &mut Random, span: Duratio
     let moment = Instant::now() + span;
     rig::until(span, || (Instant::now() >= moment).then_some(()));
     server.kill().map_err(|error| error.to_string())?;
-    plan.tally.fault();
     shared.stop.store(true, Ordering::Relaxed);
     threads.into_iter().try_for_each(|thread| thread.join().map_err(|_| "a client panicked".to_owned()))
 }
