@@ -23,6 +23,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("faults", &["kit", "rig"]),
     ("features", &["rig"]),
     ("bench", &["kit", "model", "storage", "node", "millpond", "rig"]),
+    ("fuzz", &["kit", "model", "millpond-core", "storage", "node", "workers", "server"]),
     ("xtask", &[]),
 ];
 

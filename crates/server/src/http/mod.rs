@@ -6,6 +6,8 @@ mod crowd;
 mod cursor;
 mod dto;
 mod extract;
+#[doc(hidden)]
+pub mod fuzz;
 mod gate;
 mod handlers;
 mod json;
