@@ -18,7 +18,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("wire", &["kit", "model"]),
     ("workers", &["kit", "model"]),
     ("millpond", &["kit", "model", "node", "storage", "wire", "workers"]),
-    ("server", &["kit", "model", "millpond-core", "storage", "node", "wire", "workers", "millpond"]),
+    ("server", &["kit", "model", "millpond-core", "storage", "node", "wire", "workers", "millpond", "faults"]),
     ("sim", &["kit", "model", "millpond-core", "storage", "node"]),
     ("rig", &[]),
     ("faults", &["kit", "rig"]),
