@@ -16,6 +16,11 @@ impl Caller {
         &self.0.name
     }
 
+    /// Whether the other has the same name, roles and queues, be it by another token.
+    pub fn is_like(&self, other: &Caller) -> bool {
+        (&self.0.name, &self.0.roles, &self.0.queues) == (&other.0.name, &other.0.roles, &other.0.queues)
+    }
+
     /// The names of its roles.
     pub fn roles(&self) -> String {
         self.0.roles_text()

@@ -11,7 +11,9 @@ use crate::{
 };
 use compact_str::CompactString;
 use kit::{Durability, Millis};
-use model::{Actor, Command, Envelope, EventId, JobId, JobRef, QueueName, Reject, Reply, ScheduleId, State};
+use model::{
+    Actor, Command, Envelope, EventId, JobId, JobRef, JobView, QueueName, Reject, Reply, ScheduleId, State,
+};
 use node::{CallError, Handle};
 use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
@@ -207,26 +209,26 @@ fn ends_the_lease(reject: &Reject) -> bool {
 }
 
 impl Asker {
-    /// Keeps a look within the caller's reach.
-    async fn confine(&self, read: &mut Read) -> Result<(), Refused> {
+    /// Keeps a look within the caller's reach; false if it is for a job that is not in it.
+    async fn confine(&self, read: &mut Read) -> Result<bool, Refused> {
         if !self.caller.is_confined() {
-            return Ok(());
+            return Ok(true);
         }
         match read.what {
             What::Job | What::History | What::Log | What::Steps | What::Explain => {
-                let Ok(id) = JobId::parse(&read.id) else { return Ok(()) };
+                let Ok(id) = JobId::parse(&read.id) else { return Ok(true) };
                 let (caller, job) = (self.caller.clone(), JobRef { queue: read.queue.clone(), id });
                 let found = self.app.node.read(move |shard| reach::tied(&caller, shard, job)).await;
                 let tied = found.map_err(refused)?;
-                // A job out of reach is answered like one that there is not.
-                read.queue = tied.map_or_else(|| QueueName::new("-").ok(), |job| job.queue);
-                Ok(())
+                let within = tied.is_some();
+                read.queue = tied.and_then(|job| job.queue);
+                Ok(within)
             }
             What::Jobs | What::Queue | What::Producers | What::Dead => {
-                read.queue.as_ref().map_or(Ok(()), |queue| self.check_queue(queue))
+                read.queue.as_ref().map_or(Ok(()), |queue| self.check_queue(queue)).map(|()| true)
             }
             What::Join | What::Schedule | What::Schedules | What::Slots | What::Operations | What::Events => {
-                reach::check_whole(&self.caller).map_err(|problem| worded(&problem))
+                reach::check_whole(&self.caller).map_err(|problem| worded(&problem)).map(|()| true)
             }
         }
     }
@@ -234,7 +236,11 @@ impl Asker {
     /// Appends what is to be seen, or nothing.
     async fn look(&self, mut read: Read, out: &mut Vec<u8>) -> Result<(), Refused> {
         let (app, node) = (&self.app, &self.app.node);
-        self.confine(&mut read).await?;
+        if !self.confine(&mut read).await? {
+            // A job out of reach is answered like one that there is not.
+            None::<JobView>.pack(out);
+            return Ok(());
+        }
         let read = read;
         let bad = |error: model::BadName| Refused::new("invalid", error.to_string());
         let limit = usize::try_from(read.limit).unwrap_or(usize::MAX).clamp(1, 1_000);

@@ -64,8 +64,7 @@ pub(crate) struct Streams {
 }
 
 struct Place {
-    /// The name of its token.
-    caller: String,
+    caller: Caller,
     worker: Actor,
     arrivals: mpsc::Sender<Box<Arrival>>,
 }
@@ -81,7 +80,7 @@ impl Streams {
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The session of this secret, if it is this caller's.
+    /// The session of this secret, if it is this caller's, with the same rights: what it subscribed to was allowed with those.
     pub(super) fn find(
         &self,
         session: &str,
@@ -90,7 +89,7 @@ impl Streams {
     ) -> Option<mpsc::Sender<Box<Arrival>>> {
         let sessions = self.sessions();
         let place = sessions.get(session)?;
-        (place.worker == *worker && place.caller == caller.name()).then(|| place.arrivals.clone())
+        (place.worker == *worker && place.caller.is_like(caller)).then(|| place.arrivals.clone())
     }
 
     /// Waits until every session has ended.
@@ -174,7 +173,7 @@ impl Session {
         let Some(id) = secret() else { return };
         let (sender, arrivals) = mpsc::channel(1);
         let (caller, worker) = (first.caller.clone(), first.worker.clone());
-        let place = Place { caller: caller.name().to_owned(), worker: worker.clone(), arrivals: sender };
+        let place = Place { caller: caller.clone(), worker: worker.clone(), arrivals: sender };
         app.streams.sessions().insert(id.clone(), place);
         let session = Session {
             asker: Asker { app: app.clone(), caller, actor: worker },
