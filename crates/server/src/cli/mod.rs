@@ -27,6 +27,7 @@ mod print;
 mod push;
 mod queues;
 mod restore;
+mod sandbox;
 mod schedule;
 mod serve;
 mod signal;
@@ -149,6 +150,9 @@ pub(crate) struct Context {
 
 /// Reads the command line, does what it says, and answers with an exit code.
 pub(crate) fn main() -> ExitCode {
+    if let Some(ended) = sandbox::confined() {
+        return ended;
+    }
     let arguments = Arguments::parse();
     let global = arguments.global.clone();
     match run(arguments) {

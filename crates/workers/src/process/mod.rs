@@ -18,4 +18,4 @@ mod tail;
 pub use exit::crash_of;
 pub use one_shot::OneShot;
 pub use pool::{Pool, PoolOptions, PoolTotals};
-pub use program::Program;
+pub use program::{Explained, Launcher, Program};
