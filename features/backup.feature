@@ -20,6 +20,26 @@ Feature: Data on the disk can be checked and saved
     And it prints "damaged: log/segment-"
     And it prints "restore the directory from a backup"
 
+  Scenario: What damage left is saved in a new directory
+    Given a running server
+    And 10 jobs in "mail"
+    When the server is stopped
+    And a byte of the log changes
+    And what is left of the data directory is saved in its place
+    Then the command succeeds
+    And it prints "nothing is lost"
+    When the server is started again
+    Then "mail" has 10 waiting jobs
+
+  Scenario: What damage took is named
+    Given a running server
+    And 10 jobs in "mail"
+    When the server is killed
+    And a byte of the log changes
+    And what is left of the data directory is saved in its place
+    Then the command ends with exit code 5
+    And it prints "lost: the records 1 to 1 of the log"
+
   Scenario: A running server is left alone
     Given a running server
     When the data directory is verified

@@ -10,7 +10,7 @@ use crate::{
 };
 use bytes::Bytes;
 use kit::codec::Malformed;
-use model::{ScheduleId, ScheduleSpec, State, Step, When};
+use model::{JobId, QueueName, ScheduleId, ScheduleSpec, State, Step, When};
 use std::collections::BTreeMap;
 
 /// A checkpoint cannot be restored: a record is not what was written.
@@ -21,6 +21,8 @@ use std::collections::BTreeMap;
 pub struct RestoreError {
     /// The record's key, printable.
     pub key: String,
+    /// The record's key.
+    pub record: Vec<u8>,
     /// What is wrong with it.
     pub reason: String,
 }
@@ -65,6 +67,25 @@ impl Restore {
             steps: BTreeMap::new(),
             has_meta: false,
         }
+    }
+
+    /// A record that stands in for a queue whose own is lost, so that its jobs have a place: with the name `salvaged-` and its number, and
+    /// paused, as nothing is known of how its jobs may run.
+    pub fn stand_in_queue(index: u32) -> Option<(Vec<u8>, Vec<u8>)> {
+        let mut queue = crate::queue::Queue::new(QueueName::new(&format!("salvaged-{index}")).ok()?);
+        queue.paused = true;
+        Some((record::queue_key(index), record::queue(&queue)))
+    }
+
+    /// The id of the job that a record of shard `shard` holds, and the key of its queue's record.
+    pub fn job_in(key: &[u8], value: &[u8], shard: u16) -> Option<(JobId, Vec<u8>)> {
+        let job = record::read_job(value).ok().filter(|job| record::job_key(job.sequence) == key)?;
+        Some((job.id(shard), record::queue_key(job.queue)))
+    }
+
+    /// The name of the queue that a record holds.
+    pub fn queue_in(value: &[u8]) -> Option<QueueName> {
+        record::read_queue(value).ok().map(|queue| queue.name)
     }
 
     /// Takes one record.
@@ -292,7 +313,7 @@ fn place_schedule(
 }
 
 fn refuse(key: &[u8], reason: String) -> RestoreError {
-    RestoreError { key: key.escape_ascii().to_string(), reason }
+    RestoreError { key: key.escape_ascii().to_string(), record: key.to_vec(), reason }
 }
 
 /// Gives a job its steps: all of those that its record speaks of.

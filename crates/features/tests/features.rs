@@ -17,11 +17,13 @@ mod handlers;
 mod joins;
 #[path = "steps/schedules.rs"]
 mod schedules;
+#[path = "steps/security.rs"]
+mod security;
 
 use cucumber::{World as _, given, then, when};
 use rig::{Answer, Client, Ended, Server, StartError, Starter, TempDir, until};
 use serde_json::{Value, json};
-use std::{path::PathBuf, process::Command, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, process::Command, time::Duration};
 
 /// What happens by itself has happened by then.
 const SOON: Duration = Duration::from_secs(20);
@@ -49,6 +51,8 @@ struct World {
     listener: Option<events::Listener>,
     /// The position up to which revocations were heard.
     heard_to: u64,
+    /// The newest token of each name.
+    tokens: BTreeMap<String, String>,
 }
 
 impl World {
@@ -66,6 +70,7 @@ impl World {
             producer: None,
             listener: None,
             heard_to: 0,
+            tokens: BTreeMap::new(),
         })
     }
 

@@ -10,7 +10,7 @@ use kit::{Durability, Timestamp};
 use model::{Actor, Command, Envelope, limits};
 use std::{path::Path, sync::Arc};
 use storage::{
-    CheckpointError, Frozen, LogError, ReadOnly,
+    CheckpointError, Frozen, LocalCheckpoints, LocalLog, LogError, ReadOnly, Unfinished,
     backup::{Backup, BackupError, BackupFolder, Chunk, ChunkId, Manifest, Saved, cut},
     files::{ReadOnlyFiles, RealFiles, SharedFiles},
 };
@@ -138,12 +138,29 @@ pub struct Restored {
 pub fn restore(from: &Path, to: &Path, options: &Options, now: Timestamp) -> Result<Restored, BackupFailure> {
     let backup = read_backup(from)?;
     let manifest = backup.manifest().clone();
-    let behind = |taken| if now < taken { Err(BackupFailure::Clock { now, taken }) } else { Ok(()) };
-    behind(manifest.taken)?;
+    if now < manifest.taken {
+        return Err(BackupFailure::Clock { now, taken: manifest.taken });
+    }
     let (log, checkpoints, unfinished) = storage::restore_local(to, &options.local(), &backup)?;
+    let (jobs, queues) = complete(log, checkpoints, unfinished, options, now)?;
+    Ok(Restored { manifest, jobs, queues })
+}
+
+/// The last steps of making a data directory: what is in it is checked, tokens begin anew, and from then on it counts. Says how many jobs
+/// and queues it has.
+pub(crate) fn complete(
+    log: LocalLog,
+    checkpoints: LocalCheckpoints,
+    unfinished: Unfinished,
+    options: &Options,
+    now: Timestamp,
+) -> Result<(u64, u64), BackupFailure> {
     let Recovered { mut driver, writer, keeper } =
         recover::<u64>(Box::new(log), Box::new(checkpoints), options)?;
-    behind(driver.shard().time())?;
+    let taken = driver.shard().time();
+    if now < taken {
+        return Err(BackupFailure::Clock { now, taken });
+    }
     let refused = |reason: String| BackupFailure::Open(OpenError::BadCheckpoint { reason });
     driver.shard().check().map_err(refused)?;
     raise_tokens(&mut driver, &writer, now).map_err(refused)?;
@@ -151,7 +168,7 @@ pub fn restore(from: &Path, to: &Path, options: &Options, now: Timestamp) -> Res
     let stats = driver.shard().stats();
     drop((driver, writer, keeper));
     unfinished.finish()?;
-    Ok(Restored { manifest, jobs: stats.jobs, queues: stats.queues })
+    Ok((stats.jobs, stats.queues))
 }
 
 fn raise_tokens(

@@ -80,7 +80,7 @@ fn restore(checkpoints: &dyn Checkpoints) -> Result<(Shard, u64), OpenError> {
 }
 
 /// Applies every batch behind `index`. Effects are dropped: the world heard of them when they happened.
-fn replay(log: &dyn Log, shard: &mut Shard, index: &mut u64) -> Result<(), OpenError> {
+pub(crate) fn replay(log: &dyn Log, shard: &mut Shard, index: &mut u64) -> Result<(), OpenError> {
     let mut effects = Effects::default();
     let mut damage = None;
     let outcome = log.read(*index + 1, &mut |record: Record| match batch_of(&record, *index, shard) {

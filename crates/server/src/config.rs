@@ -52,6 +52,7 @@ pub const KEYS: &[Key] = &[
     Key { name: "body_max", default: "32MiB", help: "Bytes of one request's body." },
     Key { name: "body_timeout", default: "30s", help: "A request's body must have arrived within this." },
     Key { name: "header_timeout", default: "10s", help: "A request's head must have arrived within this; idle connections are closed after it." },
+    Key { name: "send_timeout", default: "30s", help: "A client that takes nothing of its answer for this long is cut off." },
     Key { name: "connections_max", default: "10000", help: "Connections at once; one more is answered 503." },
     Key { name: "streams_max", default: "200", help: "HTTP/2 requests at once on one connection." },
     Key { name: "wait_max", default: "60s", help: "The longest wait of a fetch or a push; longer ones are cut to it." },
@@ -120,6 +121,8 @@ pub struct Config {
     pub body_timeout: Span,
     /// Time for a head.
     pub header_timeout: Span,
+    /// Time without progress of an answer.
+    pub send_timeout: Span,
     /// Connections at once.
     pub connections_max: Count,
     /// HTTP/2 streams of one connection.
@@ -287,6 +290,7 @@ impl Config {
             ("body_max", self.body_max.0),
             ("body_timeout", self.body_timeout.0),
             ("header_timeout", self.header_timeout.0),
+            ("send_timeout", self.send_timeout.0),
             ("connections_max", self.connections_max.0),
             ("streams_max", self.streams_max.0),
             ("pending_max", self.pending_max.0),

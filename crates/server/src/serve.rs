@@ -276,6 +276,7 @@ fn door(config: &Config, certificate: Option<&Arc<Certificate>>) -> Result<Door,
     Ok(Door {
         tls: tls.map(|config| TlsAcceptor::from(Arc::new(config))),
         header_timeout: config.header_timeout.into(),
+        send_timeout: config.send_timeout.into(),
         connections_max: config.connections_max.get(),
         streams_max: u32::try_from(config.streams_max.0).unwrap_or(u32::MAX),
         drain: config.drain.into(),

@@ -570,33 +570,6 @@ fn the_documents_list_every_code_every_setting_and_every_route() {
     assert_eq!(table, expected, "docs/http.md should hold:\n{}", expected.join("\n"));
 }
 
-/// The files are not part of this repository: `JSON_TEST_SUITE` names a checkout of JSONTestSuite.
-#[tokio::test]
-async fn the_json_test_suite_is_judged_as_it_demands() {
-    let Some(folder) = std::env::var_os("JSON_TEST_SUITE") else {
-        eprintln!("skipped: JSON_TEST_SUITE is not set");
-        return;
-    };
-    let server = start(&[]).await;
-    let mut judged = 0;
-    for entry in std::fs::read_dir(std::path::Path::new(&folder).join("test_parsing")).unwrap() {
-        let path = entry.unwrap().path();
-        let name = path.file_name().unwrap().to_string_lossy().into_owned();
-        let mut body = b"{\"body\":".to_vec();
-        body.extend(std::fs::read(&path).unwrap());
-        body.push(b'}');
-        let answer = send(&server, "POST /v1/queues/q/jobs", &[], &body).await;
-        match name.as_bytes()[0] {
-            b'y' => assert_eq!(answer.status, 201, "{name}: {}", answer.text),
-            b'n' => assert_eq!((answer.status, answer.code().as_str()), (400, "invalid_json"), "{name}"),
-            _ => assert!(matches!(answer.status, 201 | 400), "{name}: {}", answer.text),
-        }
-        judged += 1;
-    }
-    assert!(judged > 300, "{judged} files");
-    server.stop().await.unwrap();
-}
-
 #[tokio::test]
 async fn steps_are_stored_shown_and_signalled() {
     let server = start(&[]).await;

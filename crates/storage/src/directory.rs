@@ -95,28 +95,40 @@ pub fn restore_local(
     options: &Options,
     backup: &Backup,
 ) -> Result<(LocalLog, LocalCheckpoints, Unfinished), CheckpointError> {
-    let refuse =
-        |reason: &str| LogError::Foreign { file: path.display().to_string(), reason: reason.to_owned() };
+    refuse_used(path)?;
+    let source = backup.manifest().directory;
+    let from = EncodedCheckpoints::open(backup.clone(), options.at_rest.clone(), source, options.shards)?;
+    let (log, mut checkpoints, unfinished) = begin_local(path, options)?;
+    for shard in options.shards {
+        copy(&from, &mut checkpoints, *shard)?;
+    }
+    Ok((log, checkpoints, unfinished))
+}
+
+fn refuse_used(path: &Path) -> Result<(), CheckpointError> {
     if path.exists() {
         let mut entries = std::fs::read_dir(path).map_err(|source| failure("list", path, source))?;
         if entries.next().is_some() {
-            return Err(refuse(
-                "a backup is restored into a new or an empty directory, and this one is not empty",
-            )
-            .into());
+            let reason = "this takes a new or an empty directory, and this one is not empty".to_owned();
+            return Err(LogError::Foreign { file: path.display().to_string(), reason }.into());
         }
     }
-    let source = backup.manifest().directory;
-    let from = EncodedCheckpoints::open(backup.clone(), options.at_rest.clone(), source, options.shards)?;
+    Ok(())
+}
+
+/// Makes a data directory with an id of its own at `path`, which must be empty or missing. It does not open before
+/// [`Unfinished::finish`].
+pub fn begin_local(
+    path: &Path,
+    options: &Options,
+) -> Result<(LocalLog, LocalCheckpoints, Unfinished), CheckpointError> {
+    refuse_used(path)?;
     let files: SharedFiles = Arc::new(RealFiles::open(path).map_err(|source| failure("open", path, source))?);
     let id = new_id();
     identity::write_as(&files, RESTORING, KIND, id)?;
     let directory = Directory { path, files, id };
     let log = directory.log(options)?;
-    let mut checkpoints = directory.checkpoints(CHECKPOINTS, options)?;
-    for shard in options.shards {
-        copy(&from, &mut checkpoints, *shard)?;
-    }
+    let checkpoints = directory.checkpoints(CHECKPOINTS, options)?;
     Ok((log, checkpoints, Unfinished { files: directory.files }))
 }
 
@@ -247,7 +259,7 @@ fn refuse_foreign(files: &SharedFiles) -> Result<(), LogError> {
     let foreign = names.iter().find(|name| !OURS.contains(&name.as_str()));
     let reason = match foreign {
         Some(name) if name == RESTORING => {
-            "a restore into this directory was cut short; remove it, and restore again".to_string()
+            "a restore or a salvage into this directory was cut short; remove it, and begin again".to_string()
         }
         Some(name) => format!(
             "the directory holds other things (`{name}`) and no identity; choose an empty or a new directory"

@@ -352,7 +352,7 @@ fn part(path: &Path, name: &str) -> Result<SharedFiles, CheckpointError> {
 }
 
 /// Where the checkpoints are that count: a rewriting may have been cut short.
-fn checkpoints_of(path: &Path) -> PathBuf {
+pub(crate) fn checkpoints_of(path: &Path) -> PathBuf {
     let names = [CHECKPOINTS, FRESH, FORMER];
     let place = names.iter().map(|name| path.join(name)).find(|place| place.is_dir());
     place.unwrap_or_else(|| path.join(CHECKPOINTS))

@@ -55,6 +55,13 @@ fn restored(world: &mut World, name: String) {
     world.command(&["restore", &folder, &data]);
 }
 
+#[when("what is left of the data directory is saved in its place")]
+fn salvaged(world: &mut World) {
+    let (data, former) = (world.path("data"), world.path("former"));
+    std::fs::rename(&data, &former).expect("it can be put aside");
+    world.command(&["salvage", &former.display().to_string(), "--to", &data.display().to_string()]);
+}
+
 #[when(expr = "a byte of the backup {string} changes")]
 fn backup_changes(world: &mut World, name: String) {
     let entries = std::fs::read_dir(world.path(&name)).expect("a backup");

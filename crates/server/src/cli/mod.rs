@@ -27,6 +27,7 @@ mod print;
 mod push;
 mod queues;
 mod restore;
+mod salvage;
 mod sandbox;
 mod schedule;
 mod serve;
@@ -139,6 +140,7 @@ enum Command {
     Backup(backup::Backup),
     Restore(restore::Restore),
     Verify(verify::Verify),
+    Salvage(salvage::Salvage),
 }
 
 /// What a command needs beside its own flags.
@@ -172,6 +174,7 @@ fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
         Command::Key(key) => return key.run(&global).map(|()| ExitCode::SUCCESS),
         Command::Token(token) => return token.run(&global).map(|()| ExitCode::SUCCESS),
         Command::Verify(verify) => return verify.run(&global).map(|()| ExitCode::SUCCESS),
+        Command::Salvage(salvage) => return salvage.run(&global).map(|()| ExitCode::SUCCESS),
         Command::Restore(restore) => return restore.run(&global).map(|()| ExitCode::SUCCESS),
         Command::Backup(backup) if backup.is_offline() => {
             return backup.offline(&global).map(|()| ExitCode::SUCCESS);
@@ -194,6 +197,7 @@ fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
             | Command::Key(_)
             | Command::Token(_)
             | Command::Restore(_)
+            | Command::Salvage(_)
             | Command::Verify(_) => Ok(()),
             Command::Backup(command) => command.run(context).await,
             Command::Push(command) => command.run(context).await,

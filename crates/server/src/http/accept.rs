@@ -1,6 +1,6 @@
 //! The accept loop: connections with limits and time-outs, HTTP/1.1 and HTTP/2 on the same port, under TLS if there is a certificate.
 
-use super::{app::App, extract::Peer, routes};
+use super::{app::App, extract::Peer, patience::Patient, routes};
 use axum::{Router, body::Body, http::Request};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::{
@@ -33,6 +33,8 @@ use tower_service::Service;
 pub struct Door {
     /// A request's head must have arrived within this; an idle connection is closed after it.
     pub header_timeout: Duration,
+    /// A client that takes nothing of an answer for so long is cut off.
+    pub send_timeout: Duration,
     /// Connections at once; one more is answered 503 and closed.
     pub connections_max: usize,
     /// HTTP/2 requests at once on one connection.
@@ -66,6 +68,7 @@ pub async fn serve_connections(
         places: Arc::new(Semaphore::new(door.connections_max)),
         app: app.clone(),
         header_timeout: door.header_timeout,
+        send_timeout: door.send_timeout,
         tls: door.tls.clone(),
     };
     let mut stop = pin!(stop);
@@ -126,6 +129,7 @@ struct Hall {
     places: Arc<Semaphore>,
     app: App,
     header_timeout: Duration,
+    send_timeout: Duration,
     tls: Option<TlsAcceptor>,
 }
 
@@ -154,9 +158,10 @@ impl Hall {
             _place: place,
         };
         let Some(tls) = self.tls.clone() else {
-            tokio::spawn(guest.host(stream));
+            tokio::spawn(guest.host(Patient::new(stream, self.send_timeout)));
             return;
         };
+        let stream = Patient::new(stream, self.send_timeout);
         tokio::spawn(async move {
             match tokio::time::timeout(guest.header_timeout, tls.accept(stream)).await {
                 Ok(Ok(stream)) => guest.host(stream).await,

@@ -11,6 +11,7 @@ mod json;
 mod metrics;
 mod openapi;
 mod opening;
+mod patience;
 mod problem;
 mod rates;
 mod reach;

@@ -113,6 +113,7 @@ mod tests {
         let address = listener.local_addr().unwrap();
         let door = Door {
             header_timeout: Duration::from_secs(10),
+            send_timeout: Duration::from_secs(10),
             connections_max: 1,
             streams_max: 1,
             drain: Duration::ZERO,

@@ -18,7 +18,9 @@ use super::{
     manifest::Manifest,
 };
 use crate::checkpoints::{
-    Change, CheckpointError, CheckpointReader, Checkpoints, Frozen, Mark, VALUE_MAX, Visit, measure,
+    Change, CheckpointError, CheckpointReader, Checkpoints, Frozen, Mark, VALUE_MAX, Visit,
+    fjall::{FjallCheckpoints, VisitEach},
+    measure,
 };
 use std::{
     borrow::Cow,
@@ -193,6 +195,31 @@ impl<C: Checkpoints> EncodedCheckpoints<C> {
             Ok(())
         })?;
         hidden.flush(None, visit)
+    }
+}
+
+impl EncodedCheckpoints<FjallCheckpoints> {
+    /// Visits every key with its value, or with what is wrong with it; see [`FjallCheckpoints::visit_each`]. Hidden keys come in no order,
+    /// and one whose value is damaged cannot be told by name.
+    pub(crate) fn visit_each(&self, shard: u16, visit: &mut VisitEach<'_>) -> Result<(), CheckpointError> {
+        let known = self.known(shard)?.unwrap_or_default();
+        self.inner.visit_each(shard, &mut |stored, value| {
+            if matches!(stored, [OWN, second, ..] if *second != 1) {
+                return;
+            }
+            let decoded = match value.and_then(|value| self.shared.decode(shard, stored, value, &known)) {
+                Ok(decoded) => decoded,
+                Err(error) => return visit(stored, Err(error)),
+            };
+            let escaped = stored.first() == Some(&OWN);
+            let key = match &decoded.name {
+                Some(name) => Cow::Borrowed(&name[..]),
+                None if escaped => Cow::Owned([&[OWN], &stored[2..]].concat()),
+                None => Cow::Borrowed(stored),
+            };
+            visit(&key, Ok(&decoded.value));
+        });
+        Ok(())
     }
 }
 

@@ -70,7 +70,7 @@ impl Default for Options {
 const DIRECT_MAX: usize = 16 << 20;
 /// Deletions in one batch of [`Checkpoints::clear`].
 const CLEAR_BATCH: usize = 10_000;
-const KIND: &str = "checkpoints";
+pub(crate) const KIND: &str = "checkpoints";
 const ENGINE: &str = "fjall";
 /// Threads of the engine that sort what was written.
 const WORKERS: usize = 2;
@@ -91,6 +91,22 @@ pub struct FjallCheckpoints {
 
 /// What hears of each key, or of damage.
 pub(crate) type Read<'a> = dyn FnMut(Result<&[u8], CheckpointError>) + 'a;
+
+/// What hears of each key with its value, or with what is wrong with it.
+pub(crate) type VisitEach<'a> = dyn FnMut(&[u8], Result<&[u8], CheckpointError>) + 'a;
+
+/// Ranges that [`FjallCheckpoints::visit_each`] takes apart at most.
+const STEPS_MAX: u32 = 100;
+/// Bytes of a key up to which it takes them apart.
+const DEPTH_MAX: usize = 12;
+/// The length of a key that is a kind and a number.
+const NUMBERED: usize = 9;
+const UNREADABLE: &str = "the store cannot read what is here";
+
+/// Whether keys of this kind are a number and nothing else.
+fn is_numbered(key: &[u8]) -> bool {
+    key.get(PREFIX).is_some_and(|kind| b"bj".contains(kind))
+}
 
 #[derive(Clone)]
 struct Table(Keyspace);
@@ -161,6 +177,61 @@ impl FjallCheckpoints {
                 Err(error) => return visit(Err(engine("read")(error))),
             }
         }
+    }
+
+    /// Visits every key of a shard with its value, or with what is wrong with it. Steps over what the engine cannot read: then the key is
+    /// what lost keys begin with, as far as that can be told.
+    pub(crate) fn visit_each(&self, shard: u16, visit: &mut VisitEach<'_>) {
+        self.visit_below(record_key(shard, &[]), &mut STEPS_MAX.clone(), visit);
+    }
+
+    /// Where a range cannot be read whole, its parts are tried, byte by byte of the key.
+    fn visit_below(&self, prefix: Vec<u8>, steps: &mut u32, visit: &mut VisitEach<'_>) {
+        let Err(failure) = self.read_all(&prefix, &mut |_, _| ()) else {
+            // It has just been read; should it fail now, that is said as well.
+            let read = self.read_all(&prefix, &mut |key, stored| {
+                visit(&key[PREFIX..], checked_value(key, stored));
+            });
+            return read.unwrap_or_else(|failure| visit(&prefix[PREFIX..], Err(failure)));
+        };
+        if *steps == 0 || prefix.len() >= PREFIX + DEPTH_MAX {
+            return visit(&prefix[PREFIX..], Err(failure));
+        }
+        *steps -= 1;
+        if prefix.len() > PREFIX {
+            self.visit_one(&prefix, visit);
+        }
+        for byte in 0..=u8::MAX {
+            let below = [&prefix[..], &[byte]].concat();
+            if below.len() == PREFIX + NUMBERED && is_numbered(&below) {
+                self.visit_one(&below, visit);
+            } else {
+                self.visit_below(below, steps, visit);
+            }
+        }
+    }
+
+    /// A lookup of one key asks the engine's filters first, so a key that never was is seldom taken for a lost one.
+    fn visit_one(&self, key: &[u8], visit: &mut VisitEach<'_>) {
+        match catch_unwind(AssertUnwindSafe(|| self.table.0.get(key))) {
+            Ok(Ok(None)) => {}
+            Ok(Ok(Some(stored))) => visit(&key[PREFIX..], checked_value(key, &stored)),
+            Ok(Err(error)) => visit(&key[PREFIX..], Err(engine("read")(error))),
+            Err(_) => visit(&key[PREFIX..], Err(corrupt(key, UNREADABLE))),
+        }
+    }
+
+    fn read_all(&self, prefix: &[u8], visit: &mut dyn FnMut(&[u8], &[u8])) -> Result<(), CheckpointError> {
+        let mut guards = self.table.0.prefix(prefix);
+        // The engine takes some damage for a mistake of its own.
+        while let Some(read) =
+            catch_unwind(AssertUnwindSafe(|| guards.next().map(|guard| guard.into_inner())))
+                .map_err(|_| corrupt(prefix, UNREADABLE))?
+        {
+            let (key, stored) = read.map_err(engine("read"))?;
+            visit(&key, &stored);
+        }
+        Ok(())
     }
 
     /// Applies a redo file, if one waits.

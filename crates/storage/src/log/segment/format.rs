@@ -110,8 +110,13 @@ impl SegmentHeader {
 
     /// Where the CRCs of this file's records start from.
     pub(crate) fn salt(&self) -> u32 {
-        crc32c::crc32c_append(crc32c::crc32c(&self.directory.to_le_bytes()), &self.sequence.to_le_bytes())
+        salt(self.directory, self.sequence)
     }
+}
+
+/// Where the CRCs of the records in the file with that sequence start from.
+pub(crate) fn salt(directory: u64, sequence: u64) -> u32 {
+    crc32c::crc32c_append(crc32c::crc32c(&directory.to_le_bytes()), &sequence.to_le_bytes())
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -73,7 +73,7 @@ impl Cursor {
     }
 
     /// The whole record that stands here, if it is the one that must come next.
-    fn record<'a>(&self, image: &'a [u8], salt: u32) -> Option<(RecordHeader, &'a [u8], Cursor)> {
+    pub(crate) fn record<'a>(&self, image: &'a [u8], salt: u32) -> Option<(RecordHeader, &'a [u8], Cursor)> {
         let bytes = image.get(self.offset..)?;
         let (header, crc) = RecordHeader::decode(bytes, salt)?;
         let expected = header.kind == Kind::Entry

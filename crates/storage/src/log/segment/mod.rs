@@ -41,12 +41,16 @@ mod image;
 mod inspect;
 mod read_only;
 mod recover;
+mod salvage;
 pub(crate) mod space;
 mod witness;
 
 pub(crate) use inspect::{Found, inspect};
 pub use read_only::ReadOnlyLog;
+pub(crate) use recover::KIND;
 pub(crate) use recover::lock;
+pub(crate) use salvage::any_directory;
+pub use salvage::{Remains, Stretch};
 
 use super::{Entry, Log, LogError, PAYLOAD_MAX, Record, Visit, measure};
 use crate::files::{File, Lock, SharedFiles, uninterrupted, write_all_at};

@@ -29,7 +29,7 @@ use crate::{
 use std::collections::VecDeque;
 
 pub(super) const LOCK: &str = "lock";
-pub(super) const KIND: &str = "log";
+pub(crate) const KIND: &str = "log";
 /// Below this a segment could not hold its header and a mark.
 const SEGMENT_BYTES_MIN: u64 = 4_096;
 
