@@ -41,9 +41,7 @@ pub fn confine(profile: &Profile, program: Option<&OsStr>) -> Result<Vec<Missing
     if let Some(network) = &profile.network {
         network::restrict(network, &mut missing)?;
     }
-    if profile.strict {
-        capabilities::drop_all()?;
-    }
+    capabilities::drop(profile.strict)?;
     resources::limit(&profile.limits, &mut missing)?;
     // Last: what came before needs some of these calls.
     calls::refuse(profile, &mut missing)?;
