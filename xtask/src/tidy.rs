@@ -18,12 +18,13 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("workers", &["kit", "model"]),
     ("millpond", &["kit", "model", "node", "storage", "workers"]),
     ("sandbox", &[]),
-    ("server", &["kit", "model", "millpond-core", "storage", "node", "workers", "sandbox", "millpond"]),
+    ("server", &["kit", "model", "millpond-core", "storage", "node", "workers", "sandbox", "millpond", "faults"]),
     ("sim", &["kit", "model", "millpond-core", "storage", "node"]),
     ("rig", &[]),
     ("faults", &["kit", "rig"]),
     ("features", &["rig"]),
     ("bench", &["kit", "model", "storage", "node", "millpond", "rig"]),
+    ("fuzz", &["kit", "model", "millpond-core", "storage", "node", "workers", "server"]),
     ("xtask", &[]),
 ];
 

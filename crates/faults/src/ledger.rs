@@ -82,6 +82,23 @@ impl Ledger {
         self.jobs().values().filter(|fate| fate.acknowledged).count() as u64
     }
 
+    /// How many completions were acknowledged.
+    pub(crate) fn completed(&self) -> u64 {
+        self.jobs().values().filter(|fate| fate.done).count() as u64
+    }
+
+    /// The highest attempt and the highest token of all jobs that were handed out.
+    pub(crate) fn highest(&self) -> (u64, u64) {
+        let jobs = self.jobs();
+        let leases = jobs.values().flat_map(|fate| &fate.leases);
+        leases.fold((0, 0), |(attempt, token), (t, a)| (attempt.max(*a), token.max(*t)))
+    }
+
+    /// The lowest token of all that were granted.
+    pub(crate) fn lowest_token(&self) -> u64 {
+        self.jobs().values().flat_map(|fate| fate.leases.keys()).min().copied().unwrap_or(0)
+    }
+
     /// Compares with the server. `drained` says that every job must have come to its end.
     pub(crate) fn check(&self, client: &mut Client, drained: bool) -> Result<(), String> {
         let states = self.list(client)?;

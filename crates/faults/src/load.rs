@@ -11,10 +11,13 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     thread::JoinHandle,
+    time::Duration,
 };
 
 const PUSHERS: u64 = 2;
 const WORKERS: u64 = 2;
+/// Clients of a server that is gone have this long to notice.
+const ENDED_MAX: Duration = Duration::from_secs(60);
 /// Jobs of one push or one fetch at most.
 const BATCH_MAX: u64 = 20;
 
@@ -67,6 +70,13 @@ impl Load {
             }));
         }
         Self { shared, threads }
+    }
+
+    /// Waits until every client has ended by itself, as they do when the server does nothing any more.
+    pub(crate) fn ended(self) -> Result<Left, String> {
+        rig::until(ENDED_MAX, || self.threads.iter().all(JoinHandle::is_finished).then_some(()))
+            .ok_or_else(|| format!("clients were still answered {ENDED_MAX:?} later"))?;
+        self.stop()
     }
 
     /// Ends the clients; what they had under way has its answer, or none for ever.

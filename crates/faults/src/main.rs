@@ -1,51 +1,32 @@
-//! Faults on the real binary and the real disk. Every row of the table below runs a server, breaks something at a chosen
-//! moment, starts it again, and compares what is there with the ledger of what was acknowledged.
+//! The fault suite as the tests of this workspace run it.
 //!
 //! ```text
 //! faults list
-//! faults run [ROW...] [--count N] [--seed N]
+//! faults run [ROW...] [--count N] [--soak] [--seed N]
 //! ```
 
-mod ledger;
-mod load;
-mod pond;
-mod rows;
-mod script;
-mod strace;
+use faults::{Plan, ROWS, Ran, Row, Tally};
+use std::{process::ExitCode, sync::Arc, time::Instant};
 
-use rows::{ROWS, Row};
-use std::{process::ExitCode, time::Instant};
-
-/// What a row is told.
-struct Plan {
-    /// Trials, or points per system call.
-    count: u64,
-    /// Where its randomness begins.
-    seed: u64,
+#[derive(Default)]
+struct Asked {
+    rows: Vec<&'static Row>,
+    count: Option<u64>,
+    soak: bool,
+    seed: Option<u64>,
 }
-
-/// How a row ended without a breach.
-enum Ran {
-    /// So many trials, and what was seen.
-    Passed(u64, String),
-    /// It cannot run here.
-    Skipped(String),
-}
-
-/// What a row found broken, for people.
-type Breach = String;
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
     match words.first().map(String::as_str) {
         Some("list") if words.len() == 1 => {
             for row in ROWS {
-                println!("{:<5} {:<5} {}", row.name, row.count, row.about);
+                println!("{:<5} {:>6} {:>6}  {}", row.name, row.count, row.soak, row.about);
             }
             ExitCode::SUCCESS
         }
         Some("run") => match parse(&words[1..]) {
-            Ok((rows, count, seed)) => run(&rows, count, seed),
+            Ok(asked) => run(&asked),
             Err(wrong) => usage(&wrong),
         },
         _ => usage("expected `run` or `list`"),
@@ -53,12 +34,12 @@ fn main() -> ExitCode {
 }
 
 fn usage(wrong: &str) -> ExitCode {
-    eprintln!("faults: {wrong}\nusage: faults list | faults run [ROW...] [--count N] [--seed N]");
+    eprintln!("faults: {wrong}\nusage: faults list | faults run [ROW...] [--count N] [--soak] [--seed N]");
     ExitCode::from(2)
 }
 
-fn parse(words: &[String]) -> Result<(Vec<&'static Row>, Option<u64>, u64), String> {
-    let (mut rows, mut count, mut seed) = (Vec::new(), None, 1);
+fn parse(words: &[String]) -> Result<Asked, String> {
+    let mut asked = Asked::default();
     let mut words = words.iter();
     while let Some(word) = words.next() {
         let mut number = || {
@@ -66,26 +47,29 @@ fn parse(words: &[String]) -> Result<(Vec<&'static Row>, Option<u64>, u64), Stri
             value.ok_or_else(|| format!("{word} needs a number"))
         };
         match word.as_str() {
-            "--count" => count = Some(number()?),
-            "--seed" => seed = number()?,
+            "--count" => asked.count = Some(number()?),
+            "--soak" => asked.soak = true,
+            "--seed" => asked.seed = Some(number()?),
             name => match ROWS.iter().find(|row| row.name.eq_ignore_ascii_case(name)) {
-                Some(row) => rows.push(row),
+                Some(row) => asked.rows.push(row),
                 None => return Err(format!("there is no row {name}; `faults list` names them")),
             },
         }
     }
-    if rows.is_empty() {
-        rows.extend(ROWS);
+    if asked.rows.is_empty() {
+        asked.rows.extend(ROWS);
     }
-    Ok((rows, count, seed))
+    Ok(asked)
 }
 
-fn run(rows: &[&Row], count: Option<u64>, seed: u64) -> ExitCode {
+fn run(asked: &Asked) -> ExitCode {
     let mut broken = 0;
+    let seed = asked.seed.unwrap_or(1);
     println!("| row | fault | trials | result | time |\n|---|---|--:|---|--:|");
-    for row in rows {
+    for row in &asked.rows {
         let started = Instant::now();
-        let plan = Plan { count: count.unwrap_or(row.count), seed };
+        let count = asked.count.unwrap_or(if asked.soak { row.soak } else { row.count });
+        let plan = Plan { count, seed, place: std::env::temp_dir(), tally: Arc::new(Tally::default()) };
         let (trials, result) = match (row.run)(&plan) {
             Ok(Ran::Passed(trials, seen)) => (trials, format!("ok: {seen}")),
             Ok(Ran::Skipped(why)) => (0, format!("skipped: {why}")),

@@ -1,9 +1,9 @@
 //! A data directory of its own, and servers that come and go on it.
 
-use crate::ledger::Ledger;
+use crate::{Plan, Tally, ledger::Ledger};
 use rig::{Server, StartError, Starter, TempDir, until};
 use serde_json::json;
-use std::{path::PathBuf, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 /// Leases of the suite: long enough for a busy machine, short enough to wait for.
 pub(crate) const LEASE_MS: u64 = 3_000;
@@ -15,13 +15,15 @@ pub(crate) struct Pond {
     pub(crate) data: PathBuf,
     /// The file of keys that servers are given.
     pub(crate) keys: Option<PathBuf>,
+    tally: Arc<Tally>,
 }
 
 impl Pond {
-    pub(crate) fn new() -> Result<Self, String> {
-        let folder = TempDir::with_prefix("millpond-faults-").map_err(|error| error.to_string())?;
+    pub(crate) fn new(plan: &Plan) -> Result<Self, String> {
+        let folder = TempDir::with_prefix_in("millpond-faults-", &plan.place);
+        let folder = folder.map_err(|error| format!("no folder in {}: {error}", plan.place.display()))?;
         let data = folder.path().join("data");
-        Ok(Self { _folder: folder, data, keys: None })
+        Ok(Self { _folder: folder, data, keys: None, tally: plan.tally.clone() })
     }
 
     pub(crate) fn starter(&self) -> Starter {
@@ -46,6 +48,7 @@ impl Pond {
         drain(&server, ledgers)?;
         for ledger in ledgers {
             ledger.check(&mut client, true)?;
+            self.tally.found(ledger.acknowledged() + ledger.completed());
         }
         Ok(())
     }

@@ -33,6 +33,12 @@ pub(crate) fn injecting(call: &str, what: &str, nth: u64) -> Vec<String> {
     ["strace", "-D", "-f", "-qq", "-o", "/dev/null", "-e", &trace, "-e", &inject].map(str::to_owned).into()
 }
 
+/// Runs a server in which each `call` takes so many milliseconds more.
+pub(crate) fn delaying(call: &str, ms: u64) -> Vec<String> {
+    let (trace, inject) = (format!("trace={call}"), format!("inject={call}:delay_enter={}", ms * 1_000));
+    ["strace", "-D", "-f", "-qq", "-o", "/dev/null", "-e", &trace, "-e", &inject].map(str::to_owned).into()
+}
+
 /// How often each call was made, by the thread that made it most: `when=` counts each thread by itself.
 pub(crate) fn counts(trace: &str) -> BTreeMap<String, u64> {
     let mut by_thread: BTreeMap<(&str, &str), u64> = BTreeMap::new();

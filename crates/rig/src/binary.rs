@@ -1,4 +1,4 @@
-use std::path::PathBuf;
+use std::{path::PathBuf, process::Command, sync::OnceLock};
 
 /// The environment variable that names the binary to test.
 pub const BINARY: &str = "MILLPOND_BIN";
@@ -8,8 +8,34 @@ pub const BINARY: &str = "MILLPOND_BIN";
 #[error("no `millpond` binary found; build one with `cargo build --release`, or name one with {BINARY}")]
 pub struct NoBinary;
 
-/// The binary under test: [`BINARY`] if set, otherwise the newest of the release and the debug build beside this program.
+static CHOSEN: OnceLock<PathBuf> = OnceLock::new();
+
+/// From now on this is the binary under test, for the whole process. Only the first choice counts.
+pub fn choose(path: PathBuf) {
+    CHOSEN.get_or_init(|| path);
+}
+
+/// A command of the binary under test, without what the environment says to one of a user.
+pub fn command() -> Result<Command, NoBinary> {
+    let mut command = Command::new(binary()?);
+    undisturbed(&mut command);
+    Ok(command)
+}
+
+/// Takes the settings of a user's own server away.
+pub(crate) fn undisturbed(command: &mut Command) {
+    for (name, _) in std::env::vars_os() {
+        if name.to_str().is_some_and(|name| name.starts_with("MILLPOND_")) {
+            command.env_remove(name);
+        }
+    }
+}
+
+/// The binary under test: the chosen one, or [`BINARY`] if set, otherwise the newest of the release and the debug build beside this program.
 pub fn binary() -> Result<PathBuf, NoBinary> {
+    if let Some(path) = CHOSEN.get() {
+        return Ok(path.clone());
+    }
     if let Some(path) = std::env::var_os(BINARY) {
         let path = PathBuf::from(path);
         return if path.is_file() { Ok(path) } else { Err(NoBinary) };

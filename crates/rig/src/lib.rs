@@ -9,7 +9,7 @@ pub mod linear;
 mod server;
 mod wait;
 
-pub use binary::{BINARY, NoBinary, binary};
+pub use binary::{BINARY, NoBinary, binary, choose, command};
 pub use client::{Answer, Client};
 pub use server::{Ended, Server, StartError, Starter};
 pub use tempfile::TempDir;

@@ -96,7 +96,9 @@ impl Starter {
         let binary = crate::binary()?;
         let mut words = self.wrapper.into_iter().chain([binary.into()]).chain(self.arguments);
         let Some(program) = words.next() else { return Err(NoBinary.into()) };
-        let mut child = Command::new(program)
+        let mut command = Command::new(program);
+        crate::binary::undisturbed(&mut command);
+        let mut child = command
             .args(words)
             .env("RUST_BACKTRACE", "1")
             .stdin(Stdio::null())

@@ -54,6 +54,7 @@ pub const KEYS: &[Key] = &[
     Key { name: "header_timeout", default: "10s", help: "A request's head must have arrived within this; idle connections are closed after it." },
     Key { name: "send_timeout", default: "30s", help: "A client that takes nothing of its answer for this long is cut off." },
     Key { name: "connections_max", default: "10000", help: "Connections at once; one more is answered 503." },
+    Key { name: "connections_per_address", default: "0", help: "Connections at once of one address (of IPv6, of one /64 network); one more is answered 503; 0 for any number." },
     Key { name: "streams_max", default: "200", help: "HTTP/2 requests at once on one connection." },
     Key { name: "wait_max", default: "60s", help: "The longest wait of a fetch or a push; longer ones are cut to it." },
     Key { name: "waiters_max", default: "10000", help: "Fetches that wait at once." },
@@ -125,6 +126,8 @@ pub struct Config {
     pub send_timeout: Span,
     /// Connections at once.
     pub connections_max: Count,
+    /// Connections at once of one address.
+    pub connections_per_address: Count,
     /// HTTP/2 streams of one connection.
     pub streams_max: Count,
     /// The longest wait of a fetch or a push.

@@ -278,6 +278,7 @@ fn door(config: &Config, certificate: Option<&Arc<Certificate>>) -> Result<Door,
         header_timeout: config.header_timeout.into(),
         send_timeout: config.send_timeout.into(),
         connections_max: config.connections_max.get(),
+        per_address_max: config.connections_per_address.get(),
         streams_max: u32::try_from(config.streams_max.0).unwrap_or(u32::MAX),
         drain: config.drain.into(),
     })

@@ -388,6 +388,24 @@ async fn every_answer_says_what_the_log_calls_its_request() {
 }
 
 #[tokio::test]
+async fn a_name_as_long_as_a_body_is_refused_without_being_compared() {
+    let server = start(&[]).await;
+    let long = "n".repeat(8 << 20);
+    // Comparing all of it would take gigabytes for each name that is known.
+    for (line, body, code) in [
+        ("POST /v1/queues/q/jobs", format!(r#"{{"body":1,"{long}":2}}"#), "unknown_field"),
+        ("POST /v1/schedules/preview", format!(r#"{{"cron":"@daily","zone":"{long}"}}"#), "bad_zone"),
+        ("POST /v1/schedules/preview", format!(r#"{{"cron":"{long}"}}"#), "bad_cron"),
+        ("POST /v1/push", format!(r#"{{"jobs":[{{"queue":"{long}","body":1}}]}}"#), "invalid"),
+    ] {
+        let answer = call(&server, line, &body).await;
+        assert_eq!(answer.code(), code, "{line}: {:.300}", answer.text);
+        assert!(answer.text.len() < 4_096, "{line}: {} bytes", answer.text.len());
+    }
+    server.stop().await.unwrap();
+}
+
+#[tokio::test]
 async fn foreign_hosts_and_pages_of_other_sites_are_turned_away() {
     let server = start(&[("hosts", "pond.example")]).await;
     for (host, status) in [

@@ -11,7 +11,7 @@ use std::{
     io::{BufRead, BufReader, Read, Write},
     process::{Child, Stdio},
 };
-use support::{Answer, call, concrete, read_answer, send, start};
+use support::{Answer, call, concrete, read_answer, send, send_from, start};
 use tokio::{io::AsyncWriteExt, net::TcpStream};
 
 async fn position(server: &Server) -> String {
@@ -405,6 +405,18 @@ async fn a_client_that_takes_nothing_is_cut_off_and_others_are_served() {
     while connections().await != "2" {}
     while connections().await != "1" {}
     drop(greedy);
+    server.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn one_address_does_not_take_the_places_of_all() {
+    let server = start(&[("connections-per-address", "2")]).await;
+    let held =
+        [TcpStream::connect(server.addr()).await.unwrap(), TcpStream::connect(server.addr()).await.unwrap()];
+    assert_eq!(call(&server, "GET /livez", "").await.status, 503);
+    assert_eq!(send_from(9, &server, "GET /livez", &[], b"").await.status, 200);
+    drop(held);
+    while call(&server, "GET /livez", "").await.status != 200 {}
     server.stop().await.unwrap();
 }
 

@@ -6,8 +6,8 @@ use std::{fs, path::Path};
 const REFUSED: i32 = 3;
 
 /// F19, the part that needs a process: each is refused with exit code 3 and a sentence, and nothing is changed.
-pub(crate) fn run(_: &Plan) -> Result<Ran, Breach> {
-    let busy = Pond::new()?;
+pub(crate) fn run(plan: &Plan) -> Result<Ran, Breach> {
+    let busy = Pond::new(plan)?;
     let server = busy.start()?;
     let ledger = Ledger::new("script");
     script::tell(&server, &ledger);
@@ -15,7 +15,7 @@ pub(crate) fn run(_: &Plan) -> Result<Ran, Breach> {
     ledger.check(&mut server.client(), false)?;
     server.kill().map_err(|error| error.to_string())?;
 
-    let foreign = Pond::new()?;
+    let foreign = Pond::new(plan)?;
     let write = |path: &Path, text: &str| fs::write(path, text).map_err(|error| error.to_string());
     fs::create_dir_all(&foreign.data).map_err(|error| error.to_string())?;
     write(&foreign.data.join("thesis.txt"), "years of work")?;
@@ -25,7 +25,7 @@ pub(crate) fn run(_: &Plan) -> Result<Ran, Breach> {
         return Err("a foreign directory was written to".to_owned());
     }
 
-    let cut = Pond::new()?;
+    let cut = Pond::new(plan)?;
     let first = cut.start()?;
     script::tell(&first, &Ledger::new("script"));
     first.kill().map_err(|error| error.to_string())?;
@@ -37,6 +37,7 @@ pub(crate) fn run(_: &Plan) -> Result<Ran, Breach> {
     fs::remove_dir_all(cut.data.join("log")).map_err(|error| error.to_string())?;
     refused(&cut, "a missing log", "")?;
 
+    (0..4).for_each(|_| plan.tally.fault());
     busy.heals(&[&ledger])?;
     Ok(Ran::Passed(4, "each refused with exit code 3, nothing changed".to_owned()))
 }

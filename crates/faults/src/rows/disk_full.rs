@@ -1,15 +1,15 @@
 use super::system_calls::STOP_MAX;
 use crate::{
     Breach, Plan, Ran,
+    disk::Disk,
     ledger::Ledger,
     pond::{Pond, drain},
 };
 use rig::{Client, until};
-use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use serde_json::{Value, json};
 use std::{
     fs::{self, File},
-    path::{Path, PathBuf},
+    path::PathBuf,
     time::Duration,
 };
 
@@ -24,13 +24,14 @@ const PUSHES_MAX: u64 = 20_000;
 pub(crate) fn run(plan: &Plan) -> Result<Ran, Breach> {
     let mut refused = 0;
     for _ in 0..plan.count {
-        let pond = Pond::new()?;
-        let _disk = match Disk::mount(&pond.data) {
+        let pond = Pond::new(plan)?;
+        let _disk = match Disk::in_memory(&pond.data, DISK) {
             Ok(disk) => disk,
             Err(why) => return Ok(Ran::Skipped(why)),
         };
         let inner = Inner { data: pond.data.join("data"), ballast: pond.data.join("ballast") };
         refused += inner.fill_and_heal()?;
+        plan.tally.fault();
     }
     Ok(Ran::Passed(
         plan.count,
@@ -132,24 +133,4 @@ fn push(client: &mut Client, ledger: &Ledger, number: &mut u64, bytes: usize) ->
         return Err(format!("disk_full came with status {}", answer.status));
     }
     Ok(answer.code().to_owned())
-}
-
-/// A small disk in memory, mounted while this lives.
-struct Disk(PathBuf);
-
-impl Disk {
-    fn mount(at: &Path) -> Result<Self, String> {
-        fs::create_dir_all(at).map_err(|error| error.to_string())?;
-        let options = std::ffi::CString::new(DISK).map_err(|error| error.to_string())?;
-        mount("none", at, "tmpfs", MountFlags::empty(), options.as_c_str())
-            .map_err(|error| format!("a small disk cannot be mounted ({error}); this row needs root"))?;
-        Ok(Self(at.to_owned()))
-    }
-}
-
-impl Drop for Disk {
-    fn drop(&mut self) {
-        // A leftover mount is in memory only, and goes with the machine.
-        let _ = unmount(&self.0, UnmountFlags::DETACH);
-    }
 }

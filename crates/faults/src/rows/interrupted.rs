@@ -12,21 +12,21 @@ pub(crate) fn run(plan: &Plan) -> Result<Ran, Breach> {
     if let Some(why) = strace::missing() {
         return Ok(Ran::Skipped(why));
     }
-    let counts = count(&["pwrite64"])?;
+    let counts = count(plan, &["pwrite64"])?;
     let (mut trials, mut empty) = (0, 0);
     for (call, count) in counts {
         for nth in strace::spread(count, plan.count) {
             let inside = |breach| format!("{call} {nth}: {breach}");
             trials += 2;
-            goes_on(&call, nth).map_err(inside)?;
-            empty += u64::from(fails_at(&call, "retval=0", nth).map_err(inside)?);
+            goes_on(plan, &call, nth).map_err(inside)?;
+            empty += u64::from(fails_at(plan, &call, "retval=0", nth).map_err(inside)?);
         }
     }
     Ok(Ran::Passed(trials, format!("interruptions go unnoticed, {empty} empty writes stopped the server")))
 }
 
-fn goes_on(call: &str, nth: u64) -> Result<(), Breach> {
-    let pond = Pond::new()?;
+fn goes_on(plan: &Plan, call: &str, nth: u64) -> Result<(), Breach> {
+    let pond = Pond::new(plan)?;
     let ledger = Ledger::new("script");
     let server = pond.starter().under(strace::injecting(call, "error=EINTR", nth)).start();
     let server = server.map_err(|error| format!("an interruption stopped the start: {error}"))?;
@@ -38,5 +38,6 @@ fn goes_on(call: &str, nth: u64) -> Result<(), Breach> {
     if end.code() != Some(0) {
         return Err(format!("it ended with {}:\n{}", end.status, end.output));
     }
+    plan.tally.fault();
     pond.heals(&[&ledger])
 }

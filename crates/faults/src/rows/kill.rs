@@ -15,7 +15,7 @@ const LOAD_MS: std::ops::Range<u64> = 10..250;
 
 /// F1. Each cycle has a queue of its own, so that what it left can be listed whole; the last start works all of them off.
 pub(crate) fn run(plan: &Plan) -> Result<Ran, Breach> {
-    let pond = Pond::new()?;
+    let pond = Pond::new(plan)?;
     let mut random = Random::new(plan.seed);
     let mut ledgers: Vec<Arc<Ledger>> = Vec::new();
     let mut left = Vec::new();
@@ -34,6 +34,7 @@ pub(crate) fn run(plan: &Plan) -> Result<Ran, Breach> {
         let moment = Instant::now() + Duration::from_millis(wait);
         rig::until(Duration::from_millis(wait), || (Instant::now() >= moment).then_some(()));
         server.kill().map_err(|error| error.to_string())?;
+        plan.tally.fault();
         left = load.stop()?.unknown;
     }
     let ledgers: Vec<&Ledger> = ledgers.iter().map(AsRef::as_ref).collect();

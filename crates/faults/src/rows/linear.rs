@@ -136,7 +136,7 @@ impl Shared {
 }
 
 pub(crate) fn run(plan: &Plan) -> Result<Ran, Breach> {
-    let pond = Pond::new()?;
+    let pond = Pond::new(plan)?;
     let mut random = Random::new(plan.seed);
     let (mut calls, mut open) = (0, 0);
     for cycle in 0..plan.count {
@@ -150,6 +150,7 @@ pub(crate) fn run(plan: &Plan) -> Result<Ran, Breach> {
         let server = pond.start()?;
         let wait = LOAD_MS.start + random.below(LOAD_MS.end - LOAD_MS.start);
         load(&shared, server, &mut random, Duration::from_millis(wait))?;
+        plan.tally.fault();
         // The next life says what became of each job; there may be work left for the workers of that life.
         let server = pond.start()?;
         for job in 0..JOBS {

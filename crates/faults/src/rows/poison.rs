@@ -12,11 +12,11 @@ pub(crate) fn flush_fails(plan: &Plan) -> Result<Ran, Breach> {
         return Ok(Ran::Skipped(why));
     }
     let (mut trials, mut broke) = (0, 0);
-    for (call, count) in count(&["fdatasync", "fsync"])? {
+    for (call, count) in count(plan, &["fdatasync", "fsync"])? {
         for nth in strace::spread(count, plan.count) {
             trials += 1;
-            let failed =
-                fails_at(&call, "error=EIO", nth).map_err(|breach| format!("{call} {nth}: {breach}"))?;
+            let failed = fails_at(plan, &call, "error=EIO", nth)
+                .map_err(|breach| format!("{call} {nth}: {breach}"))?;
             broke += u64::from(failed);
         }
     }
@@ -24,8 +24,8 @@ pub(crate) fn flush_fails(plan: &Plan) -> Result<Ran, Breach> {
 }
 
 /// Returns whether the story broke.
-pub(super) fn fails_at(call: &str, what: &str, nth: u64) -> Result<bool, Breach> {
-    let pond = Pond::new()?;
+pub(super) fn fails_at(plan: &Plan, call: &str, what: &str, nth: u64) -> Result<bool, Breach> {
+    let pond = Pond::new(plan)?;
     let ledger = Ledger::new("script");
     let broke = match pond.starter().under(strace::injecting(call, what, nth)).start() {
         Ok(server) => {
@@ -50,6 +50,7 @@ pub(super) fn fails_at(call: &str, what: &str, nth: u64) -> Result<bool, Breach>
         Err(error) if ended(&error) => true,
         Err(error) => return Err(error.to_string()),
     };
+    plan.tally.fault();
     pond.heals(&[&ledger])?;
     Ok(broke)
 }

@@ -23,7 +23,7 @@ const KEYS_MAX: usize = 8;
 /// K1. Each cycle has a new key above the ones before. A change of keys that was killed leaves a directory that opens with all of
 /// them; one that came to its end needs only the newest.
 pub(crate) fn run(plan: &Plan) -> Result<Ran, Breach> {
-    let mut pond = Pond::new()?;
+    let mut pond = Pond::new(plan)?;
     let mut random = Random::new(plan.seed);
     let mut ledgers: Vec<Arc<Ledger>> = Vec::new();
     let mut left = Vec::new();
@@ -51,6 +51,7 @@ pub(crate) fn run(plan: &Plan) -> Result<Ran, Breach> {
             keys = keys.lines().next().map(|line| format!("{line}\n")).unwrap_or_default();
         } else {
             cut += 1;
+            plan.tally.fault();
         }
         pond.keys = Some(file.clone());
     }
@@ -76,7 +77,7 @@ fn write(path: &Path, keys: &str) -> Result<(), String> {
 }
 
 fn binary() -> Result<Command, String> {
-    rig::binary().map(Command::new).map_err(|error| error.to_string())
+    rig::command().map_err(|error| error.to_string())
 }
 
 fn new_key() -> Result<String, String> {

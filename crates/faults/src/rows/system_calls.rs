@@ -15,8 +15,8 @@ const KILL: i32 = 9;
 pub(crate) const STOP_MAX: Duration = Duration::from_secs(60);
 
 /// How often an undisturbed story makes each call, from the start to an orderly end.
-pub(crate) fn count(calls: &[&str]) -> Result<BTreeMap<String, u64>, Breach> {
-    let pond = Pond::new()?;
+pub(crate) fn count(plan: &Plan, calls: &[&str]) -> Result<BTreeMap<String, u64>, Breach> {
+    let pond = Pond::new(plan)?;
     let trace = pond.data.with_file_name("trace");
     let server = pond.starter().under(strace::watching(calls, &trace)).start();
     let server = server.map_err(|error| error.to_string())?;
@@ -38,12 +38,13 @@ pub(crate) fn run(plan: &Plan) -> Result<Ran, Breach> {
     if let Some(why) = strace::missing() {
         return Ok(Ran::Skipped(why));
     }
-    let counts = count(&CALLS)?;
+    let counts = count(plan, &CALLS)?;
     let (mut trials, mut hits) = (0, 0);
     for (call, count) in &counts {
         for nth in strace::spread(*count, plan.count) {
             trials += 1;
-            hits += u64::from(killed_at(call, nth).map_err(|breach| format!("{call} {nth}: {breach}"))?);
+            hits +=
+                u64::from(killed_at(plan, call, nth).map_err(|breach| format!("{call} {nth}: {breach}"))?);
         }
     }
     let calls: Vec<String> = counts.iter().map(|(call, count)| format!("{call} {count}")).collect();
@@ -51,8 +52,8 @@ pub(crate) fn run(plan: &Plan) -> Result<Ran, Breach> {
 }
 
 /// Returns whether the call came at all.
-fn killed_at(call: &str, nth: u64) -> Result<bool, Breach> {
-    let pond = Pond::new()?;
+fn killed_at(plan: &Plan, call: &str, nth: u64) -> Result<bool, Breach> {
+    let pond = Pond::new(plan)?;
     let ledger = Ledger::new("script");
     let killed = match pond.starter().under(strace::injecting(call, "signal=SIGKILL", nth)).start() {
         Ok(server) => {
@@ -64,6 +65,7 @@ fn killed_at(call: &str, nth: u64) -> Result<bool, Breach> {
         Err(error) if ended(&error) => true,
         Err(error) => return Err(error.to_string()),
     };
+    plan.tally.fault();
     pond.heals(&[&ledger])?;
     Ok(killed)
 }

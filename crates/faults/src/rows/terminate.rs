@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 
 /// F45: whoever calls while the server stops hears `stopping` or finds nobody there, never half an answer.
 pub(crate) fn run(plan: &Plan) -> Result<Ran, Breach> {
-    let pond = Pond::new()?;
+    let pond = Pond::new(plan)?;
     let mut ledgers: Vec<Arc<Ledger>> = Vec::new();
     for cycle in 0..plan.count {
         let server = pond.start()?;
@@ -15,6 +15,7 @@ pub(crate) fn run(plan: &Plan) -> Result<Ran, Breach> {
         until(Duration::from_secs(30), || (ledger.acknowledged() > 100).then_some(()))
             .ok_or("no load came up within 30 s")?;
         server.terminate().map_err(|error| error.to_string())?;
+        plan.tally.fault();
         let end = server.wait(STOP_MAX).ok_or("it did not stop")?;
         let left = load.stop()?;
         if end.code() != Some(0) {

@@ -55,6 +55,12 @@ fn restored(world: &mut World, name: String) {
     world.command(&["restore", &folder, &data]);
 }
 
+#[when(expr = "the rows {string} of the torture run on {string}")]
+fn tortured(world: &mut World, rows: String, name: String) {
+    let dir = world.path(&name).display().to_string();
+    world.command(&["torture", "--rows", &rows, "--count", "1", "--seed", "7", "--dir", &dir]);
+}
+
 #[when("what is left of the data directory is saved in its place")]
 fn salvaged(world: &mut World) {
     let (data, former) = (world.path("data"), world.path("former"));

@@ -70,6 +70,8 @@ type Entries = Arc<[Arc<Entry>]>;
 /// Keeps the tokens, and says who shows one.
 #[derive(Debug)]
 pub struct Keeper {
+    /// Who calls where nobody is asked.
+    everybody: Arc<Token>,
     /// `None` lets everybody in.
     entries: Option<watch::Sender<Entries>>,
     own: Option<Arc<Entry>>,
@@ -90,6 +92,7 @@ impl Keeper {
         });
         let entries = (own.is_some() || file.is_some()).then(|| watch::Sender::new(Entries::default()));
         let keeper = Self {
+            everybody: Arc::new(everybody()),
             entries,
             own,
             file: file.map(Watched::new),
@@ -117,7 +120,7 @@ impl Keeper {
         now: Timestamp,
         elapsed: Millis,
     ) -> Result<Caller, Refused> {
-        let Some(entries) = &self.entries else { return Ok(Caller(Arc::new(everybody()))) };
+        let Some(entries) = &self.entries else { return Ok(Caller(Arc::clone(&self.everybody))) };
         let shown = Fingerprint::of(shown.ok_or(Refused::Missing)?);
         let place = guesses::place(from);
         // All of them are compared, so that the time says nothing of which.

@@ -10,6 +10,7 @@ mod token;
 
 pub use caller::Caller;
 pub use file::{TokenFile, TokenFileError};
+pub(crate) use guesses::place;
 pub use keeper::{Keeper, Refused};
 pub use role::{Right, Role};
 pub use secret::{Fingerprint, SecretToken};

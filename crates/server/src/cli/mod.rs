@@ -36,6 +36,7 @@ mod source;
 mod stats;
 mod token;
 mod top;
+mod torture;
 mod verify;
 mod work;
 
@@ -141,6 +142,7 @@ enum Command {
     Restore(restore::Restore),
     Verify(verify::Verify),
     Salvage(salvage::Salvage),
+    Torture(torture::Torture),
 }
 
 /// What a command needs beside its own flags.
@@ -174,6 +176,7 @@ fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
         Command::Key(key) => return key.run(&global).map(|()| ExitCode::SUCCESS),
         Command::Token(token) => return token.run(&global).map(|()| ExitCode::SUCCESS),
         Command::Verify(verify) => return verify.run(&global).map(|()| ExitCode::SUCCESS),
+        Command::Torture(torture) => return torture.run(&global).map(|()| ExitCode::SUCCESS),
         Command::Salvage(salvage) => return salvage.run(&global).map(|()| ExitCode::SUCCESS),
         Command::Restore(restore) => return restore.run(&global).map(|()| ExitCode::SUCCESS),
         Command::Backup(backup) if backup.is_offline() => {
@@ -198,6 +201,7 @@ fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
             | Command::Token(_)
             | Command::Restore(_)
             | Command::Salvage(_)
+            | Command::Torture(_)
             | Command::Verify(_) => Ok(()),
             Command::Backup(command) => command.run(context).await,
             Command::Push(command) => command.run(context).await,

@@ -1,6 +1,12 @@
 //! The accept loop: connections with limits and time-outs, HTTP/1.1 and HTTP/2 on the same port, under TLS if there is a certificate.
 
-use super::{app::App, extract::Peer, patience::Patient, routes};
+use super::{
+    app::App,
+    crowd::{Crowd, Member},
+    extract::Peer,
+    patience::Patient,
+    routes,
+};
 use axum::{Router, body::Body, http::Request};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::{
@@ -37,6 +43,8 @@ pub struct Door {
     pub send_timeout: Duration,
     /// Connections at once; one more is answered 503 and closed.
     pub connections_max: usize,
+    /// Connections at once of one address; 0 for any number.
+    pub per_address_max: usize,
     /// HTTP/2 requests at once on one connection.
     pub streams_max: u32,
     /// After the signal to stop, requests under way have this long to end.
@@ -65,6 +73,7 @@ pub async fn serve_connections(
         router: routes::router(&app),
         builder: builder(&door),
         graceful: GracefulShutdown::new(),
+        crowd: Crowd::new(door.per_address_max),
         places: Arc::new(Semaphore::new(door.connections_max)),
         app: app.clone(),
         header_timeout: door.header_timeout,
@@ -126,6 +135,7 @@ struct Hall {
     router: Router,
     builder: Builder<TokioExecutor>,
     graceful: GracefulShutdown,
+    crowd: Arc<Crowd>,
     places: Arc<Semaphore>,
     app: App,
     header_timeout: Duration,
@@ -137,7 +147,8 @@ impl Hall {
     fn welcome(&self, stream: TcpStream, peer: SocketAddr) {
         let metrics = &self.app.metrics;
         metrics.connections_total.fetch_add(1, Relaxed);
-        let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
+        let member = self.crowd.enter(peer.ip());
+        let (Some(member), Ok(place)) = (member, Arc::clone(&self.places).try_acquire_owned()) else {
             metrics.connections_refused.fetch_add(1, Relaxed);
             if self.tls.is_none() {
                 // The socket's buffer is empty, so this either fits at once or is not worth waiting for.
@@ -155,7 +166,7 @@ impl Hall {
             app: self.app.clone(),
             header_timeout: self.header_timeout,
             peer: Peer(peer.ip()),
-            _place: place,
+            _place: (member, place),
         };
         let Some(tls) = self.tls.clone() else {
             tokio::spawn(guest.host(Patient::new(stream, self.send_timeout)));
@@ -180,7 +191,7 @@ struct Guest {
     app: App,
     header_timeout: Duration,
     peer: Peer,
-    _place: OwnedSemaphorePermit,
+    _place: (Member, OwnedSemaphorePermit),
 }
 
 impl Guest {

@@ -2,9 +2,12 @@
 
 mod accept;
 mod app;
+mod crowd;
 mod cursor;
 mod dto;
 mod extract;
+#[doc(hidden)]
+pub mod fuzz;
 mod gate;
 mod handlers;
 mod json;

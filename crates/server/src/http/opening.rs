@@ -115,6 +115,7 @@ mod tests {
             header_timeout: Duration::from_secs(10),
             send_timeout: Duration::from_secs(10),
             connections_max: 1,
+            per_address_max: 0,
             streams_max: 1,
             drain: Duration::ZERO,
             tls: None,

@@ -47,7 +47,7 @@ pub struct Route {
     /// It concerns all queues: who sees only some may not take it.
     pub whole: bool,
     /// It waits on purpose: no latency is counted.
-    long: bool,
+    pub(crate) long: bool,
 }
 
 impl Route {

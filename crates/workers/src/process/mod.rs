@@ -19,3 +19,9 @@ pub use exit::crash_of;
 pub use one_shot::OneShot;
 pub use pool::{Pool, PoolOptions, PoolTotals};
 pub use program::{Explained, Launcher, Program};
+
+/// Reads a child's line as a worker does, and says whether it means something: for fuzzers.
+#[doc(hidden)]
+pub fn fuzz_line(line: &[u8]) -> bool {
+    protocol::read(line).is_ok() | protocol::read_outcome(line).is_ok()
+}

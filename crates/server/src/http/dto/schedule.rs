@@ -152,9 +152,11 @@ fn when(cron: Option<&str>, zone: Option<&str>, every_ms: Option<Millis>) -> Res
 /// The rules of a zone travel in the command: what the log means must not depend on the database of a machine.
 fn rules(name: &str) -> Result<(&'static str, &'static [u8]), Problem> {
     kit::zone::find(name).ok_or_else(|| {
+        // It may be as long as a body, and comparing takes room for its length.
+        let shown: String = name.chars().take(limits::CRON_BYTES_MAX).collect();
         let near = kit::zone::names()
             .map(|known| {
-                (strsim::normalized_damerau_levenshtein(&known.to_lowercase(), &name.to_lowercase()), known)
+                (strsim::normalized_damerau_levenshtein(&known.to_lowercase(), &shown.to_lowercase()), known)
             })
             .filter(|(likeness, _)| *likeness >= 0.6)
             .max_by(|(a, _), (b, _)| a.total_cmp(b));
@@ -162,7 +164,6 @@ fn rules(name: &str) -> Result<(&'static str, &'static [u8]), Problem> {
             Some((_, known)) => format!("is not known; did you mean {known}?"),
             None => "is not known; zones have IANA names, such as Europe/Berlin".to_string(),
         };
-        let shown: String = name.chars().take(limits::CRON_BYTES_MAX).collect();
         let problem = Problem::from(Reject::BadZone { zone: shown.into(), help: help.into() });
         match near {
             Some((_, known)) => problem.with("did_you_mean", known),

@@ -5,6 +5,9 @@ use serde_json::error::Category;
 /// How deep values may nest.
 pub(crate) const DEPTH_MAX: usize = 128;
 
+/// Characters of a name that is not known, as it is compared and shown.
+const NAME_SHOWN: usize = 100;
+
 /// Reads one JSON document. What is wrong with a bad one is found out on a second pass, so a good one pays nothing.
 pub(crate) fn parse<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, Problem> {
     serde_json::from_slice(bytes).map_err(|error| explain::<T>(bytes, error))
@@ -42,13 +45,14 @@ pub(crate) fn unknown<'k>(
     known: impl IntoIterator<Item = &'k str>,
     path: &str,
 ) -> Problem {
+    // A name may be as long as a body, and comparing takes room for its length times that of each known one.
+    let name: String = name.chars().take(NAME_SHOWN).collect();
     let nearest = known
         .into_iter()
-        .map(|known| (strsim::damerau_levenshtein(name, known), known))
+        .map(|known| (strsim::damerau_levenshtein(&name, known), known))
         .filter(|(distance, known)| *distance <= (known.len() / 3).max(2))
         .min_by_key(|(distance, _)| *distance);
     let inside = path.rsplit_once('.').map_or(String::new(), |(parent, _)| format!(" in {parent}"));
-    let name: String = name.chars().take(100).collect();
     let problem = match nearest {
         Some((_, meant)) => {
             let detail = format!("unknown {what} `{name}`{inside}: did you mean `{meant}`?");

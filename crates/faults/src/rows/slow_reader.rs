@@ -1,0 +1,85 @@
+use crate::{
+    Breach, Plan, Ran,
+    ledger::Ledger,
+    load::{self, Load},
+    pond::Pond,
+};
+use rig::until;
+use std::{
+    fs,
+    io::{Read, Write},
+    net::TcpStream,
+    sync::Arc,
+    time::Duration,
+};
+
+const READERS: usize = 20;
+/// Jobs that are worked off while nobody reads.
+const JOBS: u64 = 8_000;
+/// What the server may take more for readers that do not read.
+const GROWTH_KIB_MAX: u64 = 64 << 10;
+
+/// F39: listeners of events who do not read. The others are served, memory stays bounded, and who reads at last is told what is missing
+/// or gets it all.
+pub(crate) fn run(plan: &Plan) -> Result<Ran, Breach> {
+    let mut grown = 0;
+    for trial in 0..plan.count {
+        let inside = |breach| format!("trial {trial}: {breach}");
+        let pond = Pond::new(plan)?;
+        let server = pond.start()?;
+        let mut readers = Vec::new();
+        for _ in 0..READERS {
+            let mut stream = TcpStream::connect(server.address()).map_err(|error| error.to_string())?;
+            let head = format!(
+                "GET /v1/events HTTP/1.1\r\nhost: {}\r\naccept: text/event-stream\r\n\r\n",
+                server.address()
+            );
+            stream.write_all(head.as_bytes()).map_err(|error| error.to_string())?;
+            readers.push(stream);
+        }
+        let before = resident(server.pid());
+        let ledger = Arc::new(Ledger::new("read"));
+        let load = Load::start(&server, ledger.clone(), plan.seed + trial);
+        let reached = until(Duration::from_secs(120), || (ledger.completed() > JOBS).then_some(()));
+        let growth = resident(server.pid()).zip(before).map(|(after, before)| after.saturating_sub(before));
+        let left = load.stop()?;
+        reached.ok_or_else(|| {
+            inside(format!("{} of {JOBS} jobs in 120 s beside readers that do not read", ledger.completed()))
+        })?;
+        if let Some(failure) = left.failures.first() {
+            return Err(inside(format!("beside readers that do not read a call failed: {failure}")));
+        }
+        if let Some(growth) = growth {
+            grown = grown.max(growth);
+            if growth > GROWTH_KIB_MAX {
+                return Err(inside(format!(
+                    "memory grew by {growth} KiB for {READERS} readers that do not read"
+                )));
+            }
+        }
+        // One reads at last: the stream begins as it must.
+        let mut stream = readers.swap_remove(0);
+        stream.set_read_timeout(Some(Duration::from_secs(10))).map_err(|error| error.to_string())?;
+        let mut bytes = [0; 4_096];
+        let count =
+            stream.read(&mut bytes).map_err(|error| inside(format!("nothing to read at last: {error}")))?;
+        if !bytes[..count].starts_with(b"HTTP/1.1 200") {
+            return Err(inside("the stream of events did not begin".to_owned()));
+        }
+        plan.tally.fault();
+        load::repeat(&server, &ledger, &left.unknown)?;
+        server.kill().map_err(|error| error.to_string())?;
+        pond.heals(&[&ledger])?;
+    }
+    Ok(Ran::Passed(
+        plan.count,
+        format!("{READERS} readers that do not read, {} MiB more at most", grown >> 10),
+    ))
+}
+
+/// Memory of the process in KiB, where the system says.
+fn resident(pid: u32) -> Option<u64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    line.trim().split(' ').next()?.parse().ok()
+}
