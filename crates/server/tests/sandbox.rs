@@ -1,6 +1,7 @@
 //! A hostile program tries what a job must not be able to do: confined, it fails and the job's error says by what; with the
 //! confinement off, each attempt succeeds, so that none is refused for another reason.
 #![cfg(target_os = "linux")]
+#![allow(clippy::unwrap_used, reason = "all of it is test code")]
 
 mod cli_support;
 
