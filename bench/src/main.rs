@@ -1,7 +1,7 @@
 //! What Millpond does in a second, beside what the machine can do at all.
 //!
 //! ```text
-//! cargo run --release -p bench -- [all|limits|embedded|flow|fairness|http|backlog|bulk|idle|at_rest|bodies] [--rounds N] [--huge] [--markdown]
+//! cargo run --release -p bench -- [all|limits|embedded|flow|fairness|http|stream|backlog|bulk|idle|at_rest|bodies] [--rounds N] [--huge] [--markdown]
 //! ```
 //!
 //! Every number is the median of several rounds, with the smallest and the largest. A peer to compare with is one more
@@ -19,6 +19,7 @@ mod idle;
 mod limits;
 mod process;
 mod report;
+mod stream;
 
 use report::{Report, Result};
 use std::process::ExitCode;
@@ -38,12 +39,13 @@ struct Plan {
 type Part = fn(&Plan, &mut Report) -> Result<()>;
 
 /// The limits come first, so that everything else can be read against them.
-const PARTS: [(&str, Part); 10] = [
+const PARTS: [(&str, Part); 11] = [
     ("limits", limits::run),
     ("embedded", embedded::run),
     ("flow", flow::run),
     ("fairness", fairness::run),
     ("http", http::run),
+    ("stream", stream::run),
     ("backlog", backlog::run),
     ("bulk", bulk::run),
     ("idle", idle::run),

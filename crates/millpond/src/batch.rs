@@ -57,11 +57,11 @@ where
 {
     /// Starts taking jobs. Must be called inside a tokio runtime.
     pub fn start(self) -> Result<Worker, Error> {
-        let source = self.source();
+        let (source, actor) = self.source();
         let Self { queue, handler: Batches { handler, options: batches }, options, .. } = self;
         let handler = Typed { handler, body: PhantomData };
         if let Some(bench) = &queue.pond.inner.test {
-            let (actor, source, handler) = (source.actor.clone(), Arc::new(source), Arc::new(handler));
+            let (source, handler) = (Arc::new(source), Arc::new(handler));
             let begin = move |jobs| vec![Attempt::of_batch(&source, &handler, jobs)];
             return Ok(Worker::on(bench, actor, queue.name, options.concurrency, Some(&batches), begin));
         }

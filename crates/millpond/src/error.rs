@@ -24,6 +24,25 @@ pub enum Error {
     /// The job is no longer this attempt's, or the pond is away.
     #[error(transparent)]
     Report(#[from] workers::SourceError),
+    /// The address of a server is none.
+    #[error("{url}: {reason}")]
+    Address {
+        /// What was given.
+        url: String,
+        /// What is wrong with it, and what is right.
+        reason: String,
+    },
+    /// The server is away. Nothing was changed; the link is made again by itself.
+    #[error("the server does not answer ({0}); nothing was changed")]
+    Away(String),
+    /// The server refused; nothing was changed.
+    #[error("the server refused ({code}): {detail}")]
+    Server {
+        /// Stable; see the page of errors.
+        code: String,
+        /// For people.
+        detail: String,
+    },
     /// A mistake of ours: the pond answered another question.
     #[error("the pond gave an answer of the wrong kind; please report this")]
     Mismatch,

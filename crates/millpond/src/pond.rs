@@ -1,7 +1,8 @@
 use crate::{
-    Error, Queue, Receipt, Signal,
+    Connect, Error, Queue, Receipt, Signal,
     backend::{Answer, Backend},
     events::Order,
+    remote::Link,
     testing::Bench,
 };
 use kit::{Durability, Timestamp};
@@ -62,13 +63,39 @@ impl Pond {
         Ok(Self::over(node::Handle::in_memory(node::Options::default())?, Durability::Memory))
     }
 
+    /// Connects to a server, such as `millpond://127.0.0.1:7077`. What comes back can do what an opened pond can. A link that breaks is
+    /// made again by itself: calls wait for it up to [`crate::Connect::patience`], workers keep their leases.
+    ///
+    /// ```no_run
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), millpond::Error> {
+    /// let pond = millpond::Pond::connect("millpond://127.0.0.1:7077").await?;
+    /// let emails = pond.queue::<String>("emails")?;
+    /// emails.push(&"ada@example.org".into()).idempotency_key("welcome-ada").await?;
+    /// # pond.close().await }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Address`], [`Error::Away`] if nobody answered in time, [`Error::Server`] for a wrong token.
+    pub async fn connect(url: &str) -> Result<Pond, Error> {
+        Self::connect_with(url, Connect::default()).await
+    }
+
+    /// The same with a token, a name, or times of your own.
+    pub async fn connect_with(url: &str, options: Connect) -> Result<Pond, Error> {
+        let actor = options.name.as_deref().map_or_else(of_process, Actor::new);
+        let link = Link::open(url, options, actor.clone()).await?;
+        let level = link.durability();
+        let backend = Backend::Remote(link);
+        Ok(Pond { inner: Arc::new(Inner { backend, actor, level, order: Order::default(), test: None }) })
+    }
+
     fn over(handle: node::Handle, level: Durability) -> Pond {
         Self::with(handle, level, None)
     }
 
     pub(crate) fn with(handle: node::Handle, level: Durability, test: Option<Arc<Bench>>) -> Pond {
         let actor = match test {
-            None => Actor::new(&format!("pid-{}", std::process::id())),
+            None => of_process(),
             // The same in every run.
             Some(_) => Actor::new("test"),
         };
@@ -174,6 +201,10 @@ impl Pond {
     pub async fn close(&self) -> Result<(), Error> {
         self.inner.backend.close(CLOSE).await
     }
+}
+
+fn of_process() -> Actor {
+    Actor::new(&format!("pid-{}", std::process::id()))
 }
 
 fn receipts(answer: Answer) -> Result<Vec<Receipt>, Error> {

@@ -1,6 +1,6 @@
-//! An embedded node as a source of jobs.
+//! Where a worker's jobs come from.
 
-use crate::backend::Jobs;
+use crate::{backend::Jobs, remote::RemoteSource};
 use bytes::Bytes;
 use compact_str::CompactString;
 use kit::{Durability, Millis};
@@ -11,6 +11,71 @@ use std::{collections::VecDeque, time::Duration};
 use tokio::sync::Mutex;
 use workers::{JobSource, Revoked, SourceError};
 
+/// A node in this process, or a server.
+pub(crate) enum Source {
+    Node(NodeSource),
+    Remote(RemoteSource),
+}
+
+macro_rules! of_either {
+    ($self:ident, $call:ident($($argument:expr),*)) => {
+        match $self {
+            Self::Node(source) => source.$call($($argument),*).await,
+            Self::Remote(source) => source.$call($($argument),*).await,
+        }
+    };
+}
+
+impl JobSource for Source {
+    fn lease(&self) -> Duration {
+        match self {
+            Self::Node(source) => source.lease(),
+            Self::Remote(source) => source.lease(),
+        }
+    }
+
+    async fn fetch(&self, max: usize, wait: Duration) -> Result<Jobs, SourceError> {
+        of_either!(self, fetch(max, wait))
+    }
+
+    async fn settle(
+        &self,
+        settlements: Vec<Settlement>,
+    ) -> Result<Vec<Result<Settled, Reject>>, SourceError> {
+        of_either!(self, settle(settlements))
+    }
+
+    async fn renew(&self, leases: Vec<LeaseRef>) -> Result<Vec<Result<Renewed, Reject>>, SourceError> {
+        of_either!(self, renew(leases))
+    }
+
+    async fn progress(&self, lease: LeaseRef, value: Bytes) -> Result<(), SourceError> {
+        of_either!(self, progress(lease, value))
+    }
+
+    async fn log(&self, lease: LeaseRef, lines: Vec<CompactString>) -> Result<(), SourceError> {
+        of_either!(self, log(lease, lines))
+    }
+
+    async fn store_step(
+        &self,
+        lease: LeaseRef,
+        name: CompactString,
+        result: Bytes,
+    ) -> Result<Option<Step>, SourceError> {
+        of_either!(self, store_step(lease, name, result))
+    }
+
+    async fn steps(&self, job: JobRef) -> Result<Vec<Step>, SourceError> {
+        of_either!(self, steps(job))
+    }
+
+    async fn next_revoked(&self) -> Revoked {
+        of_either!(self, next_revoked())
+    }
+}
+
+/// An embedded node.
 pub(crate) struct NodeSource {
     pub(crate) handle: node::Handle,
     pub(crate) actor: Actor,

@@ -1,6 +1,6 @@
 use crate::{
     Error, IntoOutcome, Job, Outcome, Queue,
-    source::NodeSource,
+    source::Source,
     testing::{Bench, Station},
 };
 use kit::Durability;
@@ -75,10 +75,12 @@ impl<T, H> WorkerBuilder<T, H> {
         self
     }
 
-    pub(crate) fn source(&self) -> NodeSource {
+    pub(crate) fn source(&self) -> (Source, Actor) {
         let inner = &self.queue.pond.inner;
         let actor = self.name.as_deref().map_or_else(|| inner.actor.clone(), Actor::new);
-        inner.backend.source(actor, vec![self.queue.name.clone()], self.lease, self.level)
+        let source =
+            inner.backend.source(actor.clone(), vec![self.queue.name.clone()], self.lease, self.level);
+        (source, actor)
     }
 }
 
@@ -91,11 +93,11 @@ where
 {
     /// Starts taking jobs. Must be called inside a tokio runtime.
     pub fn start(self) -> Result<Worker, Error> {
-        let source = self.source();
+        let (source, actor) = self.source();
         let Self { queue, handler, options, .. } = self;
         let handler = Typed { handler, body: PhantomData };
         if let Some(bench) = &queue.pond.inner.test {
-            let (actor, source, handler) = (source.actor.clone(), Arc::new(source), Arc::new(handler));
+            let (source, handler) = (Arc::new(source), Arc::new(handler));
             let begin = move |jobs: Vec<DispatchedJob>| {
                 jobs.into_iter().map(|job| Attempt::new(&source, &handler, job)).collect()
             };

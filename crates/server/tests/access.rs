@@ -215,6 +215,8 @@ async fn who_has_some_queues_neither_sees_nor_touches_the_others_on_any_route() 
             path if path.starts_with("/v1/joins/") => &["unknown_join"],
             path if path.starts_with("/v1/schedules/{id}") => &["unknown_schedule"],
             path if path.starts_with("/v1/operations/") => &["unknown_operation"],
+            // What goes over it is looked at message by message: see the tests of the stream.
+            "/v1/stream" => &["bad_request"],
             _ => &["", "invalid_json"],
         };
         assert!(expected.contains(&code.as_str()), "{line}: {}", answer.text);

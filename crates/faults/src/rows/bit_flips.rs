@@ -34,13 +34,11 @@ pub(crate) fn run(plan: &Plan) -> Result<Ran, Breach> {
     let mut random = Random::new(plan.seed);
     let (mut found, mut harmless) = (0, 0);
     let all = files(&pond.data)?;
+    let full: Vec<_> = all.iter().filter(|(_, bytes)| !bytes.is_empty()).collect();
     for trial in 0..plan.count {
         let dir = pond.data.with_file_name("flipped");
         copy(&all, &pond.data, &dir)?;
-        let (path, bytes) = &all[random.below(all.len() as u64) as usize];
-        if bytes.is_empty() {
-            continue;
-        }
+        let (path, bytes) = full[random.below(full.len() as u64) as usize];
         let name = path.strip_prefix(&pond.data).map_err(|error| error.to_string())?;
         let at = random.below(bytes.len().min(USED) as u64) as usize;
         let mut bad = bytes.clone();

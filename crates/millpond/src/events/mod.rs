@@ -74,7 +74,7 @@ pub trait Stream: Send + 'static {
 
 /// The events that a filter wants, from now on.
 pub struct EventStream {
-    source: node::Events,
+    source: crate::backend::Events,
     filter: EventFilter,
     missed: u64,
     on_missed: Option<Box<dyn FnMut(EventId) + Send>>,

@@ -106,7 +106,11 @@ pub async fn serve_connections(
     }
     drop(listener);
     app.begin_stop();
-    tokio::time::timeout(door.drain, hall.graceful.shutdown()).await.is_ok()
+    let ended = async {
+        hall.graceful.shutdown().await;
+        app.streams.ended().await;
+    };
+    tokio::time::timeout(door.drain, ended).await.is_ok()
 }
 
 fn concerns_one_connection(error: &io::Error) -> bool {
@@ -204,7 +208,8 @@ impl Guest {
             request.extensions_mut().insert(peer);
             router.clone().call(request)
         });
-        let connection = self.builder.serve_connection(TokioIo::new(stream), service).into_owned();
+        let connection =
+            self.builder.serve_connection_with_upgrades(TokioIo::new(stream), service).into_owned();
         let connection = self.graceful.watch(connection);
         {
             let app = &self.app;

@@ -1,4 +1,4 @@
-use super::{metrics::Metrics, problem::Problem, rates::Rates, request_id::RequestIds};
+use super::{metrics::Metrics, problem::Problem, rates::Rates, request_id::RequestIds, stream::Streams};
 use crate::{access::Keeper, disk::Disk};
 use kit::{Durability, Millis};
 use model::Command;
@@ -42,6 +42,7 @@ pub struct Shared {
     pub(crate) bodies: Arc<Semaphore>,
     /// One backup at a time.
     pub(crate) backups: Arc<Semaphore>,
+    pub(crate) streams: Streams,
     stopping: watch::Sender<bool>,
 }
 
@@ -65,6 +66,7 @@ impl App {
             rates: Rates::default(),
             bodies: Arc::new(Semaphore::new(BODIES_KIB_MAX)),
             backups: Arc::new(Semaphore::new(1)),
+            streams: Streams::default(),
             stopping: watch::Sender::new(false),
         }))
     }

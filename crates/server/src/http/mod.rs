@@ -21,6 +21,7 @@ mod reach;
 mod reply;
 mod request_id;
 mod routes;
+mod stream;
 
 /// How long a push waits for room in a full queue whose producers wait, if it does not say.
 pub const PUSH_WAIT_MS: kit::Millis = 30_000;

@@ -206,7 +206,10 @@ impl Problem {
         StatusCode::from_u16(self.kind.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
     }
 
-    #[cfg(test)]
+    pub(crate) fn retry_after_ms(&self) -> Option<Millis> {
+        self.retry_after_ms
+    }
+
     pub(crate) fn detail(&self) -> &str {
         &self.detail
     }

@@ -8,7 +8,7 @@ use super::{
         about, backup, dead, events, jobs, joins, limits, operations, push, queues, schedules, steps, work,
     },
     problem::{self, Problem},
-    reach, request_id,
+    reach, request_id, stream,
 };
 use crate::access::Right;
 use axum::{
@@ -100,6 +100,7 @@ fn table() -> Vec<(Route, MethodRouter<App>)> {
         (route(Admin, "POST", "/v1/backup", "everything, to be kept elsewhere: a stream of chunks, without those that the caller has").takes("Backup").whole().long(), post(backup::stream)),
 
         (route(Produce, "POST", "/v1/push", "push jobs to several queues, all or none").query(&["wait_ms"]).takes("PushMany").answers(201), post(push::to_many)),
+        (route(Known, "GET", "/v1/stream", "jobs, outcomes and pushes over one WebSocket").answers(101).long(), get(stream::open)),
         (route(Work, "POST", "/v1/fetch", "lease jobs, waiting for some if need be").takes("Fetch").long(), post(work::fetch)),
         (route(Work, "POST", "/v1/outcomes", "report how attempts ended").takes("Outcomes"), post(work::outcomes)),
         (route(Work, "POST", "/v1/renew", "keep leases").takes("Renew"), post(work::renew)),

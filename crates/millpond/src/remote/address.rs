@@ -1,0 +1,141 @@
+//! Where a server is, and how it is spoken to.
+
+use crate::Error;
+use std::{fmt, time::Duration};
+
+/// The port of a server that names none.
+const PORT: u16 = 7077;
+
+/// How [`crate::Pond::connect_with`] connects. Start from [`Connect::default`].
+#[derive(Clone)]
+pub struct Connect {
+    /// Shown to the server, if it asks for one. Default: what is in the environment as `MILLPOND_TOKEN`.
+    pub token: Option<String>,
+    /// The name in the histories of jobs. Default: the process's.
+    pub name: Option<String>,
+    /// Something is sent at least this often, 100 ms to 60 s. A link that is silent two and a half times as long is given up and
+    /// made anew. Default 400 ms.
+    pub heartbeat: Duration,
+    /// How long a call waits for a link that is down, before it fails. Default 10 s.
+    pub patience: Duration,
+}
+
+impl Default for Connect {
+    fn default() -> Self {
+        Self {
+            token: std::env::var("MILLPOND_TOKEN").ok().filter(|token| !token.is_empty()),
+            name: None,
+            heartbeat: Duration::from_millis(wire::HEARTBEAT_MS.1),
+            patience: Duration::from_secs(10),
+        }
+    }
+}
+
+/// Without the token.
+impl fmt::Debug for Connect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { token, name, heartbeat, patience } = self;
+        f.debug_struct("Connect")
+            .field("token", &token.as_ref().map(|_| "…"))
+            .field("name", name)
+            .field("heartbeat", heartbeat)
+            .field("patience", patience)
+            .finish()
+    }
+}
+
+/// Host and port.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Address {
+    pub(crate) host: String,
+    pub(crate) port: u16,
+}
+
+impl Address {
+    /// Reads `millpond://host:port` or `http://host:port`.
+    pub(crate) fn read(url: &str) -> Result<Self, Error> {
+        let bad = |reason: &str| Err(Error::Address { url: url.into(), reason: reason.into() });
+        let Some((scheme, rest)) = url.split_once("://") else {
+            return bad("begins with millpond:// or http://, such as millpond://127.0.0.1:7077");
+        };
+        match scheme {
+            "millpond" | "http" | "ws" => {}
+            "https" | "wss" | "millpond+tls" => {
+                return bad(
+                    "asks for TLS, which this library does not speak yet: put a proxy beside this program, or use a private network",
+                );
+            }
+            _ => return bad("begins with millpond:// or http://"),
+        }
+        let authority = rest.strip_suffix('/').unwrap_or(rest);
+        if authority.contains(['/', '?', '#', '@']) || authority.contains(char::is_whitespace) {
+            return bad("has only a host and a port; the token goes into Connect::token");
+        }
+        // The colons of an IPv6 address stand in brackets.
+        let (host, port) = match authority.rsplit_once(':') {
+            Some((host, port)) if !port.contains(']') => match port.parse() {
+                Ok(port) => (host, port),
+                Err(_) => return bad("has a port from 1 to 65535"),
+            },
+            _ => (authority, PORT),
+        };
+        if host.is_empty() || port == 0 {
+            return bad("names no host, or port 0");
+        }
+        Ok(Self { host: host.into(), port })
+    }
+
+    /// As the resolver takes it.
+    pub(crate) fn bare_host(&self) -> &str {
+        self.host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(&self.host)
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.host, self.port)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_has_a_host_and_perhaps_a_port() {
+        for (url, host, port) in [
+            ("millpond://127.0.0.1:7077", "127.0.0.1", 7077),
+            ("http://queue.example/", "queue.example", 7077),
+            ("millpond://[::1]:80", "::1", 80),
+            ("millpond://[::1]", "::1", 7077),
+        ] {
+            let address = Address::read(url).unwrap();
+            assert_eq!((address.bare_host(), address.port), (host, port), "{url}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_address_is_said_to_be_none() {
+        for url in [
+            "127.0.0.1:7077",
+            "ftp://a",
+            "https://a",
+            "millpond://",
+            "millpond://a:0",
+            "millpond://a:b",
+            "millpond://a:70000",
+            "millpond://token@a",
+            "millpond://a/b",
+            "millpond://a b",
+        ] {
+            let error = Address::read(url).unwrap_err();
+            assert!(matches!(error, Error::Address { .. }), "{url}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_token_is_not_shown() {
+        let connect = Connect { token: Some("mp_secret".into()), ..Connect::default() };
+        assert!(!format!("{connect:?}").contains("mp_secret"));
+    }
+}
