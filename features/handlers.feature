@@ -66,3 +66,12 @@ Feature: Programs in any language do the jobs
     And the job "order-1" in "orders" with the options {"attempts":1}
     Then the job "order-1" in "orders" becomes dead
     And its error is "children.join: k_of_n needs k: how many must complete?"
+
+  Scenario: A program is confined
+    Given a program with the options "--limit-file-size 1KiB" that takes jobs from "mail":
+      """
+      head -c 4096 /dev/zero > big || echo cut at $(wc -c < big)
+      """
+    And the job "mail-1" in "mail" with the options {}
+    Then the job "mail-1" in "mail" becomes completed
+    And its result is "cut at 1024"

@@ -8,9 +8,15 @@ use std::process::{Command, Stdio};
 
 #[given(expr = "a program that takes jobs from {string}:")]
 fn program(world: &mut World, queue: String, step: &Step) {
+    program_with(world, String::new(), queue, step);
+}
+
+#[given(expr = "a program with the options {string} that takes jobs from {string}:")]
+fn program_with(world: &mut World, options: String, queue: String, step: &Step) {
     let script = step.docstring.as_ref().expect("a script");
     let mut command = Command::new(rig::binary().expect("a binary"));
-    command.args(["work", &queue, "--concurrency", "1", "--", "sh", "-c", script]);
+    command.args(["work", &queue, "--concurrency", "1"]).args(options.split_whitespace());
+    command.args(["--", "sh", "-c", script]);
     command.env("MILLPOND_URL", world.server().url()).current_dir(world.folder.path());
     let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it starts");
     world.worker = Some(Worker(child));

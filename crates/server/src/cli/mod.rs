@@ -28,6 +28,7 @@ mod push;
 mod queues;
 mod restore;
 mod salvage;
+mod sandbox;
 mod schedule;
 mod serve;
 mod signal;
@@ -153,6 +154,9 @@ pub(crate) struct Context {
 
 /// Reads the command line, does what it says, and answers with an exit code.
 pub(crate) fn main() -> ExitCode {
+    if let Some(ended) = sandbox::confined() {
+        return ended;
+    }
     let arguments = Arguments::parse();
     let global = arguments.global.clone();
     match run(arguments) {

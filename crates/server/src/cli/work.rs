@@ -1,6 +1,8 @@
 //! `millpond work`: a program does the jobs.
 
-use super::{Context, Failure, options::span, print, queues::fetch_all, source::HttpSource};
+use super::{
+    Context, Failure, options::span, print, queues::fetch_all, sandbox::SandboxOptions, source::HttpSource,
+};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use kit::Millis;
@@ -25,6 +27,7 @@ use workers::{
 #[command(after_help = "Examples:
   millpond work mail -- python3 send_mail.py
   millpond work thumbnails -- convert - -resize 200x200 jpg:-
+  millpond work thumbnails --sandbox strict --allow-write /srv/thumbs -- ./thumbnail
   millpond work mail news --pool --concurrency 8 -- node worker.js")]
 pub(crate) struct Work {
     /// The queues, in order of preference
@@ -60,6 +63,8 @@ pub(crate) struct Work {
     /// The worker's name, for the history [default: host and process]
     #[arg(long)]
     worker: Option<String>,
+    #[command(flatten)]
+    sandbox: SandboxOptions,
 }
 
 impl Work {
@@ -98,6 +103,9 @@ impl Work {
         let (path, arguments) =
             self.program.split_first().ok_or_else(|| Failure::Usage("which program?".to_owned()))?;
         let mut program = Program::new(path).args(arguments).echo_stderr(self.echo);
+        if let Some(launcher) = self.sandbox.launcher()? {
+            program = program.through(launcher);
+        }
         for variable in &self.env {
             program = match variable.split_once('=') {
                 Some((name, value)) => program.env(name, value),

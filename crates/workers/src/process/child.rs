@@ -4,7 +4,7 @@ use super::{
     exit,
     group::Group,
     lines::{Line, Lines},
-    program::Program,
+    program::{Explained, Program},
     protocol::{self, Said, Word},
     tail::Tail,
 };
@@ -37,7 +37,7 @@ pub(super) struct Child {
     stdin: ChildStdin,
     lines: Lines<ChildStdout>,
     stderr: Arc<Mutex<Tail>>,
-    grace: Duration,
+    program: Program,
     /// Jobs taken.
     pub(super) jobs: u64,
 }
@@ -71,7 +71,8 @@ impl Child {
         let (watcher, kept) = (program.clone(), tail.clone());
         tokio::spawn(async move { watcher.watch_stderr(stderr, kept).await });
         let lines = Lines::new(stdout, line_bytes_max);
-        let mut child = Child { process, group, stdin, lines, stderr: tail, grace: program.grace, jobs: 0 };
+        let mut child =
+            Child { process, group, stdin, lines, stderr: tail, program: program.clone(), jobs: 0 };
         match timeout(hello_within, child.lines.next()).await {
             Err(_) => Err(format!("it did not say hello within {hello_within:?}")),
             Ok(Line::End) => Err(child.last_words().await),
@@ -100,7 +101,7 @@ impl Child {
         };
         let line = protocol::job_line(context, &steps);
         let said = {
-            let Child { stdin, lines, group, grace, .. } = self;
+            let Child { stdin, lines, group, program, .. } = self;
             let (answer, mut answers) = mpsc::channel(ANSWERS_MAX);
             let mut listen = pin!(listen(lines, answer, context));
             let mut tell = pin!(async {
@@ -119,7 +120,7 @@ impl Child {
                     () = &mut tell, if telling => telling = false,
                     reason = context.cancelled().wait() => {
                         group.terminate();
-                        let last = timeout(*grace, &mut listen).await;
+                        let last = timeout(program.grace, &mut listen).await;
                         group.kill();
                         return Turn::Stopped(match last {
                             Ok(Heard::Ended(verdict)) => verdict,
@@ -134,7 +135,10 @@ impl Child {
             Heard::Nonsense(why) => Turn::Broken(retry("protocol", &self.with_stderr(&why))),
             Heard::End => {
                 let status = self.end().await;
-                let stderr = self.stderr.lock().unwrap_or_else(PoisonError::into_inner).text();
+                let mut stderr = self.stderr.lock().unwrap_or_else(PoisonError::into_inner).text();
+                if let Some(Explained::Hint(hint)) = self.program.explain(status, &stderr) {
+                    stderr = format!("{stderr}\n{hint}").trim_start().to_owned();
+                }
                 Turn::Broken(Outcome::Crash(exit::crash(status, &stderr)).into())
             }
         }
@@ -142,7 +146,8 @@ impl Child {
 
     /// Lets it end by itself: its stdin is closed; after the grace it is killed.
     pub(super) async fn retire(self) {
-        let Child { mut process, group, stdin, grace, .. } = self;
+        let Child { mut process, group, stdin, program, .. } = self;
+        let grace = program.grace;
         drop(stdin);
         if timeout(grace, process.wait()).await.is_err() {
             group.terminate();

@@ -18,7 +18,7 @@ mod tail;
 pub use exit::crash_of;
 pub use one_shot::OneShot;
 pub use pool::{Pool, PoolOptions, PoolTotals};
-pub use program::Program;
+pub use program::{Explained, Launcher, Program};
 
 /// Reads a child's line as a worker does, and says whether it means something: for fuzzers.
 #[doc(hidden)]

@@ -4,7 +4,7 @@ use super::{
     children::children_json,
     exit,
     group::Group,
-    program::{Program, snooze},
+    program::{Explained, Program, snooze},
     protocol,
     tail::Tail,
 };
@@ -104,6 +104,20 @@ impl OneShot {
 
     async fn verdict(&self, status: ExitStatus, output: Output, stderr: &str, context: &Context) -> Verdict {
         let told = exit::describe(status);
+        // An end that is no error needs no explanation.
+        let explained = match status.code() {
+            Some(0 | EX_TEMPFAIL) => None,
+            _ => self.program.explain(Some(status), stderr),
+        };
+        let with_hint = match explained {
+            Some(Explained::NotStarted(why)) => {
+                return self.program.cannot_start(context, &why, START_AGAIN).await;
+            }
+            Some(Explained::Hint(hint)) if stderr.is_empty() => hint,
+            Some(Explained::Hint(hint)) => format!("{stderr}\n{hint}"),
+            None => stderr.to_owned(),
+        };
+        let stderr = with_hint.as_str();
         let message = if stderr.is_empty() { told } else { format!("{told}: {stderr}") };
         match status.code() {
             Some(0) => {

@@ -5,8 +5,9 @@ use crate::{Context, Verdict};
 use model::Outcome;
 use std::{
     ffi::{OsStr, OsString},
+    os::unix::process::ExitStatusExt,
     path::PathBuf,
-    process::Stdio,
+    process::{ExitStatus, Stdio},
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -17,6 +18,26 @@ use tokio::{
 
 /// What a child sees of our environment unless more is allowed.
 const ENVIRONMENT: [&str; 3] = ["PATH", "HOME", "LANG"];
+
+/// What a program is started through: it prepares itself, then becomes the program. `millpond work` has its sandbox there.
+#[derive(Debug, Clone)]
+pub struct Launcher {
+    /// What is executed in the program's place.
+    pub path: OsString,
+    /// Its arguments; the program and its own follow.
+    pub args: Vec<OsString>,
+    /// What it knows about an end, by the signal that killed the program and the end of stderr.
+    pub explain: fn(Option<i32>, &str) -> Option<Explained>,
+}
+
+/// What a [`Launcher`] knows about an end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Explained {
+    /// The program was never started, and why: the job is put off.
+    NotStarted(String),
+    /// What may be behind it, for the error text.
+    Hint(String),
+}
 
 /// A program with its arguments and its surroundings.
 ///
@@ -30,6 +51,7 @@ pub struct Program {
     allowed: Vec<OsString>,
     env: Vec<(OsString, OsString)>,
     dir: Option<PathBuf>,
+    launcher: Option<Arc<Launcher>>,
     pub(super) echo_stderr: bool,
     pub(super) grace: Duration,
 }
@@ -43,6 +65,7 @@ impl Program {
             allowed: Vec::new(),
             env: Vec::new(),
             dir: None,
+            launcher: None,
             echo_stderr: false,
             grace: Duration::from_secs(4),
         }
@@ -83,6 +106,13 @@ impl Program {
         self
     }
 
+    /// Starts it through another program.
+    #[must_use]
+    pub fn through(mut self, launcher: Launcher) -> Self {
+        self.launcher = Some(Arc::new(launcher));
+        self
+    }
+
     /// Copies what it writes to stderr to our own stderr as well.
     #[must_use]
     pub const fn echo_stderr(mut self, echo: bool) -> Self {
@@ -99,7 +129,14 @@ impl Program {
 
     /// Starts it as the leader of a group of its own, all three streams piped.
     pub(super) fn spawn(&self, extra: &[(&str, String)]) -> std::io::Result<Child> {
-        let mut command = Command::new(&self.path);
+        let mut command = match &self.launcher {
+            None => Command::new(&self.path),
+            Some(launcher) => {
+                let mut command = Command::new(&launcher.path);
+                command.args(&launcher.args).arg(&self.path);
+                command
+            }
+        };
         command.args(&self.args).env_clear();
         let inherited =
             ENVIRONMENT.iter().map(OsStr::new).chain(self.allowed.iter().map(OsString::as_os_str));
@@ -124,6 +161,12 @@ impl Program {
                 let _ = tokio::io::stderr().write_all(&chunk[..read]).await;
             }
         }
+    }
+
+    /// What the launcher knows about an end; nothing without one.
+    pub(super) fn explain(&self, status: Option<ExitStatus>, stderr: &str) -> Option<Explained> {
+        let signal = status.and_then(|status| status.signal());
+        self.launcher.as_ref().and_then(|launcher| (launcher.explain)(signal, stderr))
     }
 
     /// A program that does not start is not the job's fault: the job is put off, and its log says why.
