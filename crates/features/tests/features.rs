@@ -19,6 +19,8 @@ mod joins;
 mod schedules;
 #[path = "steps/security.rs"]
 mod security;
+#[path = "steps/stream.rs"]
+mod stream;
 
 use cucumber::{World as _, given, then, when};
 use rig::{Answer, Client, Ended, Server, StartError, Starter, TempDir, until};
@@ -49,6 +51,8 @@ struct World {
     producer: Option<flow::Producer>,
     /// A stream of events.
     listener: Option<events::Listener>,
+    /// A program that is connected by the stream.
+    connected: Option<stream::Connected>,
     /// The position up to which revocations were heard.
     heard_to: u64,
     /// The newest token of each name.
@@ -69,6 +73,7 @@ impl World {
             worker: None,
             producer: None,
             listener: None,
+            connected: None,
             heard_to: 0,
             tokens: BTreeMap::new(),
         })

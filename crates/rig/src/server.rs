@@ -78,6 +78,13 @@ impl Starter {
         Self { wrapper: Vec::new(), arguments: arguments.map(OsString::from).into(), within: START_MAX }
     }
 
+    /// At this address, such as that of one before.
+    pub fn at(mut self, address: SocketAddr) -> Self {
+        // The last of those that every server gets.
+        self.arguments[4] = address.to_string().into();
+        self
+    }
+
     /// Further flags.
     pub fn arguments<S: Into<OsString>>(mut self, more: impl IntoIterator<Item = S>) -> Self {
         self.arguments.extend(more.into_iter().map(Into::into));
