@@ -276,7 +276,7 @@ impl Shadow {
         };
         match (&entry.envelope.command, reply) {
             (Command::Push { jobs }, Reply::Pushed(pushed)) => self.push(jobs, pushed),
-            (Command::Fetch { .. }, Reply::Fetched(jobs)) => self.dispatch(jobs),
+            (Command::Fetch { queues, .. }, Reply::Fetched(jobs)) => self.dispatch(queues, jobs),
             (Command::Renew { leases, .. }, Reply::Renewed(renewed)) => {
                 leases.iter().zip(renewed).try_for_each(|(lease, renewed)| match renewed {
                     Ok(renewed) => self.renew(lease, renewed.lease_until),
@@ -589,8 +589,8 @@ impl Shadow {
         Ok(())
     }
 
-    fn dispatch(&mut self, dispatched: &[DispatchedJob]) -> Check {
-        invariants::order::by_priority(dispatched)?;
+    fn dispatch(&mut self, queues: &[QueueName], dispatched: &[DispatchedJob]) -> Check {
+        invariants::order::by_priority(queues, dispatched)?;
         for given in dispatched {
             let key = (given.queue.clone(), given.id.clone());
             let paused = self.queue(&given.queue).paused;

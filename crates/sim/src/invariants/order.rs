@@ -1,7 +1,7 @@
 //! I3: the log has no gaps, and an index never changes its content. Within one fetch, jobs come by priority.
 
 use crate::history::{Check, broken};
-use model::DispatchedJob;
+use model::{DispatchedJob, QueueName};
 use storage::Record;
 
 /// Record `record` follows `last` and is what was appended at its index.
@@ -16,9 +16,12 @@ pub(crate) fn continues(last: u64, record: &Record, appended: Option<&Vec<u8>>) 
 }
 
 /// More urgent jobs of a queue come before less urgent ones.
-pub(crate) fn by_priority(jobs: &[DispatchedJob]) -> Check {
+pub(crate) fn by_priority(queues: &[QueueName], jobs: &[DispatchedJob]) -> Check {
+    // A queue that is named twice is looked at twice, and an operation that is met in between may have moved jobs to it.
+    let once = |queue: &QueueName| queues.iter().filter(|named| *named == queue).count() == 1;
     // Groups and limits come before priorities.
-    let jobs: Vec<_> = jobs.iter().filter(|job| job.queue != crate::workload::routed()).collect();
+    let ranked = |queue: &QueueName| *queue != crate::workload::routed() && once(queue);
+    let jobs: Vec<_> = jobs.iter().filter(|job| ranked(&job.queue)).collect();
     let wrong =
         jobs.windows(2).find(|pair| pair[0].queue == pair[1].queue && pair[0].priority > pair[1].priority);
     match wrong {

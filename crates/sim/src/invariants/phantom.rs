@@ -33,10 +33,10 @@ pub(crate) fn was_asked_for(entry: &Entry, calls: &[Call]) -> Check {
     match (&call.told, &entry.reply) {
         // A push that found no room waits, and comes again.
         (_, reply) if waited_on(reply) => Ok(()),
+        // A fetch that found nothing waits on, and may come again, or be put off then.
+        (Told::Done { .. } | Told::NotDone, Ok(Reply::Fetched(jobs))) if jobs.is_empty() => Ok(()),
         (Told::NotDone, _) => phantom("its caller was told that it did not happen"),
         (Told::Done { position, .. }, _) if *position == entry.position => Ok(()),
-        // A fetch that found nothing waits on, and may come again.
-        (Told::Done { .. }, Ok(Reply::Fetched(jobs))) if jobs.is_empty() => Ok(()),
         (Told::Done { .. }, _) => phantom("it happened at another position, too"),
         (Told::Nothing | Told::Unknown | Told::Refused(_), _) => Ok(()),
     }
