@@ -41,7 +41,7 @@ fn hang(server: &Server, trial: u64, folder: &Path) -> Result<(), Breach> {
     let backoff = json!({"type": "fixed", "delay_ms": 1});
     push(&mut client, &queue, &[json!({"id": "late", "body": null, "backoff": backoff})])?;
     let script = format!(
-        "touch {0}; until [ -e {1} ]; do sleep 0.01; done; echo \\\"first\\\"; touch {2}",
+        "echo $MILLPOND_LEASE_TOKEN >{0}.new; mv {0}.new {0}; until [ -e {1} ]; do sleep 0.01; done; echo \\\"first\\\"; touch {2}",
         begun.display(),
         go.display(),
         ended.display()
@@ -54,7 +54,7 @@ fn hang(server: &Server, trial: u64, folder: &Path) -> Result<(), Breach> {
         Err(breach) => Some(Err(breach)),
     })
     .ok_or_else(|| format!("the job of a worker that hangs did not come again within {SOON:?}"))??;
-    let done = |client: &mut Client| settle(client, &queue, &lease);
+    let done = |client: &mut Client| settle(client, &queue, &lease, "second");
     if trial % 2 == 0 {
         done(&mut client)?;
     }
@@ -69,6 +69,12 @@ fn hang(server: &Server, trial: u64, folder: &Path) -> Result<(), Breach> {
     })
     .ok_or("a worker that came back does nothing any more")??;
     first.stop()?;
+    // A worker with no clock of its own would have said so.
+    let stale = fs::read_to_string(&begun).map_err(|error| error.to_string())?;
+    let stale: u64 = stale.trim().parse().map_err(|_| format!("the first worker had the token {stale:?}"))?;
+    if settle(&mut client, &queue, &json!({"id": "late", "lease_token": stale}), "first").is_ok() {
+        return Err("a result under a lease that had ended was accepted".to_owned());
+    }
     if trial % 2 == 1 {
         done(&mut client)?;
     }
@@ -84,15 +90,15 @@ fn fetch(client: &mut Client, queue: &str) -> Result<Option<Value>, Breach> {
     Ok(good(client.post("/v1/fetch", &call))?["jobs"].get(0).cloned())
 }
 
-fn settle(client: &mut Client, queue: &str, lease: &Value) -> Result<(), Breach> {
+fn settle(client: &mut Client, queue: &str, lease: &Value, result: &str) -> Result<(), Breach> {
     let outcome = json!({
-        "queue": queue, "id": lease["id"], "lease_token": lease["lease_token"], "outcome": "done", "result": "second",
+        "queue": queue, "id": lease["id"], "lease_token": lease["lease_token"], "outcome": "done", "result": result,
     });
-    let answer = good(client.post("/v1/outcomes", &json!({"worker": "second", "outcomes": [outcome]})))?;
+    let answer = good(client.post("/v1/outcomes", &json!({"worker": result, "outcomes": [outcome]})))?;
     if answer["results"][0]["ok"] == true {
         return Ok(());
     }
-    Err(format!("the result of who had the lease was refused: {answer}"))
+    Err(format!("the result was refused: {answer}"))
 }
 
 /// Done by the second worker, and that once.
