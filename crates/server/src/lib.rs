@@ -5,6 +5,7 @@ pub mod backup_stream;
 pub mod config;
 mod disk;
 pub mod http;
+mod memory;
 pub mod serve;
 pub mod tls;
 mod watched;

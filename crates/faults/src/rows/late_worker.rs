@@ -55,7 +55,7 @@ fn hang(server: &Server, trial: u64, folder: &Path) -> Result<(), Breach> {
     })
     .ok_or_else(|| format!("the job of a worker that hangs did not come again within {SOON:?}"))??;
     let done = |client: &mut Client| settle(client, &queue, &lease, "second");
-    if trial % 2 == 0 {
+    if trial.is_multiple_of(2) {
         done(&mut client)?;
     }
     fs::write(&go, "").map_err(|error| error.to_string())?;
@@ -75,7 +75,7 @@ fn hang(server: &Server, trial: u64, folder: &Path) -> Result<(), Breach> {
     if settle(&mut client, &queue, &json!({"id": "late", "lease_token": stale}), "first").is_ok() {
         return Err("a result under a lease that had ended was accepted".to_owned());
     }
-    if trial % 2 == 1 {
+    if !trial.is_multiple_of(2) {
         done(&mut client)?;
     }
     settled(&mut client, trial)

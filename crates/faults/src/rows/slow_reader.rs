@@ -3,10 +3,10 @@ use crate::{
     ledger::Ledger,
     load::{self, Load},
     pond::Pond,
+    process::resident_kib,
 };
 use rig::until;
 use std::{
-    fs,
     io::{Read, Write},
     net::TcpStream,
     sync::Arc,
@@ -37,11 +37,12 @@ pub(crate) fn run(plan: &Plan) -> Result<Ran, Breach> {
             stream.write_all(head.as_bytes()).map_err(|error| error.to_string())?;
             readers.push(stream);
         }
-        let before = resident(server.pid());
+        let before = resident_kib(server.pid());
         let ledger = Arc::new(Ledger::new("read"));
         let load = Load::start(&server, ledger.clone(), plan.seed + trial);
         let reached = until(Duration::from_secs(120), || (ledger.completed() > JOBS).then_some(()));
-        let growth = resident(server.pid()).zip(before).map(|(after, before)| after.saturating_sub(before));
+        let growth =
+            resident_kib(server.pid()).zip(before).map(|(after, before)| after.saturating_sub(before));
         let left = load.stop()?;
         reached.ok_or_else(|| {
             inside(format!("{} of {JOBS} jobs in 120 s beside readers that do not read", ledger.completed()))
@@ -75,11 +76,4 @@ pub(crate) fn run(plan: &Plan) -> Result<Ran, Breach> {
         plan.count,
         format!("{READERS} readers that do not read, {} MiB more at most", grown >> 10),
     ))
-}
-
-/// Memory of the process in KiB, where the system says.
-fn resident(pid: u32) -> Option<u64> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-    line.trim().split(' ').next()?.parse().ok()
 }
