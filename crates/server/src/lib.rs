@@ -6,6 +6,7 @@ pub mod config;
 mod disk;
 pub mod http;
 mod memory;
+pub mod rows;
 pub mod serve;
 pub mod tls;
 mod watched;
