@@ -4,7 +4,7 @@ use crate::{
     disk::Disk,
     ledger::Ledger,
     pond::{Pond, drain},
-    talk::good,
+    talk::{good, metric},
 };
 use kit::random::Random;
 use rig::{Client, until};
@@ -204,13 +204,7 @@ fn complete(client: &mut Client, ledger: &Ledger, leased: &[(String, u64)]) -> R
 
 /// Checkpoints that were written since the start.
 fn checkpoints(client: &mut Client) -> Result<u64, Breach> {
-    let page = good(client.get("/metrics"))?;
-    let line = page
-        .as_str()
-        .unwrap_or_default()
-        .lines()
-        .find_map(|line| line.strip_prefix("millpond_checkpoints_total "));
-    line.and_then(|count| count.parse().ok()).ok_or("the metrics do not count checkpoints".to_owned())
+    metric(client, "checkpoints_total")
 }
 
 /// Returns the code of the refusal, empty if there was none.
