@@ -94,7 +94,7 @@ pub(crate) fn run(plan: &Plan) -> Result<Ran, Breach> {
 fn cut_off(server: &Server) -> Result<(), Breach> {
     let mut client = server.client();
     push(&mut client, "large", &[json!({"id": "large", "body": "x".repeat(BODY_BYTES)})])?;
-    let before = connections(&mut client)?;
+    let (before, taken) = connections(&mut client)?;
     let mut deaf = Vec::new();
     for _ in 0..DEAF {
         let mut stream = TcpStream::connect(server.address()).map_err(|error| error.to_string())?;
@@ -103,7 +103,7 @@ fn cut_off(server: &Server) -> Result<(), Breach> {
         deaf.push(stream);
     }
     let cut = until(CUT_MAX, || match connections(&mut client) {
-        Ok(now) => (now <= before).then_some(Ok(())),
+        Ok((now, all)) => (all >= taken + DEAF as u64 && now <= before).then_some(Ok(())),
         Err(breach) => Some(Err(breach)),
     });
     cut.ok_or_else(|| {
@@ -111,6 +111,7 @@ fn cut_off(server: &Server) -> Result<(), Breach> {
     })?
 }
 
-fn connections(client: &mut Client) -> Result<u64, Breach> {
-    metric(client, "http_connections")
+/// Open connections, and connections ever taken.
+fn connections(client: &mut Client) -> Result<(u64, u64), Breach> {
+    Ok((metric(client, "http_connections")?, metric(client, "http_connections_total")?))
 }
