@@ -25,6 +25,14 @@ pub enum CallError {
         /// When to try again.
         retry_after_ms: Millis,
     },
+    /// The node holds as much as it may; nothing was changed.
+    #[error(
+        "the memory is full: new work is refused, running work can finish; add workers, or remove what nobody needs; retry in {retry_after_ms} ms"
+    )]
+    MemoryFull {
+        /// When to try again.
+        retry_after_ms: Millis,
+    },
     /// The log cannot grow; nothing was changed.
     #[error("the disk is full: new work is refused, running work can finish; free disk space and retry")]
     DiskFull,
@@ -85,6 +93,8 @@ pub struct Stats {
     pub recovered_records: u64,
     /// How long the start took, milliseconds.
     pub recovery_ms: u64,
+    /// Bytes that the node holds by its own account: jobs and their bodies, what a checkpoint is being made of, and what waits.
+    pub held_bytes: u64,
     /// The state machine's own numbers.
     pub shard: millpond_core::ShardStats,
 }

@@ -15,6 +15,7 @@ use crate::{
     options::Options,
     producers::{Parked, Producers},
     waiters::{Waiter, Waiters, fetch_of},
+    writer::is_new_work,
 };
 use kit::{Durability, Millis, Timestamp};
 use millpond_core::{Effects, Growth, NewBody, Shard, Unread};
@@ -39,6 +40,12 @@ const OWN_RETRY_MS: Millis = 200;
 const CHECKPOINT_RETRY_MS: Millis = 1_000;
 /// When an overloaded caller should come back.
 const OVERLOADED_MS: Millis = 100;
+/// When somebody whose work does not fit in the memory should come back.
+pub(crate) const MEMORY_FULL_MS: Millis = 1_000;
+/// A command that waits is there as it was read, encoded, and in its batch.
+const COPIES: u64 = 3;
+/// About what a job takes beside its body, with its places in the tables and what happened to it.
+const JOB_BYTES: u64 = 400;
 
 /// Who asked, as whoever drives knows them: gets its answer back with the ticket.
 pub trait Ticket {
@@ -221,6 +228,8 @@ pub struct Driver<T> {
     flush_due: Option<Timestamp>,
     dirty_since: Option<Timestamp>,
     snapshot_taken: bool,
+    /// About what the snapshot takes that is being stored, or waits for room on the disk.
+    snapshot_bytes: u64,
     /// A snapshot that found no room, and when it is tried again.
     unstored: Option<(Timestamp, Snapshot)>,
     /// The record of the last applied batch.
@@ -252,6 +261,7 @@ impl<T: Ticket> Driver<T> {
             own_work_at: Timestamp::ZERO,
             flush_due: None,
             snapshot_taken: false,
+            snapshot_bytes: 0,
             unstored: None,
             index,
             stopping: false,
@@ -278,6 +288,7 @@ impl<T: Ticket> Driver<T> {
             waiting_fetches: self.waiters.len() as u64,
             waiting_pushes: self.producers.len() as u64,
             poisoned: self.poison.is_some(),
+            held_bytes: self.held_bytes(),
             shard: self.shard.stats(),
             ..self.stats.clone()
         }
@@ -286,6 +297,12 @@ impl<T: Ticket> Driver<T> {
     /// The totals, for what others count.
     pub(crate) fn stats_mut(&mut self) -> &mut Stats {
         &mut self.stats
+    }
+
+    fn held_bytes(&self) -> u64 {
+        let shard = self.shard.stats();
+        let waiting = COPIES * self.unanswered_bytes as u64 + self.producers.bytes() as u64;
+        shard.jobs * JOB_BYTES + shard.resident_body_bytes + self.snapshot_bytes + waiting
     }
 
     /// Why nothing is taken any more.
@@ -602,6 +619,7 @@ impl<T: Ticket> Driver<T> {
         }
         self.dirty_since.take()?;
         self.snapshot_taken = true;
+        self.snapshot_bytes = self.shard.dirty_bytes();
         let changes = self.shard.take_changes();
         Some(Snapshot {
             generation: changes.generation,
@@ -624,7 +642,7 @@ impl<T: Ticket> Driver<T> {
 
     /// The checkpoint is safe: its bodies may leave memory.
     pub fn stored(&mut self, generation: u64, mark: Mark) {
-        self.snapshot_taken = false;
+        (self.snapshot_taken, self.snapshot_bytes) = (false, 0);
         self.stats.checkpoints += 1;
         self.stats.checkpoint_position = mark.position;
         self.shard.changes_stored(generation);
@@ -642,6 +660,11 @@ impl<T: Ticket> Driver<T> {
         }
         if level > self.strongest {
             return Err(CallError::TooDurable { wanted: level, strongest: self.strongest });
+        }
+        let most = self.options.held_bytes_max;
+        if most > 0 && is_new_work(&packed.envelope.command) && self.held_bytes() + packed.len() as u64 > most
+        {
+            return Err(CallError::MemoryFull { retry_after_ms: MEMORY_FULL_MS });
         }
         let room = self.unanswered < self.options.pending_max
             && self.unanswered_bytes + packed.len() <= self.options.pending_bytes_max;

@@ -108,6 +108,33 @@ fn too_much_waiting_is_refused_and_taken_again_after_a_commit() {
 }
 
 #[test]
+fn a_full_memory_refuses_new_work_until_running_work_has_made_room() {
+    let mut rig = Rig::with(Options { held_bytes_max: 20_000, ..Options::default() });
+    let mut ticket = 0;
+    let refused = loop {
+        ticket += 1;
+        if let Some((_, refused)) = rig.offer(ticket, push("mail", 10), Disk) {
+            break refused;
+        }
+        rig.settle();
+        assert!(ticket < 100, "nothing was refused");
+    };
+    assert!(matches!(refused, Err(CallError::MemoryFull { .. })), "{refused:?}");
+    assert!(rig.driver.stats().held_bytes <= 20_000);
+
+    rig.fetch(200, &["mail"], 10, 0);
+    let answers = rig.settle();
+    let leased = jobs(&answers[0]).to_vec();
+    assert_eq!(leased.len(), 10);
+    rig.offer(201, done(&leased), Disk);
+    assert!(rig.settle()[0].1.is_ok());
+    let ids = leased.iter().map(|job| JobRef { queue: Some(queue("mail")), id: job.id.clone() }).collect();
+    rig.offer(202, Command::Remove { jobs: ids }, Disk);
+    assert!(rig.settle()[0].1.is_ok());
+    assert!(rig.offer(203, push("mail", 5), Disk).is_none());
+}
+
+#[test]
 fn after_a_failed_flush_nobody_gets_an_ok_any_more() {
     let mut rig = Rig::new();
     rig.fetch(1, &["other"], 1, 1_000);

@@ -191,6 +191,10 @@ impl From<Failure> for Error {
                         let retry_after_ms = refused.retry_after_ms.unwrap_or(100);
                         Self::Call(node::CallError::Overloaded { retry_after_ms })
                     }
+                    "memory_full" => {
+                        let retry_after_ms = refused.retry_after_ms.unwrap_or(1_000);
+                        Self::Call(node::CallError::MemoryFull { retry_after_ms })
+                    }
                     "disk_full" => Self::Call(node::CallError::DiskFull),
                     "stopping" => Self::Call(node::CallError::Stopping),
                     "unknown_outcome" => {

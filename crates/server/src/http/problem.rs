@@ -122,6 +122,8 @@ kinds! {
         "Check the token, then call again after `Retry-After`. A token that was used from this address before is let in meanwhile."
     OVERLOADED "overloaded" 503 "Too many calls are waiting"
         "Call again after `Retry-After`. Nothing was changed."
+    MEMORY_FULL "memory_full" 503 "The memory is full"
+        "Call again after `Retry-After`. Work that is running can be finished meanwhile; new work is taken again by itself."
     STARTING "starting" 503 "The server is starting"
         "Call again after `Retry-After`. Nothing was changed. GET /readyz says when it is ready."
     STOPPING "stopping" 503 "The server is stopping"
@@ -319,6 +321,9 @@ impl From<CallError> for Problem {
             CallError::Refused(reject) => return Self::from(reject),
             CallError::Overloaded { retry_after_ms } => {
                 return Self::new(&OVERLOADED, error.to_string()).retry_after(*retry_after_ms);
+            }
+            CallError::MemoryFull { retry_after_ms } => {
+                return Self::new(&MEMORY_FULL, error.to_string()).retry_after(*retry_after_ms);
             }
             CallError::DiskFull => &DISK_FULL,
             CallError::TooDurable { .. } => &TOO_DURABLE,
