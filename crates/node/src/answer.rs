@@ -93,7 +93,7 @@ pub struct Stats {
     pub recovered_records: u64,
     /// How long the start took, milliseconds.
     pub recovery_ms: u64,
-    /// Bytes that the node holds by its own account: jobs and their bodies, what a checkpoint is being made of, and what waits.
+    /// Bytes that the node holds by its own account: jobs and their bodies, what this checkpoint and the next are made of, and what waits.
     pub held_bytes: u64,
     /// The state machine's own numbers.
     pub shard: millpond_core::ShardStats,

@@ -46,6 +46,8 @@ pub(crate) const MEMORY_FULL_MS: Millis = 1_000;
 const COPIES: u64 = 3;
 /// About what a job takes beside its body, with its places in the tables and what happened to it.
 const JOB_BYTES: u64 = 400;
+/// About what a changed record takes beyond its bytes while a checkpoint is being made of it: as key and value here, and twice in the store.
+const RECORD_BYTES: u64 = 300;
 
 /// Who asked, as whoever drives knows them: gets its answer back with the ticket.
 pub trait Ticket {
@@ -302,7 +304,13 @@ impl<T: Ticket> Driver<T> {
     fn held_bytes(&self) -> u64 {
         let shard = self.shard.stats();
         let waiting = COPIES * self.unanswered_bytes as u64 + self.producers.bytes() as u64;
-        shard.jobs * JOB_BYTES + shard.resident_body_bytes + self.snapshot_bytes + waiting
+        // What has changed will be in memory a second time, at the latest when the checkpoint under way is stored.
+        let checkpoints = self.snapshot_bytes + self.next_snapshot_bytes();
+        shard.jobs * JOB_BYTES + shard.resident_body_bytes + checkpoints + waiting
+    }
+
+    fn next_snapshot_bytes(&self) -> u64 {
+        self.shard.dirty_bytes() + self.shard.dirty() as u64 * RECORD_BYTES
     }
 
     /// Why nothing is taken any more.
@@ -619,7 +627,7 @@ impl<T: Ticket> Driver<T> {
         }
         self.dirty_since.take()?;
         self.snapshot_taken = true;
-        self.snapshot_bytes = self.shard.dirty_bytes();
+        self.snapshot_bytes = self.next_snapshot_bytes();
         let changes = self.shard.take_changes();
         Some(Snapshot {
             generation: changes.generation,

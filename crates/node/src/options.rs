@@ -54,7 +54,7 @@ impl Options {
             pending_bytes_max: bytes(self.pending_bytes_max, 16),
             producers_bytes_max: bytes(self.producers_bytes_max, 32),
             body_budget: self.body_budget.min(share(8)),
-            checkpoint_bytes: self.checkpoint_bytes.min(share(16)),
+            checkpoint_bytes: self.checkpoint_bytes.min(share(32)),
             cache_bytes: self.cache_bytes.min(share(16)),
             held_bytes_max: share(2),
             ..self

@@ -9,8 +9,8 @@ use std::{
 /// How often is looked. What comes in between is bounded by the account of the pond.
 const EVERY: Duration = Duration::from_millis(250);
 /// Shares of the limit, in percent: from the first on it is short, below the second it is no longer.
-const SHORT_PERCENT: u64 = 85;
-const ENOUGH_PERCENT: u64 = 75;
+const SHORT_PERCENT: u64 = 80;
+const ENOUGH_PERCENT: u64 = 70;
 /// What a control group without a limit says, or more.
 const NO_LIMIT: u64 = 1 << 60;
 
@@ -83,9 +83,9 @@ mod tests {
     fn memory_that_runs_short_is_told_once_and_so_is_its_recovery() {
         let mut is_short = false;
         let mut look = |resident| turn(&mut is_short, resident, 1_000);
-        assert_eq!([look(10), look(849)], [None, None]);
-        assert_eq!([look(850), look(990), look(760)], [Some(true), None, None]);
-        assert_eq!([look(749), look(840)], [Some(false), None]);
+        assert_eq!([look(10), look(799)], [None, None]);
+        assert_eq!([look(800), look(990), look(710)], [Some(true), None, None]);
+        assert_eq!([look(699), look(790)], [Some(false), None]);
     }
 
     #[test]

@@ -24,6 +24,8 @@ const PUSHES_MAX: u64 = 20_000;
 
 /// How long the disk stays full each time: shorter than it takes to a checkpoint, and longer.
 const FULL_MS: [u64; 4] = [300, 6_500, 800, 1_500];
+/// A checkpoint that began before the disk was full has ended by then.
+const UNDER_WAY_MAX: Duration = Duration::from_secs(2);
 /// Jobs that come and go between.
 const ROUNDS: u64 = 15;
 const BATCH: u64 = 10;
@@ -119,10 +121,18 @@ impl Inner {
             }
             let before = checkpoints(&mut client)?;
             self.fill()?;
-            let end = Instant::now() + Duration::from_millis(full_ms);
+            let (begun, end) = (Instant::now(), Instant::now() + Duration::from_millis(full_ms));
+            let mut stuck = None;
             while Instant::now() < end {
+                // One may have been under way.
+                if stuck.is_none() && begun.elapsed() > UNDER_WAY_MAX {
+                    stuck = Some(checkpoints(&mut client)?);
+                }
                 refused += turn(&mut client, &ledger, &mut number, &mut random)
                     .map_err(|breach| format!("the disk is full: {breach}"))?;
+            }
+            if stuck.is_some_and(|stuck| checkpoints(&mut client) != Ok(stuck)) {
+                return Err("a checkpoint found room on a full disk".to_owned());
             }
             if !server.running() {
                 return Err("it ended because the disk was full".to_owned());

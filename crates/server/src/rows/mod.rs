@@ -127,7 +127,10 @@ pub fn fuzz(data: &[u8]) {
             return Ndjson::new(input, rules.clone(), place.row).map(|rows| Some(Rows::Ndjson(rows)));
         }
         let csv = Csv::new(Input::new(reader(0), 0, 1), rules.clone())?.ok();
-        Ok(csv.map(|csv| if place == Place::START { csv } else { csv.resume(reader(from), place) }).map(Box::new).map(Rows::Csv))
+        Ok(csv
+            .map(|csv| if place == Place::START { csv } else { csv.resume(reader(from), place) })
+            .map(Box::new)
+            .map(Rows::Csv))
     };
     let rest = |mut rows: Rows| -> io::Result<Vec<(Item, Place)>> {
         let mut items = Vec::new();
