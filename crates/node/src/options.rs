@@ -76,7 +76,6 @@ impl Options {
             },
             at_rest: clear(&self.at_rest),
             shards: &[crate::SHARD],
-            ..storage::Options::default()
         }
     }
 }
