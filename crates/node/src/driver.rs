@@ -10,7 +10,7 @@
 //! in the order in which they were sealed. Whoever drives may seal the next batch while the last one is being written.
 
 use crate::{
-    answer::{Answer, CallError, Poison, Stats},
+    answer::{Answer, CallError, Poison, Scarce, Stats},
     batch,
     options::Options,
     producers::{Parked, Producers},
@@ -363,7 +363,10 @@ impl<T: Ticket> Driver<T> {
         } else if !patient {
             return Some(self.nothing(waiter.ticket, waiter.level));
         } else if self.waiters.len() >= self.options.waiters_max {
-            return Some((waiter.ticket, Err(CallError::Overloaded { retry_after_ms: OVERLOADED_MS })));
+            return Some((
+                waiter.ticket,
+                Err(CallError::Overloaded { scarce: Scarce::Room, retry_after_ms: OVERLOADED_MS }),
+            ));
         } else {
             self.waiters.park(waiter);
         }
@@ -672,7 +675,7 @@ impl<T: Ticket> Driver<T> {
         let most = self.options.held_bytes_max;
         if most > 0 && is_new_work(&packed.envelope.command) && self.held_bytes() + packed.len() as u64 > most
         {
-            return Err(CallError::MemoryFull { retry_after_ms: MEMORY_FULL_MS });
+            return Err(CallError::Overloaded { scarce: Scarce::Memory, retry_after_ms: MEMORY_FULL_MS });
         }
         let room = self.unanswered < self.options.pending_max
             && self.unanswered_bytes + packed.len() <= self.options.pending_bytes_max;
@@ -680,7 +683,7 @@ impl<T: Ticket> Driver<T> {
         if room || always || self.unanswered == 0 {
             Ok(())
         } else {
-            Err(CallError::Overloaded { retry_after_ms: OVERLOADED_MS })
+            Err(CallError::Overloaded { scarce: Scarce::Room, retry_after_ms: OVERLOADED_MS })
         }
     }
 

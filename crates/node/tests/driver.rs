@@ -6,7 +6,7 @@ mod common;
 use common::{Rig, done, is_unknown, jobs, push, queue, tickets};
 use kit::Durability::{Disk, Memory, Os, Quorum};
 use model::{Command, DispatchedJob, JobRef, State};
-use node::{Answered, CallError, Options};
+use node::{Answered, CallError, Options, Scarce};
 use storage::files::{Damage, Operation};
 
 #[test]
@@ -111,7 +111,9 @@ fn too_much_waiting_is_refused_and_taken_again_after_a_commit() {
 fn a_full_memory_refuses_new_work_until_running_work_has_made_room() {
     let mut rig = Rig::with(Options { held_bytes_max: 20_000, ..Options::default() });
     let full = |answered: Option<Answered<u64>>| {
-        answered.is_some_and(|(_, refused)| matches!(refused, Err(CallError::MemoryFull { .. })))
+        answered.is_some_and(|(_, refused)| {
+            matches!(refused, Err(CallError::Overloaded { scarce: Scarce::Memory, .. }))
+        })
     };
     let mut pushes = 0;
     while !full(rig.offer(1, push("mail", 10), Disk)) {

@@ -285,12 +285,7 @@ impl World {
         let told = match result {
             Ok(answer) => self.acknowledge(number, answer, failed)?,
             Err(CallError::Refused(reject)) => Told::Refused(reject),
-            Err(
-                CallError::Overloaded { .. }
-                | CallError::MemoryFull { .. }
-                | CallError::DiskFull
-                | CallError::Stopping,
-            ) => Told::NotDone,
+            Err(CallError::Overloaded { .. } | CallError::DiskFull | CallError::Stopping) => Told::NotDone,
             Err(CallError::TooDurable { .. }) => return broken("I1", "the log keeps less than `disk`"),
             Err(CallError::Unknown { .. }) => Told::Unknown,
         };

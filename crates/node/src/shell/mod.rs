@@ -17,7 +17,7 @@ mod shard_thread;
 mod threads;
 
 use crate::{
-    answer::{Answer, CallError, Poison, Stats},
+    answer::{Answer, CallError, Poison, Scarce, Stats},
     backup::Moment,
     driver::{MEMORY_FULL_MS, Packed, Sealed, Snapshot, Ticket},
     error::OpenError,
@@ -527,7 +527,7 @@ impl Inner {
 
     fn check_memory(&self, command: &Command) -> Result<(), CallError> {
         if self.shared.short_of_memory.load(Ordering::Relaxed) && is_new_work(command) {
-            return Err(CallError::MemoryFull { retry_after_ms: MEMORY_FULL_MS });
+            return Err(CallError::Overloaded { scarce: Scarce::Memory, retry_after_ms: MEMORY_FULL_MS });
         }
         Ok(())
     }

@@ -8,7 +8,7 @@ use axum::{
 };
 use kit::Millis;
 use model::Reject;
-use node::CallError;
+use node::{CallError, Scarce};
 
 /// One kind of refusal. Code, status and help are stable; the detail of each case is not.
 #[derive(Debug)]
@@ -319,11 +319,12 @@ impl From<CallError> for Problem {
     fn from(error: CallError) -> Self {
         let kind = match &error {
             CallError::Refused(reject) => return Self::from(reject),
-            CallError::Overloaded { retry_after_ms } => {
-                return Self::new(&OVERLOADED, error.to_string()).retry_after(*retry_after_ms);
-            }
-            CallError::MemoryFull { retry_after_ms } => {
-                return Self::new(&MEMORY_FULL, error.to_string()).retry_after(*retry_after_ms);
+            CallError::Overloaded { scarce, retry_after_ms } => {
+                let kind = match scarce {
+                    Scarce::Room => &OVERLOADED,
+                    Scarce::Memory => &MEMORY_FULL,
+                };
+                return Self::new(kind, error.to_string()).retry_after(*retry_after_ms);
             }
             CallError::DiskFull => &DISK_FULL,
             CallError::TooDurable { .. } => &TOO_DURABLE,
