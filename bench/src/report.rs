@@ -1,7 +1,10 @@
-/// Anything that can go wrong while measuring.
-pub(crate) type Error = Box<dyn std::error::Error + Send + Sync>;
+//! Medians and spreads, as people read them.
 
-pub(crate) type Result<T> = std::result::Result<T, Error>;
+/// Anything that can go wrong while measuring.
+pub type Error = Box<dyn std::error::Error + Send + Sync>;
+
+/// What measuring gives.
+pub type Result<T> = std::result::Result<T, Error>;
 
 /// One number with the circumstances that it depends on.
 struct Row {
@@ -14,18 +17,19 @@ struct Row {
 }
 
 /// All rows, printed at the end.
-pub(crate) struct Report {
+pub struct Report {
     markdown: bool,
     rows: Vec<Row>,
 }
 
 impl Report {
-    pub(crate) fn new(markdown: bool) -> Self {
+    /// None yet; as a table of Markdown, or as aligned columns.
+    pub fn new(markdown: bool) -> Self {
         Self { markdown, rows: Vec::new() }
     }
 
     /// Adds what the rounds gave; `setting` names durability, payload, clients and batch.
-    pub(crate) fn add(&mut self, what: &str, setting: &str, unit: &'static str, mut rounds: Vec<f64>) {
+    pub fn add(&mut self, what: &str, setting: &str, unit: &'static str, mut rounds: Vec<f64>) {
         rounds.sort_by(f64::total_cmp);
         let (Some(low), Some(high)) = (rounds.first(), rounds.last()) else { return };
         let median = rounds[rounds.len() / 2];
@@ -40,7 +44,8 @@ impl Report {
         });
     }
 
-    pub(crate) fn print(&self) {
+    /// To the standard output.
+    pub fn print(&self) {
         if self.markdown {
             println!("| measured | setting | median | low – high | unit |\n|---|---|--:|--:|---|");
         }
@@ -57,7 +62,7 @@ impl Report {
 }
 
 /// Three digits for small numbers, groups of three for large ones.
-fn number(value: f64) -> String {
+pub fn number(value: f64) -> String {
     if value < 100.0 {
         return format!("{value:.2}");
     }

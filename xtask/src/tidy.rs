@@ -25,6 +25,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("faults", &["kit", "rig"]),
     ("features", &["rig"]),
     ("bench", &["kit", "model", "storage", "node", "millpond", "rig"]),
+    ("peers", &["bench", "millpond"]),
     ("fuzz", &["kit", "model", "millpond-core", "storage", "node", "workers", "server"]),
     ("xtask", &[]),
 ];
