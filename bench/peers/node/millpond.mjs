@@ -43,7 +43,7 @@ export async function connect(port) {
     asked.clear();
   };
   socket.onmessage = ({ data }) => {
-    for (const [name, id, fields] of unpackMultiple(new Uint8Array(data))) {
+    for (const [name, id, fields] of unpackMultiple(Buffer.from(data))) {
       if (name === 'jobs') subscriptions.get(fields.sub)?.jobs(fields.jobs);
       else if (name === 'ended' || name === 'bye') console.error(name, fields);
       else if (name === 'welcome') welcome(fields);
@@ -60,7 +60,7 @@ export async function connect(port) {
     socket.addEventListener('error', reject);
   });
   lastId += 1;
-  send('hello', lastId, { version: 1, client: 'bench', heartbeat_ms: HEARTBEAT_MS });
+  send('hello', lastId, { version: 1, worker: 'bench', client: 'bench', heartbeat_ms: HEARTBEAT_MS });
   await welcomed;
   setInterval(() => ask('ping', { answered: Math.min(...asked.keys(), lastId + 1) }), HEARTBEAT_MS).unref();
 

@@ -24,6 +24,12 @@ const WARM_UP: Duration = Duration::from_millis(500);
 /// How long a peer's own count may take to be right: some refresh it every few seconds.
 const COUNT: Duration = Duration::from_secs(8);
 
+/// How long a server may go on by itself after a cell, such as to write a checkpoint: this is part of what the jobs cost, and must not
+/// disturb the next cell.
+const SETTLE: Duration = Duration::from_secs(3);
+/// How often the settling server is looked at, and the CPU time at which it counts as idle.
+const LOOK: (Duration, f64) = (Duration::from_millis(100), 0.015);
+
 /// How many jobs take a peer as long as a cell shall last: found in the first round, kept for the others.
 #[derive(Default)]
 pub(crate) struct Sizes(HashMap<(&'static str, Durability, Cell), usize>);
@@ -151,7 +157,7 @@ impl<'a> Runner<'a> {
             let memory = self.session.server.memory_bytes()?;
             let before = self.session.server.usage()?;
             let seconds = self.session.client.push(&push).await?;
-            let used = self.used_since(before)?;
+            let used = self.used_since(before).await?;
             self.filled.push(queue.clone());
             self.expect(&queue, jobs).await?;
             let more = self.session.server.memory_bytes()? - memory;
@@ -170,6 +176,7 @@ impl<'a> Runner<'a> {
             _ => {
                 self.session.client.push(&fill(BYTES)).await?;
                 self.expect(&queue, jobs).await?;
+                self.used_since(before).await?;
                 before = self.session.server.usage()?;
                 match cell {
                     Cell::Drain(handlers) => (handlers, jobs),
@@ -178,7 +185,7 @@ impl<'a> Runner<'a> {
             }
         };
         seconds += self.session.client.work(&Work { jobs: done, ..work(handlers) }).await?.seconds;
-        let used = self.used_since(before)?;
+        let used = self.used_since(before).await?;
         if done == jobs {
             self.expect(&queue, 0).await?;
         }
@@ -186,8 +193,17 @@ impl<'a> Runner<'a> {
         Ok(Counted { seconds, used, memory_bytes: None })
     }
 
-    fn used_since(&self, before: Usage) -> Result<Usage> {
-        let after = self.session.server.usage()?;
+    /// Until the server has nothing more to do.
+    async fn used_since(&self, before: Usage) -> Result<Usage> {
+        let started = Instant::now();
+        let mut after = self.session.server.usage()?;
+        while started.elapsed() < SETTLE {
+            tokio::time::sleep(LOOK.0).await;
+            let earlier = std::mem::replace(&mut after, self.session.server.usage()?);
+            if after.cpu_seconds - earlier.cpu_seconds < LOOK.1 {
+                break;
+            }
+        }
         Ok(Usage {
             cpu_seconds: after.cpu_seconds - before.cpu_seconds,
             written_bytes: after.written_bytes - before.written_bytes,
@@ -226,7 +242,7 @@ impl<'a> Runner<'a> {
         let work = Work { queue: queue.clone(), jobs, handlers: 64, stamped: true };
         let before = self.session.server.usage()?;
         let (worked, _) = tokio::try_join!(self.session.client.work(&work), self.session.client.push(&push))?;
-        let used = self.used_since(before)?;
+        let used = self.used_since(before).await?;
         self.expect(&queue, 0).await?;
         let mut late = worked.late_us;
         late.drain(..count(WARM_UP).min(late.len()));
@@ -252,7 +268,7 @@ impl<'a> Runner<'a> {
         }
         let work = Work { queue: queue.clone(), jobs, handlers: 64, stamped: true };
         let worked = self.session.client.work(&work).await?;
-        let used = self.used_since(before)?;
+        let used = self.used_since(before).await?;
         self.expect(&queue, 0).await?;
         let mut late = worked.late_us;
         late.sort_unstable();
