@@ -26,7 +26,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("features", &["rig"]),
     ("bench", &["kit", "model", "storage", "node", "millpond", "rig"]),
     ("peers", &["bench", "millpond"]),
-    ("fuzz", &["kit", "model", "millpond-core", "storage", "node", "workers", "server"]),
+    ("fuzz", &["kit", "model", "millpond-core", "storage", "node", "wire", "workers", "server"]),
     ("xtask", &[]),
 ];
 

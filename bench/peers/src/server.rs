@@ -39,18 +39,8 @@ pub(crate) fn free_port() -> Result<u16> {
 
 /// A command that dies with this process, and that the terminal's Ctrl-C does not reach: this process ends it itself.
 pub(crate) fn command(program: impl AsRef<OsStr>) -> Command {
-    wrapped(program, &[])
-}
-
-/// The same as a user without rights, for programs that refuse to run as root.
-pub(crate) fn humble(program: impl AsRef<OsStr>) -> Command {
-    let root = rustix::process::geteuid().is_root();
-    wrapped(program, if root { &["--reuid", "nobody", "--regid", "nogroup", "--clear-groups"] } else { &[] })
-}
-
-fn wrapped(program: impl AsRef<OsStr>, rights: &[&str]) -> Command {
     let mut command = Command::new("setpriv");
-    command.args(rights).args(["--pdeathsig", "KILL", "--"]).arg(program);
+    command.args(["--pdeathsig", "KILL", "--"]).arg(program);
     command.process_group(0).stdin(Stdio::null());
     command
 }
