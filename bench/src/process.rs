@@ -34,7 +34,9 @@ fn descendants(pid: u32, running: &[(u32, u32)]) -> Vec<u32> {
     let mut found = vec![pid];
     let mut next = 0;
     while let Some(&parent) = found.get(next) {
-        found.extend(running.iter().filter(|(child, of)| *of == parent && *child != parent).map(|(child, _)| *child));
+        found.extend(
+            running.iter().filter(|(child, of)| *of == parent && *child != parent).map(|(child, _)| *child),
+        );
         next += 1;
     }
     found
