@@ -17,9 +17,10 @@ mod flow;
 mod http;
 mod idle;
 mod limits;
+mod process;
+mod report;
 mod stream;
 
-use bench::{process, report};
 use report::{Report, Result};
 use std::process::ExitCode;
 

@@ -7,64 +7,16 @@ use std::fs;
 const TICKS: f64 = 100.0;
 
 /// CPU seconds used so far, all threads, user and system.
-pub fn cpu_seconds(pid: u32) -> Result<f64> {
-    Ok(stat(pid)?.own)
-}
-
-/// CPU seconds used so far by a process, by its descendants, and by those of them that have ended.
-pub fn cpu_seconds_of_tree(pid: u32) -> Result<f64> {
-    let stats: Vec<Stat> = tree(pid)?.into_iter().filter_map(|pid| stat(pid).ok()).collect();
-    Ok(stats.iter().map(|stat| stat.own + stat.reaped).sum())
-}
-
-/// The process and all its descendants that run at present.
-pub fn tree(pid: u32) -> Result<Vec<u32>> {
-    let mut running = Vec::new();
-    for entry in fs::read_dir("/proc")? {
-        let Ok(other) = entry?.file_name().to_string_lossy().parse::<u32>() else { continue };
-        // One that ended meanwhile has been reaped by its parent.
-        let Ok(stat) = stat(other) else { continue };
-        running.push((other, stat.parent));
-    }
-    Ok(descendants(pid, &running))
-}
-
-/// `pid` first, then those below it. `running` holds each process with its parent.
-fn descendants(pid: u32, running: &[(u32, u32)]) -> Vec<u32> {
-    let mut found = vec![pid];
-    let mut next = 0;
-    while let Some(&parent) = found.get(next) {
-        found.extend(
-            running.iter().filter(|(child, of)| *of == parent && *child != parent).map(|(child, _)| *child),
-        );
-        next += 1;
-    }
-    found
-}
-
-/// What `/proc/PID/stat` says.
-struct Stat {
-    parent: u32,
-    /// CPU seconds of the process.
-    own: f64,
-    /// CPU seconds of children that ended, and of theirs.
-    reaped: f64,
-}
-
-fn stat(pid: u32) -> Result<Stat> {
-    parse_stat(&fs::read_to_string(format!("/proc/{pid}/stat"))?)
-}
-
-fn parse_stat(text: &str) -> Result<Stat> {
+pub(crate) fn cpu_seconds(pid: u32) -> Result<f64> {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat"))?;
     // The name in brackets may hold anything; the fields after it are numbers.
     let fields: Vec<&str> = text.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
     let ticks = |index: usize| fields.get(index).and_then(|field| field.parse::<f64>().ok()).unwrap_or(0.0);
-    let parent = fields.get(1).ok_or("a process without a parent")?.parse()?;
-    Ok(Stat { parent, own: (ticks(11) + ticks(12)) / TICKS, reaped: (ticks(13) + ticks(14)) / TICKS })
+    Ok((ticks(11) + ticks(12)) / TICKS)
 }
 
 /// CPU seconds used so far by the threads that are there now, to the nanosecond: for a process that hardly uses any.
-pub fn scheduled_seconds(pid: u32) -> Result<f64> {
+pub(crate) fn scheduled_seconds(pid: u32) -> Result<f64> {
     let mut nanos = 0.0;
     for thread in fs::read_dir(format!("/proc/{pid}/task"))? {
         let text = fs::read_to_string(thread?.path().join("schedstat"))?;
@@ -74,17 +26,12 @@ pub fn scheduled_seconds(pid: u32) -> Result<f64> {
 }
 
 /// Bytes of memory in use.
-pub fn memory_bytes(pid: u32) -> Result<f64> {
+pub(crate) fn memory_bytes(pid: u32) -> Result<f64> {
     named(&format!("/proc/{pid}/status"), "VmRSS:").map(|kibibytes| kibibytes * 1024.0)
 }
 
-/// Bytes of memory in use; of what several processes share, its part of it.
-pub fn proportional_bytes(pid: u32) -> Result<f64> {
-    named(&format!("/proc/{pid}/smaps_rollup"), "Pss:").map(|kibibytes| kibibytes * 1024.0)
-}
-
 /// Bytes sent to the disk so far.
-pub fn written_bytes(pid: u32) -> Result<f64> {
+pub(crate) fn written_bytes(pid: u32) -> Result<f64> {
     named(&format!("/proc/{pid}/io"), "write_bytes:")
 }
 
@@ -93,29 +40,4 @@ fn named(path: &str, name: &str) -> Result<f64> {
     let line = text.lines().find_map(|line| line.strip_prefix(name));
     let value = line.and_then(|rest| rest.split_whitespace().next()?.parse().ok());
     Ok(value.ok_or_else(|| format!("{path} has no {name}"))?)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_name_with_brackets_and_blanks_does_not_shift_the_numbers() {
-        let stat = parse_stat("7 (a) b (c)) S 3 7 7 0 -1 0 1 2 3 4 250 50 100 25 20 0 1 0").unwrap();
-        assert_eq!((stat.parent, stat.own, stat.reaped), (3, 3.0, 1.25));
-    }
-
-    #[test]
-    fn a_tree_has_grandchildren_and_no_strangers() {
-        let running = [(2, 1), (5, 4), (4, 2), (3, 1), (6, 2)];
-        assert_eq!(descendants(2, &running), [2, 4, 6, 5]);
-        assert_eq!(descendants(9, &running), [9]);
-    }
-
-    #[test]
-    fn this_process_has_used_some_memory_and_is_the_root_of_its_tree() {
-        let this = std::process::id();
-        assert!(memory_bytes(this).unwrap() > 0.0 && proportional_bytes(this).unwrap() > 0.0);
-        assert_eq!(tree(this).unwrap()[0], this);
-    }
 }

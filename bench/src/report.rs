@@ -1,10 +1,7 @@
-//! Medians and spreads, as people read them.
-
 /// Anything that can go wrong while measuring.
-pub type Error = Box<dyn std::error::Error + Send + Sync>;
+pub(crate) type Error = Box<dyn std::error::Error + Send + Sync>;
 
-/// What measuring gives.
-pub type Result<T> = std::result::Result<T, Error>;
+pub(crate) type Result<T> = std::result::Result<T, Error>;
 
 /// One number with the circumstances that it depends on.
 struct Row {
@@ -17,19 +14,18 @@ struct Row {
 }
 
 /// All rows, printed at the end.
-pub struct Report {
+pub(crate) struct Report {
     markdown: bool,
     rows: Vec<Row>,
 }
 
 impl Report {
-    /// None yet; as a table of Markdown, or as aligned columns.
-    pub fn new(markdown: bool) -> Self {
+    pub(crate) fn new(markdown: bool) -> Self {
         Self { markdown, rows: Vec::new() }
     }
 
     /// Adds what the rounds gave; `setting` names durability, payload, clients and batch.
-    pub fn add(&mut self, what: &str, setting: &str, unit: &'static str, mut rounds: Vec<f64>) {
+    pub(crate) fn add(&mut self, what: &str, setting: &str, unit: &'static str, mut rounds: Vec<f64>) {
         rounds.sort_by(f64::total_cmp);
         let (Some(low), Some(high)) = (rounds.first(), rounds.last()) else { return };
         let median = rounds[rounds.len() / 2];
@@ -44,8 +40,7 @@ impl Report {
         });
     }
 
-    /// To the standard output.
-    pub fn print(&self) {
+    pub(crate) fn print(&self) {
         if self.markdown {
             println!("| measured | setting | median | low – high | unit |\n|---|---|--:|--:|---|");
         }
@@ -62,7 +57,7 @@ impl Report {
 }
 
 /// Three digits for small numbers, groups of three for large ones.
-pub fn number(value: f64) -> String {
+fn number(value: f64) -> String {
     if value < 100.0 {
         return format!("{value:.2}");
     }

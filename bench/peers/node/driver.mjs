@@ -4,7 +4,7 @@
 //
 // A peer is a module with `connect(port)`; what that returns has
 //   producer(queue)                  → { push(bodies, dueMs) }: resolves when all are acknowledged; `dueMs` is undefined or has a time for each
-//   work(queue, handlers, sink)      → stop(); calls `sink.handle(body)` for each job and `sink.acknowledged(count)`
+//   work(queue, handlers, sink)      → stop(); calls `sink.handle(body)` for each job and `sink.acknowledged(count)`; `sink.jobs` will come
 //   waiting(queue)                   → jobs that the peer counts
 //   clear(queue)                     → forgets them
 
@@ -57,13 +57,16 @@ const verbs = {
   },
 
   async work({ queue, jobs, handlers, stamped }) {
-    const begun = performance.now();
+    let begun;
     let done = 0;
     let full;
     const filled = new Promise((resolve) => { full = resolve; });
     const late_us = [];
     const stop = await client.work(queue, handlers, {
+      jobs,
       handle(text) {
+        // From the first handler, so that starting a worker is not counted.
+        begun ??= performance.now();
         if (stamped) late_us.push(Math.max(0, nowUs() - Number(text.slice(0, STAMP))));
       },
       acknowledged(count) {

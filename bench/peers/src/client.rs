@@ -46,7 +46,7 @@ pub(crate) struct Work {
 /// What came of [`Work`].
 #[derive(Debug, Default, Deserialize)]
 pub(crate) struct Worked {
-    /// Until the last acknowledgement.
+    /// From the first handler, so that starting a worker is not counted, to the last acknowledgement.
     pub(crate) seconds: f64,
     /// Of each job, from its stamp to its handler, in the order of their start.
     pub(crate) late_us: Vec<u64>,

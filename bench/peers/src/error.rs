@@ -36,9 +36,3 @@ impl Error {
         Self::Client(error.to_string())
     }
 }
-
-impl From<bench::report::Error> for Error {
-    fn from(error: bench::report::Error) -> Self {
-        Self::client(error)
-    }
-}

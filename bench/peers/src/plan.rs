@@ -7,7 +7,7 @@ use std::time::Duration;
 pub(crate) enum Durability {
     /// Flushed to the disk before the acknowledgement: beside Millpond's `disk`.
     Flushed,
-    /// As the peer is delivered: beside Millpond's `os`.
+    /// As the peer is delivered, or without the wait for the disk if it is delivered with it: beside Millpond's `os`.
     Default,
 }
 

@@ -24,6 +24,8 @@ const WARM_UP: Duration = Duration::from_millis(500);
 /// How long a peer's own count may take to be right: some refresh it every few seconds.
 const COUNT: Duration = Duration::from_secs(8);
 
+/// The longest time for a cell with all that it needs; one that takes longer is the last of its session.
+const CELL: Duration = Duration::from_secs(90);
 /// How long a server may go on by itself after a cell, such as to write a checkpoint: this is part of what the jobs cost, and must not
 /// disturb the next cell.
 const SETTLE: Duration = Duration::from_secs(3);
@@ -71,7 +73,16 @@ impl<'a> Runner<'a> {
             if cell == Cell::Due && !self.has_delays {
                 continue;
             }
-            match self.cell(cell).await {
+            let Ok(measured) = tokio::time::timeout(CELL, self.cell(cell)).await else {
+                table.note(
+                    self.peer,
+                    self.durability,
+                    &format!("{}: not over within {CELL:?}", cell.title()),
+                );
+                // What it still does would disturb the others.
+                return;
+            };
+            match measured {
                 Ok(samples) => table.add(self.peer, self.durability, cell, samples),
                 Err(error) => {
                     table.note(self.peer, self.durability, &format!("{}: {error}", cell.title()));
@@ -109,7 +120,7 @@ impl<'a> Runner<'a> {
         format!("{}-{}", cell.name(), self.queues)
     }
 
-    /// Doubles the jobs some times over until they last long enough to foretell.
+    /// More jobs each time, until they last about as long as they shall: a few say little, where caches and batches are to fill.
     async fn size(&mut self, cell: Cell) -> Result<usize> {
         let key = (self.peer, self.durability, cell);
         if cell == Cell::Backlog {
@@ -125,10 +136,11 @@ impl<'a> Runner<'a> {
         };
         let size = loop {
             let seconds = self.count(cell, jobs).await?.seconds;
-            if seconds * 4.0 >= span || jobs == JOBS_MAX {
-                break ((jobs as f64 * span / seconds) as usize).clamp(100, JOBS_MAX);
+            let lacks = span / seconds;
+            if lacks < 1.5 || jobs == JOBS_MAX {
+                break ((jobs as f64 * lacks) as usize).clamp(100, JOBS_MAX);
             }
-            jobs = (jobs * 8).min(JOBS_MAX);
+            jobs = ((jobs as f64 * lacks.min(8.0)) as usize).min(JOBS_MAX);
         };
         self.sizes.0.insert(key, size);
         Ok(size)

@@ -1,7 +1,9 @@
 //! A peer's processes: started for a measurement, accounted for, and always ended.
 
-use crate::error::{Error, Result};
-use bench::process;
+use crate::{
+    error::{Error, Result},
+    process,
+};
 use rustix::process::{Pid, Signal, kill_process};
 use std::{
     ffi::OsStr,
@@ -23,6 +25,8 @@ pub(crate) struct Server {
     program: String,
     child: Child,
     log: PathBuf,
+    /// What it needs beside it; goes after it.
+    beside: Option<Box<Server>>,
 }
 
 /// What a server has used since it started.
@@ -39,8 +43,18 @@ pub(crate) fn free_port() -> Result<u16> {
 
 /// A command that dies with this process, and that the terminal's Ctrl-C does not reach: this process ends it itself.
 pub(crate) fn command(program: impl AsRef<OsStr>) -> Command {
+    wrapped(program, &[])
+}
+
+/// The same as a user without rights, for programs that refuse to run as root.
+pub(crate) fn humble(program: impl AsRef<OsStr>) -> Command {
+    let root = rustix::process::geteuid().is_root();
+    wrapped(program, if root { &["--reuid", "nobody", "--regid", "nogroup", "--clear-groups"] } else { &[] })
+}
+
+fn wrapped(program: impl AsRef<OsStr>, rights: &[&str]) -> Command {
     let mut command = Command::new("setpriv");
-    command.args(["--pdeathsig", "KILL", "--"]).arg(program);
+    command.args(rights).args(["--pdeathsig", "KILL", "--"]).arg(program);
     command.process_group(0).stdin(Stdio::null());
     command
 }
@@ -55,7 +69,7 @@ impl Server {
         let log = folder.join(format!("{program}.out"));
         let out = File::create(&log)?;
         let child = command.stdout(out.try_clone()?).stderr(out).spawn()?;
-        Ok(Self { program, child, log })
+        Ok(Self { program, child, log, beside: None })
     }
 
     /// Waits until it takes connections at this port.
@@ -79,6 +93,12 @@ impl Server {
         }
     }
 
+    /// Lets another end with it.
+    pub(crate) fn with(mut self, beside: Server) -> Self {
+        self.beside = Some(Box::new(beside));
+        self
+    }
+
     pub(crate) fn running(&mut self) -> bool {
         matches!(self.child.try_wait(), Ok(None))
     }
@@ -92,15 +112,12 @@ impl Server {
     /// Of all its processes, those that have ended too.
     pub(crate) fn usage(&self) -> Result<Usage> {
         let tree = process::tree(self.child.id())?;
-        // The system adds what an ended child wrote to its parent.
-        let written_bytes = tree.into_iter().filter_map(|pid| process::written_bytes(pid).ok()).sum();
-        Ok(Usage { cpu_seconds: process::cpu_seconds_of_tree(self.child.id())?, written_bytes })
+        Ok(Usage { cpu_seconds: process::cpu_seconds(&tree), written_bytes: process::written_bytes(&tree) })
     }
 
-    /// Memory of all its processes; what they share counts once.
+    /// Memory of all its processes.
     pub(crate) fn memory_bytes(&self) -> Result<f64> {
-        let tree = process::tree(self.child.id())?;
-        Ok(tree.into_iter().filter_map(|pid| process::proportional_bytes(pid).ok()).sum())
+        Ok(process::memory_bytes(&process::tree(self.child.id())?))
     }
 }
 

@@ -1,7 +1,7 @@
 use crate::client::{Worked, now_us, stamp_us};
 use std::{
     sync::{
-        Mutex, PoisonError,
+        Mutex, OnceLock, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
     time::Instant,
@@ -12,7 +12,8 @@ use tokio::sync::watch;
 pub(crate) struct Sink {
     jobs: u64,
     stamped: bool,
-    begun: Instant,
+    /// The first handler.
+    begun: OnceLock<Instant>,
     done: AtomicU64,
     late_us: Mutex<Vec<u64>>,
     /// The time at which the last acknowledgement came.
@@ -24,7 +25,7 @@ impl Sink {
         Self {
             jobs: jobs as u64,
             stamped,
-            begun: Instant::now(),
+            begun: OnceLock::new(),
             done: AtomicU64::new(0),
             late_us: Mutex::default(),
             full: watch::Sender::new(None),
@@ -33,6 +34,7 @@ impl Sink {
 
     /// The handler: what every job runs.
     pub(crate) fn handle(&self, body: &[u8]) {
+        self.begun.get_or_init(Instant::now);
         if self.stamped
             && let Some(stamp) = stamp_us(body)
         {
@@ -64,8 +66,9 @@ impl Sink {
 
     pub(crate) fn worked(&self) -> Worked {
         let end = self.full.borrow().unwrap_or_else(Instant::now);
+        let begun = self.begun.get().copied().unwrap_or(end);
         let late_us = std::mem::take(&mut *self.late_us.lock().unwrap_or_else(PoisonError::into_inner));
-        Worked { seconds: (end - self.begun).as_secs_f64(), late_us }
+        Worked { seconds: (end - begun).as_secs_f64(), late_us }
     }
 }
 

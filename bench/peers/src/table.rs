@@ -5,7 +5,6 @@ use crate::{
     plan::{Cell, Durability, Plan},
     server::Usage,
 };
-use bench::report::number;
 
 /// One number of one round, with what it cost.
 #[derive(Debug, Clone)]
@@ -228,6 +227,22 @@ fn median(mut values: Vec<f64>) -> f64 {
     values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
+/// Three digits for small numbers, groups of three for large ones.
+fn number(value: f64) -> String {
+    if value.abs() < 100.0 {
+        return format!("{value:.2}");
+    }
+    let digits = format!("{:.0}", value.abs());
+    let mut out = if value < 0.0 { "-".to_owned() } else { String::new() };
+    for (place, digit) in digits.chars().enumerate() {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
 fn print_markdown(lines: &[[String; 10]]) {
     for (place, line) in lines.iter().enumerate() {
         println!("| {} |", line.join(" | "));
@@ -284,6 +299,11 @@ mod tests {
         assert_eq!(table.ahead(&table.sides[1], row), Some(10.0));
         let line = table.line(&table.sides[1], row);
         assert_eq!(line[2..6], ["100", "10.00 – 400", "jobs/s", "10.00×"]);
+    }
+
+    #[test]
+    fn numbers_have_as_many_digits_as_matter() {
+        assert_eq!([0.123, 1_234_567.0, -745.4].map(number), ["0.12", "1,234,567", "-745"]);
     }
 
     #[test]

@@ -3,6 +3,9 @@
 mod beanstalkd;
 mod bullmq;
 mod millpond;
+mod nats;
+mod postgres;
+mod rabbitmq;
 mod redis;
 
 use crate::{client::Client, error::Result, install::Store, plan::Durability, server::Server};
@@ -51,4 +54,12 @@ pub(crate) struct Session {
 pub(crate) const OURS: [&dyn Peer; 2] = [&millpond::Rust, &millpond::Node];
 
 /// Everything else.
-pub(crate) const PEERS: [&dyn Peer; 3] = [&beanstalkd::Beanstalkd, &redis::Streams, &bullmq::BullMq];
+pub(crate) const PEERS: [&dyn Peer; 7] = [
+    &beanstalkd::Beanstalkd,
+    &redis::Streams,
+    &nats::JetStream,
+    &rabbitmq::RabbitMq,
+    &bullmq::BullMq,
+    &postgres::GRAPHILE,
+    &postgres::PG_BOSS,
+];
