@@ -32,6 +32,7 @@ pub const KEYS: &[Key] = &[
     Key { name: "listen", default: "127.0.0.1:7077", help: "Address and port; port 0 takes a free one. An address beyond this machine needs tokens and TLS." },
     Key { name: "faktory", default: "", help: "Address and port for Faktory clients, such as 127.0.0.1:7419; empty for none. The same rules as for `listen`." },
     Key { name: "faktory_idle", default: "1d", help: "A Faktory client that sends nothing for so long is sent away." },
+    Key { name: "faktory_flush", default: "false", help: "Faktory clients may empty the whole pond with FLUSH: for tests and development." },
     Key { name: "data", default: "./millpond-data", help: "Directory of the data; made if it is not there." },
     Key { name: "memory", default: "false", help: "Keep everything in memory and write no file: for trying things out." },
     Key { name: "durability", default: "disk", help: "How safe a change is before it is answered, where the call does not say: memory, os, disk." },
@@ -79,6 +80,9 @@ pub struct Config {
     pub faktory: Option<SocketAddr>,
     /// How long one of them may say nothing.
     pub faktory_idle: Span,
+    /// Whether they may flush.
+    #[serde(deserialize_with = "value::switch")]
+    pub faktory_flush: bool,
     /// The data directory.
     pub data: PathBuf,
     /// No files at all.

@@ -317,6 +317,7 @@ fn gate(config: &Config, door: &Door) -> Gate {
         tls: door.tls.clone(),
         send_timeout: door.send_timeout,
         idle: config.faktory_idle.into(),
+        flush: config.faktory_flush,
         connections_max: door.connections_max,
         per_address_max: door.per_address_max,
         drain: door.drain,

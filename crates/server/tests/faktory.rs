@@ -355,3 +355,113 @@ async fn a_password_is_a_token_and_opens_what_the_token_opens() {
     assert_eq!(web.say("PUSH").await, "", "a token that is revoked ends its connections");
     server.stop().await.unwrap();
 }
+
+#[tokio::test]
+async fn queues_are_held_counted_and_emptied() {
+    let server = start(&[]).await;
+    let mut wire = Wire::client(&server).await;
+    wire.push("jid-00001", "").await;
+    wire.push("jid-00002", "").await;
+    assert_eq!(wire.say("QUEUE PAUSE default never-seen").await, "+OK");
+    assert_eq!(wire.say("FETCH default").await, "$-1");
+    assert_eq!(wire.say("QUEUE RESUME *").await, "+OK");
+    assert_eq!(wire.fetch("default").await.unwrap(), "jid-00001");
+    let latency = wire.json("QUEUE LATENCY default never-seen").await;
+    assert!(latency["default"].as_f64().unwrap() >= 0.0 && latency["never-seen"] == 0.0, "{latency}");
+    wire.push("jid-00003", r#","at":"2999-01-01T00:00:00Z""#).await;
+    wire.say(r#"ACK {"jid":"jid-00001"}"#).await;
+    assert_eq!(wire.say("QUEUE REMOVE default").await, "+OK");
+    assert_eq!(wire.json("INFO").await["faktory"]["queues"], json!({"default": 0}), "one is scheduled");
+    assert_eq!(wire.say(r#"MUTATE {"cmd":"clear","target":"scheduled"}"#).await, "+OK");
+    assert_eq!(wire.json("INFO").await["faktory"]["queues"], json!({}));
+    assert_eq!(wire.say("QUEUE PAUSE").await, "-ERR name the queues, or * for all");
+    assert_eq!(wire.say("QUEUE DANCE x").await, "-ERR no such QUEUE subcommand: DANCE");
+    assert_eq!(wire.say("QUEUE LATENCY *").await, "-ERR QUEUE LATENCY does not support wildcards");
+    server.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn jobs_that_wait_for_a_time_are_chosen_by_id_type_and_pattern() {
+    let server = start(&[]).await;
+    let mut wire = Wire::client(&server).await;
+    let at = r#","at":"2999-01-01T00:00:00Z""#;
+    for jid in ["jid-00001", "jid-00002", "jid-00003", "jid-00004"] {
+        wire.push(jid, &format!(r#"{at},"custom":{{"of": "{jid}"}}"#)).await;
+    }
+    let mutate = async |wire: &mut Wire, cmd: &str, target: &str, filter: &str| {
+        let line = format!(r#"MUTATE {{"cmd":"{cmd}","target":"{target}","filter":{filter}}}"#);
+        assert_eq!(wire.say(&line).await, "+OK", "{line}");
+    };
+    mutate(&mut wire, "requeue", "scheduled", r#"{"jobtype":"other"}"#).await;
+    mutate(&mut wire, "requeue", "scheduled", r#"{"jobtype":"other","regexp":"*"}"#).await;
+    mutate(&mut wire, "requeue", "retries", r#"{"jobtype":"mail"}"#).await;
+    assert_eq!(wire.json("INFO").await["faktory"]["sets"]["scheduled"], 4);
+    mutate(&mut wire, "requeue", "scheduled", r#"{"jids":["jid-00002"],"jobtype":"ignored"}"#).await;
+    mutate(&mut wire, "kill", "scheduled", r#"{"jobtype":"mail","regexp":"*\"of\":\"jid-0000[34]\"*"}"#)
+        .await;
+    let mut states = Vec::new();
+    for jid in ["jid-00001", "jid-00002", "jid-00003", "jid-00004"] {
+        states.push(state(&server, "default", jid).await);
+    }
+    assert_eq!(states, ["delayed", "waiting", "cancelled", "cancelled"]);
+    mutate(&mut wire, "requeue", "dead", r#"{"jids":["jid-00003"]}"#).await;
+    mutate(&mut wire, "discard", "dead", "{}").await;
+    assert_eq!(state(&server, "default", "jid-00003").await, "waiting");
+    assert_eq!(call(&server, "GET /v1/queues/default/jobs/jid-00004", "").await.status, 404);
+    for (line, part) in [
+        ("MUTATE {}", "-ERR invalid MUTATE"),
+        (r#"MUTATE {"cmd":"dance","target":"dead"}"#, "-ERR unknown mutate operation"),
+        (r#"MUTATE {"cmd":"clear","target":"all"}"#, "-ERR invalid target"),
+    ] {
+        assert!(wire.say(line).await.starts_with(part), "{line}");
+    }
+    server.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_tracked_job_says_how_far_it_is() {
+    let server = start(&[]).await;
+    let mut wire = Wire::worker(&server, "w-1").await;
+    wire.push("jid-00001", r#","custom":{"track":1}"#).await;
+    wire.push("jid-00002", "").await;
+    assert_eq!(wire.json("TRACK GET jid-00001").await["state"], "enqueued");
+    wire.fetch("default").await.unwrap();
+    let set =
+        r#"TRACK SET {"jid":"jid-00001","percent":42,"desc":"half","reserve_until":"2999-01-01T00:00:00Z"}"#;
+    assert_eq!(wire.say(set).await, "+OK");
+    let track = wire.json("TRACK GET jid-00001").await;
+    assert_eq!(
+        (&track["state"], &track["percent"], &track["desc"]),
+        (&json!("working"), &json!(42), &json!("half"))
+    );
+    let job = call(&server, "GET /v1/queues/default/jobs/jid-00001", "").await.json();
+    assert_eq!(job["progress"], json!({"percent": 42, "desc": "half"}));
+    wire.say(r#"ACK {"jid":"jid-00001"}"#).await;
+    assert_eq!(wire.json("TRACK GET jid-00001").await["state"], "success");
+    assert_eq!(wire.say(set).await, "+OK", "it is over, and nobody is to blame");
+    for jid in ["jid-00002", "jid-99999"] {
+        let unknown = json!({"jid": jid, "state": "unknown", "updated_at": ""});
+        assert_eq!(wire.json(&format!("TRACK GET {jid}")).await, unknown);
+    }
+    assert!(wire.say("TRACK DOWN x").await.starts_with("-ERR TRACK is followed"));
+    server.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn flush_empties_the_pond_only_where_that_was_allowed() {
+    let (safe, open) = (start(&[]).await, start(&[("faktory-flush", "true")]).await);
+    assert!(Wire::client(&safe).await.say("FLUSH").await.starts_with("-ERR FLUSH is for development"));
+    let mut wire = Wire::client(&open).await;
+    for jid in ["jid-00001", "jid-00002", "jid-00003"] {
+        wire.push(jid, "").await;
+    }
+    wire.fetch("default").await.unwrap();
+    wire.push("jid-00004", r#","queue":"other","at":"2999-01-01T00:00:00Z""#).await;
+    assert_eq!(wire.say("FLUSH").await, "+OK");
+    let info = wire.json("INFO").await;
+    assert_eq!(info["faktory"]["queues"], json!({}));
+    assert_eq!(wire.push("jid-00001", "").await, "+OK");
+    assert_eq!(wire.fetch("default").await.unwrap(), "jid-00001");
+    safe.stop().await.unwrap();
+    open.stop().await.unwrap();
+}

@@ -30,6 +30,8 @@ pub(crate) struct Gate {
     pub(crate) send_timeout: Duration,
     /// A client that sends nothing for so long is sent away.
     pub(crate) idle: Duration,
+    /// They may empty the pond.
+    pub(crate) flush: bool,
     /// Connections at once.
     pub(crate) connections_max: usize,
     /// Connections at once of one address; 0 for any number.
@@ -48,6 +50,7 @@ pub(super) struct Hall {
     pub(super) app: App,
     pub(super) workers: Workers,
     pub(super) idle: Duration,
+    pub(super) flush: bool,
     pub(super) since: Instant,
     pub(super) connections: AtomicU64,
     pub(super) commands: AtomicU64,
@@ -63,6 +66,7 @@ pub(crate) async fn serve(
     let hall = Arc::new(Hall {
         workers: Workers::default(),
         idle: gate.idle,
+        flush: gate.flush,
         since: Instant::now(),
         connections: AtomicU64::new(0),
         commands: AtomicU64::new(0),

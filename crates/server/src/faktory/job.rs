@@ -34,6 +34,8 @@ const DISCARD: &str = "discard";
 /// The key in a job's meta that says how long its unique key counts.
 const UNIQUE_UNTIL: &str = "faktory-unique-until";
 const START: &str = "start";
+/// The key in the meta of a job whose producer wants to follow it.
+const TRACK: &str = "faktory-track";
 /// The key in the meta of a job that was pushed elsewhere and names what a Faktory worker knows it by.
 const JOBTYPE: &str = "jobtype";
 
@@ -60,6 +62,7 @@ struct Custom {
     expires_at: Option<String>,
     expires_in: Option<Value>,
     bid: Option<String>,
+    track: Option<Value>,
 }
 
 /// A job to be pushed.
@@ -135,6 +138,10 @@ pub(super) fn read(sent: &Bytes, now: Timestamp) -> Result<Push, Refusal> {
     if unique.is_some() && custom.unique_until.as_deref() == Some(START) {
         meta.push((UNIQUE_UNTIL.into(), START.into()));
     }
+    let untracked = [Value::Null, Value::from(0), Value::from(false)];
+    if custom.track.is_some_and(|track| !untracked.contains(&track)) {
+        meta.push((TRACK.into(), "1".into()));
+    }
     let job = NewJob {
         id: Some(JobId::parse(&jid)?),
         priority,
@@ -185,6 +192,11 @@ pub(super) fn is_discarded(meta: &[(CompactString, CompactString)]) -> bool {
 /// Whether the unique key of a job with this meta is free again when it has started.
 pub(super) fn gives_key_up(meta: &[(CompactString, CompactString)]) -> bool {
     meta.iter().any(|(key, value)| key == UNIQUE_UNTIL && value == START)
+}
+
+/// Whether the producer of a job with this meta wants to follow it.
+pub(super) fn is_tracked(meta: &[(CompactString, CompactString)]) -> bool {
+    meta.iter().any(|(key, _)| key == TRACK)
 }
 
 /// What is read of a body to see whether it is a Faktory job, and of the options that count for its attempts.

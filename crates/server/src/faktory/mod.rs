@@ -10,8 +10,12 @@ mod hello;
 mod info;
 mod job;
 mod lines;
+mod mutate;
 mod push;
+mod queues;
 mod session;
+mod sweep;
+mod track;
 mod work;
 mod workers;
 

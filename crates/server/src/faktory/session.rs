@@ -137,6 +137,10 @@ impl<'h> Session<'h> {
             b"FAIL" => self.fail(&rest).await,
             b"BEAT" => self.heartbeat(&rest),
             b"INFO" => self.info().await,
+            b"QUEUE" => self.queue_command(&rest).await,
+            b"MUTATE" => self.mutate(&rest).await,
+            b"TRACK" => self.track(&rest).await,
+            b"FLUSH" => self.flush().await,
             _ => {
                 let verb: String = String::from_utf8_lossy(verb).chars().take(32).collect();
                 Err(Refusal::new(format!("unknown command {verb}")))
