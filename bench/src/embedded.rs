@@ -16,7 +16,7 @@ use std::{
 };
 use tokio::task::JoinSet;
 
-const JOBS: usize = 200_000;
+pub(crate) const JOBS: usize = 200_000;
 const BATCH: usize = 1_000;
 const PUSHERS: usize = 8;
 const HANDLERS: usize = 64;
@@ -61,7 +61,11 @@ pub(crate) fn body(bytes: usize) -> String {
 
 async fn library(bytes: usize) -> Result<(f64, f64)> {
     let folder = tempfile::tempdir()?;
-    let pond = Pond::open(folder.path()).await?;
+    through(Pond::open(folder.path()).await?, bytes).await
+}
+
+/// Jobs pushed a second, and jobs a second from the first push to the last outcome, through any pond.
+pub(crate) async fn through(pond: Pond, bytes: usize) -> Result<(f64, f64)> {
     let queue = pond.queue::<String>("bench")?;
     // First all pushes, then all the rest: the whole is the time of both.
     let started = Instant::now();

@@ -1,6 +1,7 @@
 //! Everything that reads bytes that somebody else wrote, one function each: libFuzzer calls them from `fuzz_targets`, and a test calls
 //! them with the corpus and what is near it.
 
+use bytes::Bytes;
 use kit::{Timestamp, codec::Reader, cron::Cron, zone::Zone};
 use millpond_core::{Effects, Restore, Shard};
 use model::{
@@ -15,6 +16,7 @@ use storage::{
     files::{FakeFiles, Files},
     log::segment::{Options, SegmentLog},
 };
+use wire::{FromClient, FromServer, Input, put_message};
 
 thread_local! {
     static TARGET: RefCell<Target> = RefCell::new(Target::new().expect("threads can be started"));
@@ -116,6 +118,22 @@ pub fn child_line(data: &[u8]) {
     let _ = workers::process::fuzz_line(data);
 }
 
+/// Messages of the worker stream, as a server and as a client hear them.
+pub fn stream(data: &[u8]) {
+    let bytes = Bytes::copy_from_slice(data);
+    let mut input = Input::new(&bytes);
+    while let Ok(Some((id, message))) = wire::next::<FromClient>(&mut input) {
+        let mut again = Vec::new();
+        put_message(&mut again, id, &message);
+        let again = Bytes::from(again);
+        let (same, read) =
+            wire::next(&mut Input::new(&again)).expect("what we wrote can be read").expect("one");
+        assert_eq!((same, read), (id, message));
+    }
+    let mut input = Input::new(&bytes);
+    while let Ok(Some(_)) = wire::next::<FromServer>(&mut input) {}
+}
+
 /// A bulk operation looks for a value in a body, whatever the body is.
 pub fn filter(data: &[u8]) {
     let Some((path, body)) =
@@ -135,7 +153,7 @@ mod tests {
     use std::{fs, path::Path};
 
     type Reads = fn(&[u8]);
-    const TARGETS: [(&str, Reads); 8] = [
+    const TARGETS: [(&str, Reads); 9] = [
         ("envelope", envelope),
         ("batch", batch),
         ("segment", segment),
@@ -144,6 +162,7 @@ mod tests {
         ("request", request),
         ("child_line", child_line),
         ("filter", filter),
+        ("stream", stream),
     ];
     /// Inputs near each of the corpus.
     const NEAR: u64 = 200;

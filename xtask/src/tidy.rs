@@ -25,7 +25,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("faults", &["kit", "rig"]),
     ("features", &["rig"]),
     ("bench", &["kit", "model", "storage", "node", "millpond", "rig"]),
-    ("fuzz", &["kit", "model", "millpond-core", "storage", "node", "workers", "server"]),
+    ("fuzz", &["kit", "model", "millpond-core", "storage", "node", "wire", "workers", "server"]),
     ("xtask", &[]),
 ];
 

@@ -5,6 +5,7 @@
 //! one that was built beside it.
 
 mod disk;
+mod faketime;
 mod ledger;
 mod load;
 mod pond;
@@ -12,6 +13,8 @@ mod proxy;
 mod rows;
 mod script;
 mod strace;
+mod talk;
+mod worker;
 
 pub use rig::{TempDir, choose};
 pub use rows::{ROWS, Row};

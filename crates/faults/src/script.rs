@@ -1,9 +1,8 @@
 //! A fixed little story for one client: the same system calls in the same order, as far as a server has an order.
 
-use crate::{ledger::Ledger, pond::LEASE_MS};
-use rig::{Answer, Client, Server};
+use crate::{ledger::Ledger, pond::LEASE_MS, talk::good};
+use rig::{Client, Server};
 use serde_json::{Value, json};
-use std::io;
 
 /// Rounds of push, fetch and complete.
 const ROUNDS: u64 = 14;
@@ -56,22 +55,14 @@ fn push(client: &mut Client, ledger: &Ledger, round: u64) -> Result<(), String> 
 fn work(client: &mut Client, ledger: &Ledger) -> Result<(), String> {
     let fetch = json!({"worker": "script", "queues": [ledger.queue], "max": 2, "lease_ms": LEASE_MS});
     let answer = good(client.post("/v1/fetch", &fetch))?;
-    for job in answer.body["jobs"].as_array().into_iter().flatten() {
+    for job in answer["jobs"].as_array().into_iter().flatten() {
         let (id, token) = ledger.handed_out(job);
         ledger.done_sent(&id, token);
         let outcome = json!({"queue": ledger.queue, "id": id, "lease_token": token, "outcome": "done"});
         let answer = good(client.post("/v1/outcomes", &json!({"worker": "script", "outcomes": [outcome]})))?;
-        if answer.body["results"][0]["ok"] == true {
+        if answer["results"][0]["ok"] == true {
             ledger.done_acknowledged(&id);
         }
     }
     Ok(())
-}
-
-fn good(answer: io::Result<Answer>) -> Result<Answer, String> {
-    match answer {
-        Ok(answer) if answer.ok() => Ok(answer),
-        Ok(answer) => Err(format!("{} {}", answer.status, answer.code())),
-        Err(error) => Err(error.to_string()),
-    }
 }

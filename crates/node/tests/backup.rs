@@ -1,13 +1,16 @@
 //! Backups of real ponds: what was acknowledged is in them, what was restored works, and no token comes twice.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod common;
+
+use common::files;
 use kit::{Durability, Timestamp};
 use model::{Actor, Command, Envelope, JobId, LeaseRef, NewJob, Outcome, QueueName, Reply, Settlement};
 use node::{BackupFailure, Handle, Moment, Options, backup, open_folder, read_backup, restore};
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
-    path::{Path, PathBuf},
+    path::Path,
     time::Duration,
 };
 use storage::{
@@ -61,19 +64,6 @@ async fn take(pond: &Handle) -> BTreeMap<String, (u64, Vec<u8>)> {
             taken.insert(job.id.to_string(), (job.lease_token, job.body.unwrap().to_vec()));
         }
     }
-}
-
-fn files(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
-    let mut all = BTreeMap::new();
-    for entry in fs::read_dir(dir).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            all.extend(files(&path));
-        } else {
-            all.insert(path.clone(), fs::read(&path).unwrap());
-        }
-    }
-    all
 }
 
 fn save(moment: &Moment, to: &Path) -> (Manifest, Saved) {

@@ -1,6 +1,9 @@
 //! What is salvaged of a damaged data directory is everything but what is said to be lost, and that is all that is lost.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod common;
+
+use common::files;
 use kit::{Durability, Timestamp};
 use model::{Actor, Command, Envelope, JobId, NewJob, QueueName};
 use node::{BackupFailure, Batch, Handle, Loss, OpenError, Options, Salvaged, salvage};
@@ -68,19 +71,6 @@ fn pushed(dir: &Path) -> BTreeMap<u64, String> {
     };
     read.log.read(read.log.first(), &mut note).unwrap();
     jobs
-}
-
-fn files(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
-    let mut all = BTreeMap::new();
-    for entry in fs::read_dir(dir).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            all.extend(files(&path));
-        } else {
-            all.insert(path.clone(), fs::read(&path).unwrap());
-        }
-    }
-    all
 }
 
 fn copy(from: &Path, to: &Path) {

@@ -1,15 +1,13 @@
 //! A data directory is read whole, nothing in it changes, and whatever is not what was written is found.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod common;
+
+use common::files;
 use kit::Durability;
 use model::{Actor, Command, Envelope, NewJob, QueueName};
 use node::{Handle, OpenError, Options};
-use std::{
-    collections::BTreeMap,
-    fs,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{fs, path::Path, time::Duration};
 
 fn options() -> Options {
     // Small, so that a few jobs fill several segments, and bodies leave the memory.
@@ -35,19 +33,6 @@ async fn fill(dir: &Path) {
     let pond = Handle::open(dir, late).unwrap();
     push(&pond, 40).await;
     // Dropped: it ends without a checkpoint.
-}
-
-fn files(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
-    let mut all = BTreeMap::new();
-    for entry in fs::read_dir(dir).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            all.extend(files(&path));
-        } else {
-            all.insert(path.clone(), fs::read(&path).unwrap());
-        }
-    }
-    all
 }
 
 #[tokio::test(flavor = "multi_thread")]

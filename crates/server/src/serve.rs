@@ -11,6 +11,7 @@ use node::{Handle, OpenError, Options};
 use std::{
     io::{self, Write as _},
     net::SocketAddr,
+    pin::pin,
     process::ExitCode,
     sync::Arc,
     time::Duration,
@@ -333,11 +334,16 @@ where
     S: FnMut() -> F,
     F: Future<Output = ()>,
 {
-    let server = Server::start(config).await?;
+    let mut asked = pin!(shutdown());
+    let server = tokio::select! {
+        server = Server::start(config) => server?,
+        // Opening a directory may be cut short at any place, and was not answered by anything yet.
+        () = &mut asked => return Ok(ExitReason::Drained),
+    };
     announce(config, &server);
     let node = server.handle().clone();
     tokio::select! {
-        () = shutdown() => {}
+        () = asked => {}
         () = reload_on_hangup(&server) => {}
         reason = poisoned(&node) => return Err(ServeError::Poisoned(reason)),
     }

@@ -1,10 +1,5 @@
-use super::system_calls::STOP_MAX;
-use crate::{
-    Breach, Plan, Ran,
-    ledger::Ledger,
-    pond::{Pond, ended},
-    script,
-};
+use super::{poison::breaks_under, system_calls::STOP_MAX};
+use crate::{Breach, Plan, Ran, ledger::Ledger, pond::Pond, script};
 use rig::until;
 use std::{
     net::TcpStream,
@@ -30,8 +25,8 @@ pub(crate) fn run(plan: &Plan) -> Result<Ran, Breach> {
         let inside = |breach| format!("trial {trial}: {breach}");
         few_files(plan).map_err(inside)?;
         let bytes = FILE_BYTES[(plan.seed + trial) as usize % FILE_BYTES.len()];
-        stopped += u64::from(short_files(plan, bytes).map_err(inside)?);
-        plan.tally.fault();
+        let limit = vec!["prlimit".to_owned(), format!("--fsize={bytes}")];
+        stopped += u64::from(breaks_under(plan, limit).map_err(inside)?);
         plan.tally.fault();
     }
     Ok(Ran::Passed(
@@ -70,32 +65,4 @@ fn few_files(plan: &Plan) -> Result<(), Breach> {
     server.terminate().map_err(|error| error.to_string())?;
     server.wait(STOP_MAX).ok_or("it did not stop")?;
     pond.heals(&[&ledger])
-}
-
-/// Returns whether it ended.
-fn short_files(plan: &Plan, bytes: u64) -> Result<bool, Breach> {
-    let pond = Pond::new(plan)?;
-    let ledger = Ledger::new("script");
-    let stopped = match pond.starter().under(["prlimit".to_owned(), format!("--fsize={bytes}")]).start() {
-        Ok(server) => {
-            let told = script::tell(&server, &ledger);
-            // It may be gone already.
-            let _ = server.terminate();
-            let end = server.wait(STOP_MAX).ok_or("it neither ended by itself nor stopped")?;
-            if told.good_after > 0 {
-                return Err(format!("{} calls were acknowledged after {:?}", told.good_after, told.broke));
-            }
-            if told.broke.is_some() && end.code() == Some(0) {
-                return Err(format!(
-                    "calls failed ({:?}) and the exit code says that all is well",
-                    told.broke
-                ));
-            }
-            told.broke.is_some()
-        }
-        Err(error) if ended(&error) => true,
-        Err(error) => return Err(error.to_string()),
-    };
-    pond.heals(&[&ledger])?;
-    Ok(stopped)
 }

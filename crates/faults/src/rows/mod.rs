@@ -1,19 +1,24 @@
 //! One fault, one file. The names are those of the fault table in `docs/torture.md`.
 
 mod bit_flips;
+mod clock;
 mod directory;
 mod disk_full;
 mod few_files;
 mod frozen;
 mod herd;
 mod interrupted;
+mod joins;
 mod kill;
+mod late_worker;
 mod linear;
 mod little_memory;
 mod lost_answer;
+mod pill;
 mod poison;
 mod power_cut;
 mod restored;
+mod retry_storm;
 mod rotate;
 mod slow_disk;
 mod slow_reader;
@@ -52,13 +57,18 @@ pub const ROWS: &[Row] = &[
     Row { name: "F16", about: "a bit of a directory at rest flips", count: 40, soak: 5_000, round: 10, run: bit_flips::run },
     Row { name: "F19", about: "a foreign, a cut and a busy directory", count: 1, soak: 20, round: 1, run: directory::run },
     Row { name: "F21", about: "every flush is slow", count: 1, soak: 20, round: 1, run: slow_disk::run },
+    Row { name: "F23", about: "the wall clock jumps", count: 5, soak: 500, round: 2, run: clock::run },
     Row { name: "F24", about: "the server stands still for longer than a lease", count: 20, soak: 1_000, round: 5, run: frozen::run },
     Row { name: "F29", about: "answers get lost on their way", count: 150, soak: 5_000, round: 50, run: lost_answer::run },
+    Row { name: "F37", about: "jobs kill their handlers, and their workers", count: 1, soak: 100, round: 1, run: pill::run },
+    Row { name: "F38", about: "a worker hangs past its lease and answers late", count: 4, soak: 1_000, round: 2, run: late_worker::run },
     Row { name: "F39", about: "listeners of events do not read", count: 1, soak: 20, round: 1, run: slow_reader::run },
     Row { name: "F40", about: "herds of waiting fetches, and of timers", count: 2, soak: 50, round: 1, run: herd::run },
+    Row { name: "F41", about: "a storm of retries while what they call is down", count: 1, soak: 50, round: 1, run: retry_storm::run },
     Row { name: "F43", about: "256 MiB of memory for more than that", count: 1, soak: 20, round: 0, run: little_memory::run },
     Row { name: "F45", about: "SIGTERM under load", count: 10, soak: 200, round: 5, run: terminate::run },
     Row { name: "F46", about: "an older backup comes back", count: 3, soak: 50, round: 1, run: restored::run },
+    Row { name: "F49", about: "kill -9 while the children of joins end", count: 20, soak: 2_000, round: 5, run: joins::run },
     Row { name: "L1", about: "what is answered has an order, over a kill -9", count: 40, soak: 2_000, round: 5, run: linear::run },
     Row { name: "K1", about: "kill -9 while the key is changed", count: 20, soak: 500, round: 5, run: rotate::run },
 ];

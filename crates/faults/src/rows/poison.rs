@@ -25,9 +25,14 @@ pub(crate) fn flush_fails(plan: &Plan) -> Result<Ran, Breach> {
 
 /// Returns whether the story broke.
 pub(super) fn fails_at(plan: &Plan, call: &str, what: &str, nth: u64) -> Result<bool, Breach> {
+    breaks_under(plan, strace::injecting(call, what, nth))
+}
+
+/// The same for a server that another program starts.
+pub(super) fn breaks_under(plan: &Plan, starter: Vec<String>) -> Result<bool, Breach> {
     let pond = Pond::new(plan)?;
     let ledger = Ledger::new("script");
-    let broke = match pond.starter().under(strace::injecting(call, what, nth)).start() {
+    let broke = match pond.starter().under(starter).start() {
         Ok(server) => {
             let told = script::tell(&server, &ledger);
             // It may be gone already.

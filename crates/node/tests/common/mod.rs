@@ -14,7 +14,12 @@ use node::{
     Answered, CallError, Committed, Driver, Keeper, OpenError, Options, Packed, Recovered, Sealed, Waiter,
     Writer,
 };
-use std::sync::{Arc, Mutex};
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex},
+};
 use storage::{
     Entry, Log, LogError,
     checkpoints::memory::MemoryCheckpoints,
@@ -221,4 +226,18 @@ pub fn is_unknown(answered: &Answered<u64>) -> bool {
 
 pub fn tickets(answers: &[Answered<u64>]) -> Vec<u64> {
     answers.iter().map(|(ticket, _)| *ticket).collect()
+}
+
+/// Every file below a folder, with what is in it.
+pub fn files(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut all = BTreeMap::new();
+    for entry in fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            all.extend(files(&path));
+        } else {
+            all.insert(path.clone(), fs::read(&path).unwrap());
+        }
+    }
+    all
 }
