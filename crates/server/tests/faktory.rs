@@ -334,6 +334,10 @@ async fn a_password_is_a_token_and_opens_what_the_token_opens() {
         "what is kept is no password"
     );
 
+    let mut first_version = Wire::connect(&server).await;
+    let once = pwdhash(&first_version.hi.replace("4096", "1"), TOKEN);
+    assert_eq!(first_version.say(&format!(r#"HELLO {{"pwdhash":"{once}"}}"#)).await, "+OK", "it hashes once");
+
     let (mut own, answer) = hello(&server, Some(TOKEN)).await;
     assert_eq!(answer, "+OK");
     assert_eq!(own.push("jid-00001", "").await, "+OK");

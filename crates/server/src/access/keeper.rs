@@ -115,10 +115,16 @@ impl Keeper {
         self.admit_at(shown, from, now(), self.elapsed())
     }
 
-    /// Who shows this hash of a token, as Faktory clients do, from this address.
-    pub(crate) fn admit_password(&self, shown: Option<&str>, from: IpAddr) -> Result<Caller, Refused> {
+    /// Who shows this hash of a token, as Faktory clients do, from this address. `hashed_once`: as those of version 1 do.
+    pub(crate) fn admit_password(
+        &self,
+        shown: Option<&str>,
+        hashed_once: bool,
+        from: IpAddr,
+    ) -> Result<Caller, Refused> {
         // What is no hash at all is as wrong as any other.
-        let shown = shown.map(|text| Fingerprint::of_shown(text).unwrap_or(Fingerprint::of(b"")));
+        let shown =
+            shown.map(|text| Fingerprint::of_shown(text, hashed_once).unwrap_or(Fingerprint::of(b"")));
         self.admit_by(|token| token.password, shown, from, now(), self.elapsed())
     }
 

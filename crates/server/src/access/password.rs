@@ -17,25 +17,26 @@ pub(crate) const SALT: &str = "millpond";
 /// How often it is hashed. A token cannot be found by trying; a short password of somebody's own choice takes this much longer.
 pub(crate) const ROUNDS: u32 = 4_096;
 
-/// What a client shows for a token.
-fn shown(token: &[u8]) -> [u8; 32] {
-    let mut hash: [u8; 32] = Sha256::new().chain_update(token).chain_update(SALT).finalize().into();
-    for _ in 1..ROUNDS {
-        hash = Sha256::digest(hash).into();
-    }
-    hash
+/// What a client of version 1 shows for a token: the first round.
+fn first_round(token: &[u8]) -> [u8; 32] {
+    Sha256::new().chain_update(token).chain_update(SALT).finalize().into()
+}
+
+/// What a client of version 2 shows, made of what one of version 1 does.
+fn other_rounds(first: [u8; 32]) -> [u8; 32] {
+    (1..ROUNDS).fold(first, |hash, _| Sha256::digest(hash).into())
 }
 
 impl Fingerprint {
     /// What is kept of a token for clients that show it as a password.
     pub fn of_password(token: &[u8]) -> Self {
-        Self::of(&shown(token))
+        Self::of(&other_rounds(first_round(token)))
     }
 
-    /// Of what a client has shown: 64 hexadecimal digits.
-    pub(crate) fn of_shown(text: &str) -> Option<Self> {
-        let bytes = Self::parse(&text.to_ascii_lowercase())?;
-        Some(Self::of(bytes.as_bytes()))
+    /// Of what a client has shown: 64 hexadecimal digits. One of version 1 has hashed once; the rest is done for it.
+    pub(crate) fn of_shown(text: &str, hashed_once: bool) -> Option<Self> {
+        let shown = *Self::parse(&text.to_ascii_lowercase())?.as_bytes();
+        Some(Self::of(&if hashed_once { other_rounds(shown) } else { shown }))
     }
 }
 
@@ -48,13 +49,15 @@ mod tests {
         let token = b"millpond_secret";
         let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
         let kept = Fingerprint::of_password(token);
-        let text = hex(&shown(token));
-        assert!(Fingerprint::of_shown(&text).unwrap().matches(&kept));
-        assert!(Fingerprint::of_shown(&text.to_uppercase()).unwrap().matches(&kept));
-        assert!(!Fingerprint::of_shown(&kept.to_string()).unwrap().matches(&kept));
+        let text = hex(&other_rounds(first_round(token)));
+        let matches = |text: &str, once| Fingerprint::of_shown(text, once).unwrap().matches(&kept);
+        assert!(matches(&text, false) && matches(&text.to_uppercase(), false));
+        assert!(matches(&hex(&first_round(token)), true));
+        assert!(!matches(&text, true) && !matches(&hex(&first_round(token)), false));
+        assert!(!matches(&kept.to_string(), false) && !matches(&kept.to_string(), true));
         assert!(!Fingerprint::of_password(b"millpond_secreT").matches(&kept));
         for wrong in ["", "00", "no digits", &text[1..]] {
-            assert!(Fingerprint::of_shown(wrong).is_none(), "{wrong}");
+            assert!(Fingerprint::of_shown(wrong, false).is_none(), "{wrong}");
         }
     }
 }

@@ -83,7 +83,7 @@ impl Fingerprint {
         differs.ct_eq(&0).into()
     }
 
-    pub(super) fn as_bytes(&self) -> &[u8] {
+    pub(super) fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }
 

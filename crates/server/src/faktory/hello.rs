@@ -44,14 +44,12 @@ pub(super) fn admit(line: &[u8], keeper: &Keeper, from: IpAddr) -> Result<Guest,
     };
     let hello: Hello = serde_json::from_slice(said)
         .map_err(|error| Refusal::new(format!("HELLO is followed by a JSON object: {error}")))?;
-    // A client that hashes only once is of version 1.
-    if keeper.asks() && hello.v != Some(VERSION) {
-        return Err(Refusal::new(format!("this server speaks version {VERSION} of the protocol")));
-    }
     if hello.wid.as_ref().is_some_and(|wid| wid.len() > limits::TAG_BYTES_MAX) {
         return Err(Refusal::new(format!("a wid has at most {} bytes", limits::TAG_BYTES_MAX)));
     }
-    let caller = keeper.admit_password(hello.pwdhash.as_deref(), from).map_err(refused)?;
+    // Those of the first version hash once, and some never said that they are newer.
+    let hashed_once = hello.v.unwrap_or(1) < VERSION;
+    let caller = keeper.admit_password(hello.pwdhash.as_deref(), hashed_once, from).map_err(refused)?;
     Ok(Guest { caller, wid: hello.wid.filter(|wid| !wid.is_empty()) })
 }
 
