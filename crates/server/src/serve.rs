@@ -281,7 +281,8 @@ fn tell_encryption(keys: &[KeyId], found: Option<&Encryption>) {
     }
 }
 
-fn rules(config: &Config) -> Rules {
+/// What HTTP obeys in this configuration.
+pub(crate) fn rules(config: &Config) -> Rules {
     Rules {
         loopback: config.listen.ip().is_loopback(),
         hosts: config.hosts.0.clone(),

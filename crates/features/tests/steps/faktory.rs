@@ -112,7 +112,7 @@ fn has(world: &mut World, jid: String, jobtype: String) {
 }
 
 #[then(regex = r"^its argument is (.+)$")]
-fn argument(world: &mut World, argument: String) {
+fn has_argument(world: &mut World, argument: String) {
     let expected: Value = serde_json::from_str(&argument).expect("JSON");
     assert_eq!(client(world).job["args"], json!([expected]));
 }

@@ -276,4 +276,30 @@ mod tests {
             assert_eq!(is_ours(&Actor::new(worker)), ours, "{worker}");
         }
     }
+
+    #[tokio::test]
+    async fn the_jobs_of_a_lost_worker_go_back_and_those_of_others_stay() {
+        let node = node::Handle::in_memory(node::Options::default()).unwrap();
+        let config = crate::config::Config { memory: true, ..crate::config::Config::default() };
+        let keeper = crate::access::Keeper::new(None, None).unwrap();
+        let app = App::new(node, crate::serve::rules(&config), keeper.into());
+        let mail = QueueName::new("mail").unwrap();
+        let jobs = vec![model::NewJob::new(mail.clone(), "1"), model::NewJob::new(mail.clone(), "2")];
+        let push =
+            Envelope { actor: Actor::default(), idempotency_key: None, command: Command::Push { jobs } };
+        let level = app.rules.durability;
+        app.node.call(push, level).await.unwrap();
+        let (lost, there) = (name(Some("lost")), name(Some("there")));
+        for worker in [&lost, &there] {
+            let queues = vec![mail.clone()];
+            app.node.fetch(worker.clone(), queues, 1, 0, Duration::ZERO, level).await.unwrap();
+        }
+        hand_back(&app, vec![lost.clone()]).await.unwrap();
+        let left = held(&app, is_ours).await.unwrap();
+        assert_eq!(left.iter().map(|(worker, _)| worker).collect::<Vec<_>>(), [&there]);
+        let back = app.node.jobs(mail, State::Retrying).await.unwrap();
+        assert_eq!(back.iter().map(|job| (job.crashes, job.attempt)).collect::<Vec<_>>(), [(1, 1)]);
+        let said = &back[0].error.as_ref().unwrap().stack;
+        assert!(said.contains("not heard of"), "{said}");
+    }
 }
