@@ -421,7 +421,7 @@ mod tests {
         assert!(String::from_utf8(bytes).unwrap().contains("[12345678901234567890123.50]"));
         let job = written(&dispatched(body));
         assert_eq!((&job["jid"], &job["queue"]), (&json!("12345678"), &json!("mail")));
-        assert_eq!(job["created_at"], "1970-01-01T00:00:00Z");
+        assert_eq!(job["created_at"], "1970-01-01T00:00:00.000Z");
     }
 
     #[test]
@@ -431,7 +431,7 @@ mod tests {
             written(&job),
             json!({
                 "jid": "12345678", "queue": "mail", "jobtype": "mail", "args": [{"to": "ada"}], "retry": 5,
-                "created_at": "1970-01-01T00:00:00Z", "enqueued_at": "1970-01-01T00:00:02Z",
+                "created_at": "1970-01-01T00:00:00.000Z", "enqueued_at": "1970-01-01T00:00:02.000Z",
             })
         );
         job.meta = vec![("jobtype".into(), "Send".into()), ("trace".into(), "7".into())];

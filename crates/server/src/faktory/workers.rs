@@ -298,7 +298,11 @@ mod tests {
         let left = held(&app, is_ours).await.unwrap();
         assert_eq!(left.iter().map(|(worker, _)| worker).collect::<Vec<_>>(), [&there]);
         let back = app.node.jobs(mail, State::Retrying).await.unwrap();
-        assert_eq!(back.iter().map(|job| (job.crashes, job.attempt)).collect::<Vec<_>>(), [(1, 1)]);
+        assert_eq!(
+            back.iter().map(|job| (job.crashes, job.attempt)).collect::<Vec<_>>(),
+            [(1, 0)],
+            "no attempt is used"
+        );
         let said = &back[0].error.as_ref().unwrap().stack;
         assert!(said.contains("not heard of"), "{said}");
     }
