@@ -25,6 +25,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("faults", &["kit", "rig"]),
     ("features", &["rig"]),
     ("bench", &["kit", "model", "storage", "node", "millpond", "rig"]),
+    ("peers", &["millpond"]),
     ("fuzz", &["kit", "model", "millpond-core", "storage", "node", "wire", "workers", "server"]),
     ("xtask", &[]),
 ];

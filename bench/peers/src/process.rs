@@ -1,0 +1,100 @@
+//! What the system says of a process and of those below it.
+
+use crate::error::{Error, Result};
+use std::fs;
+
+/// Clock ticks in a second, fixed on Linux.
+const TICKS: f64 = 100.0;
+
+/// The process and all its descendants that run at present.
+pub(crate) fn tree(pid: u32) -> Result<Vec<u32>> {
+    let mut running = Vec::new();
+    for entry in fs::read_dir("/proc")? {
+        let Ok(other) = entry?.file_name().to_string_lossy().parse::<u32>() else { continue };
+        // One that ended meanwhile has been reaped by its parent.
+        let Ok(stat) = stat(other) else { continue };
+        running.push((other, stat.parent));
+    }
+    Ok(descendants(pid, &running))
+}
+
+/// CPU seconds used so far by these processes, all threads, and by their children that have ended.
+pub(crate) fn cpu_seconds(tree: &[u32]) -> f64 {
+    tree.iter().filter_map(|pid| stat(*pid).ok()).map(|stat| stat.own + stat.reaped).sum()
+}
+
+/// Bytes sent to the disk so far. The system adds what an ended child wrote to its parent.
+pub(crate) fn written_bytes(tree: &[u32]) -> f64 {
+    tree.iter().filter_map(|pid| named(&format!("/proc/{pid}/io"), "write_bytes:").ok()).sum()
+}
+
+/// Bytes of memory in use; what several processes share counts once.
+pub(crate) fn memory_bytes(tree: &[u32]) -> f64 {
+    let of = |pid: &u32| named(&format!("/proc/{pid}/smaps_rollup"), "Pss:").ok();
+    tree.iter().filter_map(of).map(|kibibytes| kibibytes * 1024.0).sum()
+}
+
+/// `pid` first, then those below it. `running` holds each process with its parent.
+fn descendants(pid: u32, running: &[(u32, u32)]) -> Vec<u32> {
+    let mut found = vec![pid];
+    let mut next = 0;
+    while let Some(&parent) = found.get(next) {
+        found.extend(running.iter().filter(|(_, of)| *of == parent).map(|(child, _)| *child));
+        next += 1;
+    }
+    found
+}
+
+/// What `/proc/PID/stat` says.
+struct Stat {
+    parent: u32,
+    /// CPU seconds of the process.
+    own: f64,
+    /// CPU seconds of children that ended, and of theirs.
+    reaped: f64,
+}
+
+fn stat(pid: u32) -> Result<Stat> {
+    parse_stat(&fs::read_to_string(format!("/proc/{pid}/stat"))?)
+}
+
+fn parse_stat(text: &str) -> Result<Stat> {
+    // The name in brackets may hold anything; the fields after it are numbers.
+    let fields: Vec<&str> = text.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+    let ticks = |index: usize| fields.get(index).and_then(|field| field.parse::<f64>().ok()).unwrap_or(0.0);
+    let parent = fields.get(1).and_then(|field| field.parse().ok());
+    let parent = parent.ok_or_else(|| Error::client("a process without a parent"))?;
+    Ok(Stat { parent, own: (ticks(11) + ticks(12)) / TICKS, reaped: (ticks(13) + ticks(14)) / TICKS })
+}
+
+fn named(path: &str, name: &str) -> Result<f64> {
+    let text = fs::read_to_string(path)?;
+    let line = text.lines().find_map(|line| line.strip_prefix(name));
+    let value = line.and_then(|rest| rest.split_whitespace().next()?.parse().ok());
+    value.ok_or_else(|| Error::client(format!("{path} has no {name}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_with_brackets_and_blanks_does_not_shift_the_numbers() {
+        let stat = parse_stat("7 (a) b (c)) S 3 7 7 0 -1 0 1 2 3 4 250 50 100 25 20 0 1 0").unwrap();
+        assert_eq!((stat.parent, stat.own, stat.reaped), (3, 3.0, 1.25));
+    }
+
+    #[test]
+    fn a_tree_has_grandchildren_and_no_strangers() {
+        let running = [(2, 1), (5, 4), (4, 2), (3, 1), (6, 2)];
+        assert_eq!(descendants(2, &running), [2, 4, 6, 5]);
+        assert_eq!(descendants(9, &running), [9]);
+    }
+
+    #[test]
+    fn this_process_uses_memory_and_is_the_root_of_its_tree() {
+        let tree = tree(std::process::id()).unwrap();
+        assert_eq!(tree[0], std::process::id());
+        assert!(memory_bytes(&tree) > 0.0);
+    }
+}
