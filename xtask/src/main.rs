@@ -2,6 +2,7 @@
 
 mod contract;
 mod faktory;
+mod instructions;
 mod steps;
 mod tidy;
 mod tools;
