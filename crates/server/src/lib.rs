@@ -6,6 +6,8 @@ pub mod config;
 mod disk;
 mod faktory;
 pub mod http;
+mod memory;
+pub mod rows;
 pub mod serve;
 pub mod tls;
 mod watched;
