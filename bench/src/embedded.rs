@@ -5,7 +5,9 @@ use crate::{
     report::{Report, Result},
 };
 use millpond::{Durability, Pond};
-use model::{Actor, Command, Envelope, LeaseRef, NewJob, Outcome, QueueName, Route, Settlement};
+use model::{
+    Actor, Command, DispatchedJob, Envelope, LeaseRef, NewJob, Outcome, QueueName, Route, Settlement,
+};
 use node::Handle;
 use std::{
     sync::{
@@ -130,7 +132,7 @@ pub(crate) async fn drive(node: &Handle, bytes: usize, kind: Kind) -> Result<f64
     Ok(JOBS as f64 / started.elapsed().as_secs_f64())
 }
 
-fn envelope(command: Command) -> Envelope {
+pub(crate) fn envelope(command: Command) -> Envelope {
     Envelope { actor: Actor::new("bench"), idempotency_key: None, command }
 }
 
@@ -154,13 +156,17 @@ pub(crate) async fn work(node: &Handle, max: usize, wait: Duration) -> Result<us
     let max = u32::try_from(max)?;
     let jobs = node.fetch(Actor::new("bench"), queues, max, 0, wait, Durability::Disk).await?;
     let count = jobs.len();
-    let settlements = jobs.into_iter().map(|job| Settlement {
+    node.call(envelope(complete(jobs)), Durability::Disk).await?;
+    Ok(count)
+}
+
+pub(crate) fn complete(jobs: Vec<DispatchedJob>) -> Command {
+    let settle = |job: DispatchedJob| Settlement {
         lease: LeaseRef { job: model::JobRef { queue: Some(job.queue), id: job.id }, token: job.lease_token },
         outcome: Outcome::Done { result: None },
         push: Vec::new(),
-    });
-    node.call(envelope(Command::Settle { settlements: settlements.collect() }), Durability::Disk).await?;
-    Ok(count)
+    };
+    Command::Settle { settlements: jobs.into_iter().map(settle).collect() }
 }
 
 async fn lone_push() -> Result<f64> {

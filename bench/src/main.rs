@@ -1,7 +1,7 @@
 //! What Millpond does in a second, beside what the machine can do at all.
 //!
 //! ```text
-//! cargo run --release -p bench -- [all|limits|embedded|flow|fairness|http|stream|backlog|bulk|idle|at_rest|bodies] [--rounds N] [--huge] [--markdown]
+//! cargo run --release -p bench -- [all|limits|embedded|flow|fairness|http|stream|backlog|growth|bulk|idle|at_rest|bodies] [--rounds N] [--huge] [--markdown]
 //! ```
 //!
 //! Every number is the median of several rounds, with the smallest and the largest. A peer to compare with is one more
@@ -14,6 +14,7 @@ mod bulk;
 mod embedded;
 mod fairness;
 mod flow;
+mod growth;
 mod http;
 mod idle;
 mod limits;
@@ -39,7 +40,7 @@ struct Plan {
 type Part = fn(&Plan, &mut Report) -> Result<()>;
 
 /// The limits come first, so that everything else can be read against them.
-const PARTS: [(&str, Part); 11] = [
+const PARTS: [(&str, Part); 12] = [
     ("limits", limits::run),
     ("embedded", embedded::run),
     ("flow", flow::run),
@@ -47,6 +48,7 @@ const PARTS: [(&str, Part); 11] = [
     ("http", http::run),
     ("stream", stream::run),
     ("backlog", backlog::run),
+    ("growth", growth::run),
     ("bulk", bulk::run),
     ("idle", idle::run),
     ("at_rest", at_rest::run),

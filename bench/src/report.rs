@@ -24,10 +24,10 @@ impl Report {
         Self { markdown, rows: Vec::new() }
     }
 
-    /// Adds what the rounds gave; `setting` names durability, payload, clients and batch.
-    pub(crate) fn add(&mut self, what: &str, setting: &str, unit: &'static str, mut rounds: Vec<f64>) {
+    /// Adds what the rounds gave, and returns their median; `setting` names durability, payload, clients and batch.
+    pub(crate) fn add(&mut self, what: &str, setting: &str, unit: &'static str, mut rounds: Vec<f64>) -> f64 {
         rounds.sort_by(f64::total_cmp);
-        let (Some(low), Some(high)) = (rounds.first(), rounds.last()) else { return };
+        let (Some(low), Some(high)) = (rounds.first(), rounds.last()) else { return 0.0 };
         let median = rounds[rounds.len() / 2];
         eprintln!("  {what} ({setting}): {} {unit}", number(median));
         self.rows.push(Row {
@@ -38,6 +38,7 @@ impl Report {
             low: *low,
             high: *high,
         });
+        median
     }
 
     pub(crate) fn print(&self) {

@@ -4,7 +4,7 @@
 //! binary for the simulator, the fault suite, the features and the demo. Both are built for the whole workspace at once, so that no crate
 //! is compiled again with other features.
 
-use crate::{Done, Outcome, run, tidy, tools};
+use crate::{Done, Outcome, instructions, run, tidy, tools};
 use std::{
     env,
     path::{Path, PathBuf},
@@ -28,6 +28,7 @@ pub(crate) const STEPS: &[Step] = &[
     Step { name: "doctest", about: "examples in the documentation", run: || cargo(&["test", "--workspace", "--doc"]) },
     Step { name: "doc", about: "the documentation, warnings as errors", run: doc },
     Step { name: "release", about: "the binaries for what follows", run: release },
+    Step { name: "instructions", about: "how many fixed work takes", run: instructions::run },
     Step { name: "sim", about: "2,000 seeds of 5,000 commands", run: || built("sim", &["run", "--seeds", "2000", "--commands", "5000"]) },
     Step { name: "plant", about: "planted bugs that the simulator must catch", run: || built("sim", &["plant"]) },
     Step { name: "faults", about: "kills and failing calls on the real binary", run: || built("faults", &["run"]) },
@@ -40,7 +41,8 @@ pub(crate) fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().map_or_else(PathBuf::new, Path::to_owned)
 }
 
-fn target() -> PathBuf {
+/// Where cargo puts what it builds.
+pub(crate) fn target() -> PathBuf {
     env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
 }
 
@@ -75,7 +77,7 @@ fn deny() -> Outcome {
 
 /// The simulator compiles hooks for planted bugs into the core, so the binary that users get is never built together with it.
 fn release() -> Outcome {
-    cargo(&["build", "--release", "--package", "server", "--package", "faults"])?;
+    cargo(&["build", "--release", "--package", "server", "--package", "faults", "--package", "bench"])?;
     cargo(&["build", "--release", "--package", "sim"])
 }
 

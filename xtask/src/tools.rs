@@ -4,7 +4,8 @@ use crate::{Done, Outcome};
 use std::process::{Command, Stdio};
 
 /// Program, and the Debian package that has it.
-const TOOLS: [(&str, &str); 3] = [("python3", "python3"), ("node", "nodejs"), ("strace", "strace")];
+const TOOLS: [(&str, &str); 4] =
+    [("python3", "python3"), ("node", "nodejs"), ("strace", "strace"), ("valgrind", "valgrind")];
 
 /// Whether a program is on the path.
 pub(crate) fn present(name: &str) -> bool {

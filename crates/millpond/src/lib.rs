@@ -31,6 +31,7 @@ mod events;
 mod job;
 mod join;
 mod merge;
+mod middleware;
 mod outcome;
 mod pond;
 mod push;
@@ -50,6 +51,7 @@ pub use job::Job;
 pub use join::{AddJoin, Children, Join, Joined, Member};
 pub use kit::{Backoff, Durability, Timestamp};
 pub use merge::merge_patch;
+pub use middleware::Next;
 pub use model::{
     Alert, BodyTest, BulkAction, BulkControl, BulkStatus, BulkView, CatchUp, Compare, DeadLetter, Event,
     EventFilter, EventId, EventKind, Filter, Firing, FiringResult, HistoryEntry, JobEvent, JobId, JobView,

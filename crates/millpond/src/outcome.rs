@@ -79,6 +79,19 @@ impl Outcome {
         self
     }
 
+    /// What it is, in the word of the HTTP interface: `done`, `retry`, `fail`, `snooze`, …
+    pub const fn name(&self) -> &'static str {
+        self.0.outcome.name()
+    }
+
+    /// What a failed attempt says.
+    pub fn error(&self) -> Option<&str> {
+        match &self.0.outcome {
+            model::Outcome::Retry { error, .. } | model::Outcome::Fail { error } => Some(&error.message),
+            _ => None,
+        }
+    }
+
     pub(crate) fn decode(error: &serde_json::Error) -> Self {
         let error = workers::error("decode", &format!("the body is not what the handler takes: {error}"), "");
         Self::of(model::Outcome::Fail { error })

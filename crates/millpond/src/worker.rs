@@ -1,5 +1,6 @@
 use crate::{
-    Error, IntoOutcome, Job, Outcome, Queue,
+    Error, IntoOutcome, Job, Next, Outcome, Queue,
+    middleware::Layer,
     source::Source,
     testing::{Bench, Station},
 };
@@ -21,13 +22,22 @@ pub struct WorkerBuilder<T, H> {
     lease: Duration,
     level: Durability,
     name: Option<String>,
+    layers: Vec<Layer>,
 }
 
 impl<T, H> WorkerBuilder<T, H> {
     pub(crate) fn new(queue: Queue<T>, handler: H) -> Self {
         let level = queue.pond.inner.level;
         let options = Options { prefetch: 1_000, keeper: Keeper::Thread, ..Options::default() };
-        Self { queue, handler, options, lease: Duration::from_secs(30), level, name: None }
+        Self {
+            queue,
+            handler,
+            options,
+            lease: Duration::from_secs(30),
+            level,
+            name: None,
+            layers: Vec::new(),
+        }
     }
 
     /// Calls of the handler at once, 1 to 10,000. Default 16. With [`Queue::batch_worker`] a call has up to
@@ -91,11 +101,49 @@ where
     F: Future + Send,
     F::Output: IntoOutcome,
 {
+    /// Runs `layer` around every attempt: spans, metrics, a transaction, what to make of an error. The first one added is the outermost. It
+    /// sees the outcome that its [`Next`] gives, may give another one, and may leave the handler out. What it does counts for the timeout.
+    ///
+    /// ```
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), millpond::Error> {
+    /// # let pond = millpond::Pond::in_memory().await?;
+    /// # let mails = pond.queue::<String>("mails")?;
+    /// let worker = mails
+    ///     .worker(|to: String, _job| async move { println!("to {to}") })
+    ///     .wrap(|job, next| async move {
+    ///         let (id, started) = (job.id().clone(), std::time::Instant::now());
+    ///         let outcome = next.run(job).await;
+    ///         println!("{id}: {} after {:?}", outcome.name(), started.elapsed());
+    ///         outcome
+    ///     })
+    ///     .start()?;
+    /// # mails.push(&"ada@example.org".to_owned()).await?;
+    /// # worker.stop().await;
+    /// # pond.close().await
+    /// # }
+    /// ```
+    ///
+    /// State that handlers share is what their closures capture; a layer is the place for what differs from job to job. Handlers of batches
+    /// have no layers.
+    pub fn wrap<L, G>(mut self, layer: L) -> Self
+    where
+        L: Fn(Job, Next) -> G + Send + Sync + 'static,
+        G: Future + Send + 'static,
+        G::Output: IntoOutcome,
+    {
+        self.layers.push(Arc::new(move |job, next| {
+            let outcome = layer(job, next);
+            Box::pin(async move { outcome.await.into_outcome() })
+        }));
+        self
+    }
+
     /// Starts taking jobs. Must be called inside a tokio runtime.
     pub fn start(self) -> Result<Worker, Error> {
         let (source, actor) = self.source();
-        let Self { queue, handler, options, .. } = self;
-        let handler = Typed { handler, body: PhantomData };
+        let Self { queue, handler, options, layers, .. } = self;
+        let handler = Typed { handler: Arc::new(handler), layers: layers.into(), body: PhantomData };
         if let Some(bench) = &queue.pond.inner.test {
             let (source, handler) = (Arc::new(source), Arc::new(handler));
             let begin = move |jobs: Vec<DispatchedJob>| {
@@ -109,7 +157,8 @@ where
 
 /// A closure over typed bodies as a handler.
 struct Typed<T, H> {
-    handler: H,
+    handler: Arc<H>,
+    layers: Arc<[Layer]>,
     body: PhantomData<fn() -> T>,
 }
 
@@ -121,12 +170,31 @@ where
     F::Output: IntoOutcome,
 {
     async fn run(&self, context: Context) -> Verdict {
-        let body = context.job().body.as_deref().unwrap_or_default();
-        let outcome = match serde_json::from_slice(body) {
-            Ok(body) => (self.handler)(body, Job(context)).await.into_outcome(),
-            Err(why) => Outcome::decode(&why),
+        let job = Job(context);
+        let outcome = if self.layers.is_empty() {
+            handle(&*self.handler, job).await
+        } else {
+            let handler = self.handler.clone();
+            let inner = move |job| {
+                let handler = handler.clone();
+                Box::pin(async move { handle(&*handler, job).await }) as _
+            };
+            Next::new(self.layers.clone(), Arc::new(inner)).run(job).await
         };
         outcome.into_verdict()
+    }
+}
+
+async fn handle<T, H, F>(handler: &H, job: Job) -> Outcome
+where
+    T: DeserializeOwned,
+    H: Fn(T, Job) -> F,
+    F: Future,
+    F::Output: IntoOutcome,
+{
+    match serde_json::from_slice(job.0.job().body.as_deref().unwrap_or_default()) {
+        Ok(body) => handler(body, job).await.into_outcome(),
+        Err(why) => Outcome::decode(&why),
     }
 }
 

@@ -404,3 +404,22 @@ pub enum Outcome {
         until: Until,
     },
 }
+
+impl Outcome {
+    /// Its word where people and clients meet it.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Done { .. } => "done",
+            Self::Retry { .. } => "retry",
+            Self::Fail { .. } => "fail",
+            Self::Snooze { .. } => "snooze",
+            Self::RateLimited { .. } => "rate_limited",
+            Self::Cancel { .. } => "cancel",
+            Self::Wait { .. } => "wait",
+            Self::Crash(_) => "crash",
+            Self::Suspend { until: Until::Time { .. }, .. } => "sleep",
+            Self::Suspend { until: Until::Signal { .. }, .. } => "wait_for_signal",
+            Self::Suspend { until: Until::Child { .. }, .. } => "wait_for_child",
+        }
+    }
+}

@@ -137,6 +137,9 @@ impl JobId {
     /// Reads an id: canonical lower-case UUIDs become [`JobId::Uuid`], everything else stays text.
     pub fn parse(text: &str) -> Result<Self, BadName> {
         let bad = |reason| Err(BadName { what: "a job id", reason });
+        if let Some(bits) = parse_uuid(text.as_bytes()) {
+            return Ok(Self::Uuid(bits));
+        }
         if text.is_empty() {
             return bad("must not be empty");
         }
@@ -146,27 +149,47 @@ impl JobId {
         if text.chars().any(char::is_control) {
             return bad("must not hold control characters");
         }
-        Ok(parse_uuid(text).map_or_else(|| Self::Text(CompactString::from(text)), Self::Uuid))
+        Ok(Self::Text(CompactString::from(text)))
+    }
+
+    /// A UUID as lower-case text.
+    pub fn uuid_text(bits: u128) -> [u8; UUID_CHARACTERS] {
+        let mut out = [b'-'; UUID_CHARACTERS];
+        for (byte, at) in bits.to_be_bytes().into_iter().zip(PLACES) {
+            out[at] = HEX[usize::from(byte >> 4)];
+            out[at + 1] = HEX[usize::from(byte & 0xf)];
+        }
+        out
     }
 }
 
-fn parse_uuid(text: &str) -> Option<u128> {
-    let bytes = text.as_bytes();
-    if bytes.len() != 36 {
+/// The value of a lower-case hexadecimal digit; 0xff for everything else.
+const DIGITS: [u8; 256] = {
+    let mut digits = [0xff; 256];
+    let mut value = 0;
+    while value < 16 {
+        digits[HEX[value] as usize] = value as u8;
+        value += 1;
+    }
+    digits
+};
+const HEX: &[u8; 16] = b"0123456789abcdef";
+/// Where the digits of each byte of a UUID stand in its text.
+const PLACES: [usize; 16] = [0, 2, 4, 6, 9, 11, 14, 16, 19, 21, 24, 26, 28, 30, 32, 34];
+const UUID_CHARACTERS: usize = 36;
+
+fn parse_uuid(text: &[u8]) -> Option<u128> {
+    let text: &[u8; UUID_CHARACTERS] = text.try_into().ok()?;
+    if [text[8], text[13], text[18], text[23]] != [b'-'; 4] {
         return None;
     }
-    let mut bits: u128 = 0;
-    for (at, byte) in bytes.iter().enumerate() {
-        let digit = match (at, byte) {
-            (8 | 13 | 18 | 23, b'-') => continue,
-            (8 | 13 | 18 | 23, _) => return None,
-            (_, b'0'..=b'9') => byte - b'0',
-            (_, b'a'..=b'f') => byte - b'a' + 10,
-            _ => return None,
-        };
-        bits = bits << 4 | u128::from(digit);
+    let (mut bytes, mut seen) = ([0; 16], 0);
+    for (byte, at) in bytes.iter_mut().zip(PLACES) {
+        let (high, low) = (DIGITS[usize::from(text[at])], DIGITS[usize::from(text[at + 1])]);
+        seen |= high | low;
+        *byte = high << 4 | low;
     }
-    Some(bits)
+    (seen < 16).then_some(u128::from_be_bytes(bytes))
 }
 
 impl fmt::Display for JobId {
@@ -174,16 +197,7 @@ impl fmt::Display for JobId {
         match self {
             Self::Text(text) => f.write_str(text),
             Self::Uuid(bits) => {
-                const HEX: &[u8; 16] = b"0123456789abcdef";
-                let mut out = [b'-'; 36];
-                let mut shift = 128;
-                for (at, slot) in out.iter_mut().enumerate() {
-                    if !matches!(at, 8 | 13 | 18 | 23) {
-                        shift -= 4;
-                        *slot = HEX[(bits >> shift) as usize & 0xf];
-                    }
-                }
-                f.write_str(core::str::from_utf8(&out).map_err(|_| fmt::Error)?)
+                f.write_str(core::str::from_utf8(&Self::uuid_text(*bits)).map_err(|_| fmt::Error)?)
             }
         }
     }
@@ -228,6 +242,25 @@ mod tests {
         assert_eq!(upper.to_string(), "0192F7A1-7B3C-7DEF-8123-456789ABCDEF");
         for bad in ["", "a\nb", &"x".repeat(256)] {
             assert!(JobId::parse(bad).is_err());
+        }
+    }
+
+    #[test]
+    fn only_thirty_two_digits_with_four_dashes_in_their_places_are_a_uuid() {
+        let good = "0192f7a1-7b3c-7def-8123-456789abcdef";
+        let bits = 0x0192_f7a1_7b3c_7def_8123_4567_89ab_cdef;
+        assert_eq!(JobId::parse(good), Ok(JobId::Uuid(bits)));
+        assert_eq!(JobId::Uuid(bits).to_string(), good);
+        for at in 0..good.len() {
+            for other in ["-", "g", "A", "/", ":", "`"] {
+                if good[at..=at] != *other {
+                    let text = format!("{}{other}{}", &good[..at], &good[at + 1..]);
+                    assert_eq!(JobId::parse(&text), Ok(JobId::Text((&text).into())), "{text}");
+                }
+            }
+        }
+        for text in [&good[1..], &good[..35], "0192f7a1-7b3c-7def-8123-456789abcdé"] {
+            assert_eq!(JobId::parse(text), Ok(JobId::Text(text.into())));
         }
     }
 }

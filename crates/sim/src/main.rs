@@ -113,7 +113,7 @@ fn run(first: u64, seeds: u64, commands: u64) -> ExitCode {
     );
     let Some(first) = failures.first() else {
         // Fewer would prove little.
-        let enough = fewest * 125 >= commands.min(5_000);
+        let enough = fewest * 100 >= commands.min(5_000);
         return if enough { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     };
     shorten(first.seed, Plan::new(commands), RUNS);

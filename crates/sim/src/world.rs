@@ -60,7 +60,7 @@ pub(crate) struct World {
     seed: u64,
     plan: Plan,
     recording: Recording,
-    /// Of four faults, how many come about: some seeds crash rarely and grow old, some hardly live.
+    /// Of eight faults, how many come about: some seeds crash rarely and grow old, some hardly live.
     frailty: u64,
     clock: Random,
     chooser: Random,
@@ -88,7 +88,7 @@ impl World {
             seed,
             plan,
             recording,
-            frailty: [1, 1, 2, 4][root.below(4) as usize],
+            frailty: [3, 3, 4, 8][root.below(4) as usize],
             clock: root.split(),
             chooser: root.split(),
             faults: root.split(),
@@ -181,7 +181,7 @@ impl World {
             }
             58..88 => Act::Work,
             88..97 => Act::Tend,
-            _ if self.plan.faults && choice.chance(self.frailty, 4) => Act::Break(choice.below(20)),
+            _ if self.plan.faults && choice.chance(self.frailty, 8) => Act::Break(choice.below(20)),
             _ => Act::Rest,
         }
     }

@@ -18,29 +18,26 @@ impl Pack for Settlement {
         let mut fields = Fields::new(out);
         let LeaseRef { job, token } = &self.lease;
         fields.add("queue", &job.queue).add("id", &job.id).add("lease_token", token);
-        let fields = match &self.outcome {
-            Outcome::Done { result } => fields.text("outcome", "done").add("result", result),
-            Outcome::Retry { error, after_ms } => {
-                fields.text("outcome", "retry").add("error", error).add("after_ms", after_ms)
-            }
-            Outcome::Fail { error } => fields.text("outcome", "fail").add("error", error),
-            Outcome::Snooze { after_ms } => fields.text("outcome", "snooze").add("after_ms", after_ms),
+        fields.text("outcome", self.outcome.name());
+        match &self.outcome {
+            Outcome::Done { result } => fields.add("result", result),
+            Outcome::Retry { error, after_ms } => fields.add("error", error).add("after_ms", after_ms),
+            Outcome::Fail { error } => fields.add("error", error),
+            Outcome::Snooze { after_ms } => fields.add("after_ms", after_ms),
             Outcome::RateLimited { key, after_ms } => {
-                fields.text("outcome", "rate_limited").add("limit", key).add("after_ms", &Some(*after_ms))
+                fields.add("limit", key).add("after_ms", &Some(*after_ms))
             }
-            Outcome::Cancel { reason } => fields.text("outcome", "cancel").add("reason", reason),
-            Outcome::Wait { children } => fields.text("outcome", "wait").add("children", children),
-            Outcome::Crash(crash) => fields.text("outcome", "crash").add("crash", crash),
+            Outcome::Cancel { reason } => fields.add("reason", reason),
+            Outcome::Wait { children } => fields.add("children", children),
+            Outcome::Crash(crash) => fields.add("crash", crash),
             Outcome::Suspend { step, until: Until::Time { after_ms } } => {
-                fields.text("outcome", "sleep").add("step", step).add("after_ms", after_ms)
+                fields.add("step", step).add("after_ms", after_ms)
             }
-            Outcome::Suspend { step, until: Until::Signal { name, timeout_ms } } => fields
-                .text("outcome", "wait_for_signal")
-                .add("step", step)
-                .add("signal", name)
-                .add("timeout_ms", timeout_ms),
+            Outcome::Suspend { step, until: Until::Signal { name, timeout_ms } } => {
+                fields.add("step", step).add("signal", name).add("timeout_ms", timeout_ms)
+            }
             Outcome::Suspend { step, until: Until::Child { job } } => {
-                fields.text("outcome", "wait_for_child").add("step", step).add("child", job)
+                fields.add("step", step).add("child", job)
             }
         };
         fields.add("push", &self.push);
@@ -82,24 +79,24 @@ struct Rest {
 }
 
 impl<'a> Said<'a> {
-    fn read(&mut self, name: &str, input: &mut Input<'a>) -> Result<bool, Malformed> {
+    fn read(&mut self, name: &[u8], input: &mut Input<'a>) -> Result<bool, Malformed> {
         match name {
-            "queue" => self.queue = Pack::unpack(input)?,
-            "id" => self.id = Pack::unpack(input)?,
-            "lease_token" => self.lease_token = Pack::unpack(input)?,
-            "outcome" => self.outcome = input.text("outcome")?,
-            "result" => self.result = Pack::unpack(input)?,
-            "push" => self.push = Pack::unpack(input)?,
-            "error" => self.rest.error = Pack::unpack(input)?,
-            "after_ms" => self.rest.after_ms = Pack::unpack(input)?,
-            "limit" => self.rest.limit = Pack::unpack(input)?,
-            "reason" => self.rest.reason = Pack::unpack(input)?,
-            "children" => self.rest.children = Pack::unpack(input)?,
-            "step" => self.rest.step = Pack::unpack(input)?,
-            "signal" => self.rest.signal = Pack::unpack(input)?,
-            "timeout_ms" => self.rest.timeout_ms = Pack::unpack(input)?,
-            "child" => self.rest.child = Pack::unpack(input)?,
-            "crash" => self.rest.crash = Pack::unpack(input)?,
+            b"queue" => self.queue = Pack::unpack(input)?,
+            b"id" => self.id = Pack::unpack(input)?,
+            b"lease_token" => self.lease_token = Pack::unpack(input)?,
+            b"outcome" => self.outcome = input.text("outcome")?,
+            b"result" => self.result = Pack::unpack(input)?,
+            b"push" => self.push = Pack::unpack(input)?,
+            b"error" => self.rest.error = Pack::unpack(input)?,
+            b"after_ms" => self.rest.after_ms = Pack::unpack(input)?,
+            b"limit" => self.rest.limit = Pack::unpack(input)?,
+            b"reason" => self.rest.reason = Pack::unpack(input)?,
+            b"children" => self.rest.children = Pack::unpack(input)?,
+            b"step" => self.rest.step = Pack::unpack(input)?,
+            b"signal" => self.rest.signal = Pack::unpack(input)?,
+            b"timeout_ms" => self.rest.timeout_ms = Pack::unpack(input)?,
+            b"child" => self.rest.child = Pack::unpack(input)?,
+            b"crash" => self.rest.crash = Pack::unpack(input)?,
             _ => return Ok(false),
         }
         Ok(true)

@@ -107,6 +107,11 @@ impl<'a> Input<'a> {
     /// Text.
     pub fn text(&mut self, what: &'static str) -> Result<&'a str, Malformed> {
         let start = self.malformed(what);
+        std::str::from_utf8(self.text_bytes(what)?).map_err(|_| start)
+    }
+
+    fn text_bytes(&mut self, what: &'static str) -> Result<&'a [u8], Malformed> {
+        let start = self.malformed(what);
         let length = match self.byte(what)? {
             fixed @ 0xa0..=0xbf => usize::from(fixed & 0x1f),
             0xd9 => self.length(1, what)?,
@@ -114,7 +119,7 @@ impl<'a> Input<'a> {
             0xdb => self.length(4, what)?,
             _ => return Err(start),
         };
-        std::str::from_utf8(self.take(length, what)?).map_err(|_| start)
+        self.take(length, what)
     }
 
     /// Bytes, which may also be written as text. They are not copied.
@@ -145,10 +150,11 @@ impl<'a> Input<'a> {
     }
 
     /// The fields of a map: `read` gets each name, and says whether it read the value. What it did not is passed over.
+    /// Names are bytes: those we know are compared, and what is not text is none of them.
     pub fn map(
         &mut self,
         what: &'static str,
-        mut read: impl FnMut(&'a str, &mut Self) -> Result<bool, Malformed>,
+        mut read: impl FnMut(&'a [u8], &mut Self) -> Result<bool, Malformed>,
     ) -> Result<(), Malformed> {
         let start = self.malformed(what);
         let count = match self.byte(what)? {
@@ -158,7 +164,7 @@ impl<'a> Input<'a> {
             _ => return Err(start),
         };
         for _ in 0..count {
-            let name = self.text("the name of a field")?;
+            let name = self.text_bytes("the name of a field")?;
             if !read(name, self)? {
                 self.skip()?;
             }
@@ -356,7 +362,7 @@ macro_rules! read_fields {
     ($input:ident, $what:expr, $($field:ident),* $(,)?) => {
         $(let mut $field = None;)*
         $input.map($what, |name, input| {
-            $(if name == stringify!($field) {
+            $(if name == stringify!($field).as_bytes() {
                 $field = Some($crate::pack::Pack::unpack(input)?);
                 return Ok(true);
             })*

@@ -344,6 +344,7 @@ fn the_page_of_the_stream_names_every_message_and_every_field() {
             }
             input
                 .map("fields", |field, _| {
+                    let field = std::str::from_utf8(field).unwrap();
                     let said = |mark| row.contains(&format!("{mark}{field}"));
                     assert!(
                         said('`') || said('{') || said(' '),

@@ -8,7 +8,6 @@ use model::{
     LimitUse, MemberOf, MemberState, MemberView, NamedJob, NewJob, NewJoin, OnConflict, OnFailure, Policy,
     Priority, Pushed, QueueName, Rest, Revocation, Route, ScheduleId, ScheduleState, State, Unique,
 };
-use std::fmt::Write as _;
 
 names! {
     State: State::ALL,
@@ -90,11 +89,10 @@ impl Pack for JobId {
     fn pack(&self, out: &mut Vec<u8>) {
         match self {
             JobId::Text(text) => put_text(out, text),
-            JobId::Uuid(_) => {
+            JobId::Uuid(bits) => {
                 // A UUID in text has 36 bytes.
                 out.extend_from_slice(&[0xd9, 36]);
-                // Writing to a vector cannot fail.
-                let _ = write!(Text(out), "{self}");
+                out.extend_from_slice(&JobId::uuid_text(*bits));
             }
         }
     }
@@ -102,15 +100,6 @@ impl Pack for JobId {
     fn unpack(input: &mut Input<'_>) -> Result<Self, Malformed> {
         let start = input.malformed("the id of a job");
         JobId::parse(input.text("the id of a job")?).map_err(|_| start)
-    }
-}
-
-struct Text<'a>(&'a mut Vec<u8>);
-
-impl std::fmt::Write for Text<'_> {
-    fn write_str(&mut self, text: &str) -> std::fmt::Result {
-        self.0.extend_from_slice(text.as_bytes());
-        Ok(())
     }
 }
 
@@ -176,11 +165,11 @@ impl Pack for Backoff {
         let (mut kind, mut base, mut cap, mut delay, mut delays) = ("", 0, 0, 0, Vec::new());
         input.map("a backoff", |name, input| {
             match name {
-                "type" => kind = input.text("type")?,
-                "base_ms" => base = input.number("base_ms")?,
-                "cap_ms" => cap = input.number("cap_ms")?,
-                "delay_ms" => delay = input.number("delay_ms")?,
-                "delays_ms" => delays = Pack::unpack(input)?,
+                b"type" => kind = input.text("type")?,
+                b"base_ms" => base = input.number("base_ms")?,
+                b"cap_ms" => cap = input.number("cap_ms")?,
+                b"delay_ms" => delay = input.number("delay_ms")?,
+                b"delays_ms" => delays = Pack::unpack(input)?,
                 _ => return Ok(false),
             }
             Ok(true)
@@ -212,10 +201,10 @@ impl Pack for Unique {
         let (mut key, mut ttl_ms, mut rule, mut max_wait_ms) = (CompactString::default(), 0, "return", 0);
         input.map("unique", |name, input| {
             match name {
-                "key" => key = Pack::unpack(input)?,
-                "ttl_ms" => ttl_ms = input.number("ttl_ms")?,
-                "on_conflict" => rule = input.text("on_conflict")?,
-                "max_wait_ms" => max_wait_ms = input.number("max_wait_ms")?,
+                b"key" => key = Pack::unpack(input)?,
+                b"ttl_ms" => ttl_ms = input.number("ttl_ms")?,
+                b"on_conflict" => rule = input.text("on_conflict")?,
+                b"max_wait_ms" => max_wait_ms = input.number("max_wait_ms")?,
                 _ => return Ok(false),
             }
             Ok(true)
@@ -270,28 +259,28 @@ impl Pack for NewJob {
         let mut route = Route::default();
         input.map("a job", |name, input| {
             match name {
-                "queue" => queue = Some(QueueName::unpack(input)?),
-                "body" => body = Some(input.blob("body")?),
-                "group" => route.group = Pack::unpack(input)?,
-                "ordering_key" => route.ordering_key = Pack::unpack(input)?,
-                "limits" => route.limits = Pack::unpack(input)?,
-                "deadline" => route.deadline = Pack::unpack(input)?,
+                b"queue" => queue = Some(QueueName::unpack(input)?),
+                b"body" => body = Some(input.blob("body")?),
+                b"group" => route.group = Pack::unpack(input)?,
+                b"ordering_key" => route.ordering_key = Pack::unpack(input)?,
+                b"limits" => route.limits = Pack::unpack(input)?,
+                b"deadline" => route.deadline = Pack::unpack(input)?,
                 _ => {
                     let job = rest.get_or_insert_with(plain);
                     match name {
-                        "id" => job.id = Pack::unpack(input)?,
-                        "content_type" => job.content_type = Pack::unpack(input)?,
-                        "priority" => job.priority = Pack::unpack(input)?,
-                        "delay_ms" => job.delay_ms = Pack::unpack(input)?,
-                        "run_at" => job.run_at = Pack::unpack(input)?,
-                        "attempts" => job.attempts = Pack::unpack(input)?,
-                        "max_crashes" => job.max_crashes = Pack::unpack(input)?,
-                        "backoff" => job.backoff = Pack::unpack(input)?,
-                        "timeout_ms" => job.timeout_ms = Pack::unpack(input)?,
-                        "expires_ms" => job.expires_ms = Pack::unpack(input)?,
-                        "unique" => job.unique = Pack::unpack(input)?,
-                        "tags" => job.tags = Pack::unpack(input)?,
-                        "meta" => job.meta = Pack::unpack(input)?,
+                        b"id" => job.id = Pack::unpack(input)?,
+                        b"content_type" => job.content_type = Pack::unpack(input)?,
+                        b"priority" => job.priority = Pack::unpack(input)?,
+                        b"delay_ms" => job.delay_ms = Pack::unpack(input)?,
+                        b"run_at" => job.run_at = Pack::unpack(input)?,
+                        b"attempts" => job.attempts = Pack::unpack(input)?,
+                        b"max_crashes" => job.max_crashes = Pack::unpack(input)?,
+                        b"backoff" => job.backoff = Pack::unpack(input)?,
+                        b"timeout_ms" => job.timeout_ms = Pack::unpack(input)?,
+                        b"expires_ms" => job.expires_ms = Pack::unpack(input)?,
+                        b"unique" => job.unique = Pack::unpack(input)?,
+                        b"tags" => job.tags = Pack::unpack(input)?,
+                        b"meta" => job.meta = Pack::unpack(input)?,
                         _ => return Ok(false),
                     }
                 }
