@@ -134,6 +134,11 @@ pub fn stream(data: &[u8]) {
     while let Ok(Some(_)) = wire::next::<FromServer>(&mut input) {}
 }
 
+/// A file of comma-separated values or of JSON lines.
+pub fn rows(data: &[u8]) {
+    server::rows::fuzz(data);
+}
+
 /// A bulk operation looks for a value in a body, whatever the body is.
 pub fn filter(data: &[u8]) {
     let Some((path, body)) =
@@ -153,7 +158,7 @@ mod tests {
     use std::{fs, path::Path};
 
     type Reads = fn(&[u8]);
-    const TARGETS: [(&str, Reads); 9] = [
+    const TARGETS: [(&str, Reads); 10] = [
         ("envelope", envelope),
         ("batch", batch),
         ("segment", segment),
@@ -163,6 +168,7 @@ mod tests {
         ("child_line", child_line),
         ("filter", filter),
         ("stream", stream),
+        ("rows", rows),
     ];
     /// Inputs near each of the corpus.
     const NEAR: u64 = 200;

@@ -6,9 +6,11 @@
 
 mod disk;
 mod faketime;
+mod group;
 mod ledger;
 mod load;
 mod pond;
+mod process;
 mod proxy;
 mod rows;
 mod script;

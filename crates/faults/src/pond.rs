@@ -7,6 +7,9 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 /// Leases of the suite: long enough for a busy machine, short enough to wait for.
 pub(crate) const LEASE_MS: u64 = 3_000;
+/// Jobs of one fetch while working off, which may be large, and their leases: they are done at once, on a machine that may be slow.
+const DRAIN_BATCH: u64 = 100;
+const DRAIN_LEASE_MS: u64 = 60_000;
 /// Everything left over must be worked off within this.
 const DRAIN_MAX: Duration = Duration::from_secs(60);
 
@@ -77,7 +80,7 @@ pub(crate) fn drain(server: &Server, ledgers: &[&Ledger]) -> Result<(), String> 
 fn work_off(client: &mut rig::Client, ledgers: &[&Ledger]) -> Result<u64, String> {
     let failed = |error: std::io::Error| format!("a call failed while working off: {error}");
     let queues: Vec<&str> = ledgers.iter().map(|ledger| ledger.queue.as_str()).collect();
-    let fetch = json!({"worker": "drain", "queues": queues, "max": 1_000, "lease_ms": LEASE_MS});
+    let fetch = json!({"worker": "drain", "queues": queues, "max": DRAIN_BATCH, "lease_ms": DRAIN_LEASE_MS});
     let answer = client.post("/v1/fetch", &fetch).map_err(failed)?;
     let mut outcomes = Vec::new();
     for job in answer.body["jobs"].as_array().into_iter().flatten() {
@@ -93,8 +96,13 @@ fn work_off(client: &mut rig::Client, ledgers: &[&Ledger]) -> Result<u64, String
         let answer = client.post("/v1/outcomes", &json!({"worker": "drain", "outcomes": outcomes}));
         let answer = answer.map_err(failed)?;
         let results = answer.body["results"].as_array().cloned().unwrap_or_default();
-        if results.len() != outcomes.len() || results.iter().any(|result| result["ok"] != true) {
-            return Err(format!("completions were refused: {}", answer.body));
+        let refused = results.iter().find(|result| result["ok"] != true);
+        if results.len() != outcomes.len() || refused.is_some() {
+            return Err(format!(
+                "{} of {} completions had an answer, one: {refused:?}",
+                results.len(),
+                outcomes.len()
+            ));
         }
         return Ok(1);
     }

@@ -29,3 +29,11 @@ pub(crate) fn counted(client: &mut Client, queue: &str, state: &str) -> Result<u
     let answer = good(client.get(&format!("/v1/queues/{queue}")))?;
     answer["counts"][state].as_u64().ok_or_else(|| format!("{queue} does not count {state}: {answer}"))
 }
+
+/// A number that the server's metrics give.
+pub(crate) fn metric(client: &mut Client, name: &str) -> Result<u64, String> {
+    let page = good(client.get("/metrics"))?;
+    let begin = format!("millpond_{name} ");
+    let line = page.as_str().unwrap_or_default().lines().find_map(|line| line.strip_prefix(&begin));
+    line.and_then(|number| number.parse().ok()).ok_or_else(|| format!("the metrics lack {name}"))
+}

@@ -174,7 +174,7 @@ fn source_error(error: node::CallError) -> SourceError {
     match error {
         node::CallError::Refused(reject) => SourceError::Refused(reject),
         node::CallError::Stopping => SourceError::Closed,
-        node::CallError::Overloaded { retry_after_ms } => {
+        node::CallError::Overloaded { retry_after_ms, .. } => {
             SourceError::Unavailable { reason: error.to_string(), retry_after_ms: Some(retry_after_ms) }
         }
         node::CallError::DiskFull | node::CallError::TooDurable { .. } | node::CallError::Unknown { .. } => {

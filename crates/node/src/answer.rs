@@ -1,6 +1,6 @@
 use kit::{Durability, Millis};
 use model::{Reject, Reply};
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
 /// What a call that was not refused brings back.
 #[derive(Debug, Clone)]
@@ -19,9 +19,11 @@ pub enum CallError {
     /// The state machine refused; nothing was changed.
     #[error(transparent)]
     Refused(#[from] Reject),
-    /// Too much waits already; nothing was changed.
-    #[error("too many calls are waiting; retry in {retry_after_ms} ms")]
+    /// There is too much already; nothing was changed.
+    #[error("{scarce}; retry in {retry_after_ms} ms")]
     Overloaded {
+        /// What there is too little of.
+        scarce: Scarce,
         /// When to try again.
         retry_after_ms: Millis,
     },
@@ -45,6 +47,26 @@ pub enum CallError {
     /// No new calls are taken; nothing was changed.
     #[error("the pond is stopping")]
     Stopping,
+}
+
+/// What an overloaded node has too little of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scarce {
+    /// Room for calls that wait.
+    Room,
+    /// Memory for new work; all other calls are taken.
+    Memory,
+}
+
+impl fmt::Display for Scarce {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Room => "too many calls are waiting",
+            Self::Memory => {
+                "the memory is full: new work is refused, running work can finish; add workers, or remove what nobody needs"
+            }
+        })
+    }
 }
 
 impl CallError {
@@ -85,6 +107,8 @@ pub struct Stats {
     pub recovered_records: u64,
     /// How long the start took, milliseconds.
     pub recovery_ms: u64,
+    /// Bytes that the node holds by its own account: jobs and their bodies, what this checkpoint and the next are made of, and what waits.
+    pub held_bytes: u64,
     /// The state machine's own numbers.
     pub shard: millpond_core::ShardStats,
 }

@@ -10,11 +10,12 @@
 //! in the order in which they were sealed. Whoever drives may seal the next batch while the last one is being written.
 
 use crate::{
-    answer::{Answer, CallError, Poison, Stats},
+    answer::{Answer, CallError, Poison, Scarce, Stats},
     batch,
     options::Options,
     producers::{Parked, Producers},
     waiters::{Waiter, Waiters, fetch_of},
+    writer::is_new_work,
 };
 use kit::{Durability, Millis, Timestamp};
 use millpond_core::{Effects, Growth, NewBody, Shard, Unread};
@@ -39,6 +40,14 @@ const OWN_RETRY_MS: Millis = 200;
 const CHECKPOINT_RETRY_MS: Millis = 1_000;
 /// When an overloaded caller should come back.
 const OVERLOADED_MS: Millis = 100;
+/// When somebody whose work does not fit in the memory should come back.
+pub(crate) const MEMORY_FULL_MS: Millis = 1_000;
+/// A command that waits is there as it was read, encoded, and in its batch.
+const COPIES: u64 = 3;
+/// About what a job takes beside its body, with its places in the tables and what happened to it.
+const JOB_BYTES: u64 = 400;
+/// About what a changed record takes beyond its bytes while a checkpoint is being made of it: as key and value here, and twice in the store.
+const RECORD_BYTES: u64 = 300;
 
 /// Who asked, as whoever drives knows them: gets its answer back with the ticket.
 pub trait Ticket {
@@ -221,6 +230,8 @@ pub struct Driver<T> {
     flush_due: Option<Timestamp>,
     dirty_since: Option<Timestamp>,
     snapshot_taken: bool,
+    /// About what the snapshot takes that is being stored, or waits for room on the disk.
+    snapshot_bytes: u64,
     /// A snapshot that found no room, and when it is tried again.
     unstored: Option<(Timestamp, Snapshot)>,
     /// The record of the last applied batch.
@@ -252,6 +263,7 @@ impl<T: Ticket> Driver<T> {
             own_work_at: Timestamp::ZERO,
             flush_due: None,
             snapshot_taken: false,
+            snapshot_bytes: 0,
             unstored: None,
             index,
             stopping: false,
@@ -278,6 +290,7 @@ impl<T: Ticket> Driver<T> {
             waiting_fetches: self.waiters.len() as u64,
             waiting_pushes: self.producers.len() as u64,
             poisoned: self.poison.is_some(),
+            held_bytes: self.held_bytes(),
             shard: self.shard.stats(),
             ..self.stats.clone()
         }
@@ -286,6 +299,18 @@ impl<T: Ticket> Driver<T> {
     /// The totals, for what others count.
     pub(crate) fn stats_mut(&mut self) -> &mut Stats {
         &mut self.stats
+    }
+
+    fn held_bytes(&self) -> u64 {
+        let shard = self.shard.stats();
+        let waiting = COPIES * self.unanswered_bytes as u64 + self.producers.bytes() as u64;
+        // What has changed will be in memory a second time, at the latest when the checkpoint under way is stored.
+        let checkpoints = self.snapshot_bytes + self.next_snapshot_bytes();
+        shard.jobs * JOB_BYTES + shard.resident_body_bytes + checkpoints + waiting
+    }
+
+    fn next_snapshot_bytes(&self) -> u64 {
+        self.shard.dirty_bytes() + self.shard.dirty() as u64 * RECORD_BYTES
     }
 
     /// Why nothing is taken any more.
@@ -338,7 +363,10 @@ impl<T: Ticket> Driver<T> {
         } else if !patient {
             return Some(self.nothing(waiter.ticket, waiter.level));
         } else if self.waiters.len() >= self.options.waiters_max {
-            return Some((waiter.ticket, Err(CallError::Overloaded { retry_after_ms: OVERLOADED_MS })));
+            return Some((
+                waiter.ticket,
+                Err(CallError::Overloaded { scarce: Scarce::Room, retry_after_ms: OVERLOADED_MS }),
+            ));
         } else {
             self.waiters.park(waiter);
         }
@@ -602,6 +630,7 @@ impl<T: Ticket> Driver<T> {
         }
         self.dirty_since.take()?;
         self.snapshot_taken = true;
+        self.snapshot_bytes = self.next_snapshot_bytes();
         let changes = self.shard.take_changes();
         Some(Snapshot {
             generation: changes.generation,
@@ -624,7 +653,7 @@ impl<T: Ticket> Driver<T> {
 
     /// The checkpoint is safe: its bodies may leave memory.
     pub fn stored(&mut self, generation: u64, mark: Mark) {
-        self.snapshot_taken = false;
+        (self.snapshot_taken, self.snapshot_bytes) = (false, 0);
         self.stats.checkpoints += 1;
         self.stats.checkpoint_position = mark.position;
         self.shard.changes_stored(generation);
@@ -643,13 +672,18 @@ impl<T: Ticket> Driver<T> {
         if level > self.strongest {
             return Err(CallError::TooDurable { wanted: level, strongest: self.strongest });
         }
+        let most = self.options.held_bytes_max;
+        if most > 0 && is_new_work(&packed.envelope.command) && self.held_bytes() + packed.len() as u64 > most
+        {
+            return Err(CallError::Overloaded { scarce: Scarce::Memory, retry_after_ms: MEMORY_FULL_MS });
+        }
         let room = self.unanswered < self.options.pending_max
             && self.unanswered_bytes + packed.len() <= self.options.pending_bytes_max;
         // One large command must fit somewhere.
         if room || always || self.unanswered == 0 {
             Ok(())
         } else {
-            Err(CallError::Overloaded { retry_after_ms: OVERLOADED_MS })
+            Err(CallError::Overloaded { scarce: Scarce::Room, retry_after_ms: OVERLOADED_MS })
         }
     }
 

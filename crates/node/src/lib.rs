@@ -23,7 +23,7 @@ mod verify;
 mod waiters;
 mod writer;
 
-pub use answer::{Answer, CallError, Poison, Stats};
+pub use answer::{Answer, CallError, Poison, Scarce, Stats};
 pub use backup::{BackupFailure, Moment, Restored, backup, open_folder, read_backup, restore};
 pub use batch::Batch;
 pub use body_test::passes;

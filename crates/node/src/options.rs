@@ -1,5 +1,5 @@
 use kit::Millis;
-use storage::{AtRest, log::segment};
+use storage::{AtRest, checkpoints::fjall, log::segment};
 
 /// The limits of a node. Everything that can grow has one here.
 #[derive(Debug, Clone)]
@@ -16,6 +16,11 @@ pub struct Options {
     pub checkpoint_bytes: u64,
     /// A checkpoint is written this many milliseconds after the first change that the last one lacks. Default 5,000.
     pub checkpoint_ms: Millis,
+    /// Memory of the checkpoint store for what it read, in bytes; what it has yet to sort takes about as much again. Default 32 MiB.
+    pub cache_bytes: u64,
+    /// While the node holds this many bytes by its own account ([`crate::Stats::held_bytes`]), new work is refused and all other calls are
+    /// taken; 0 for any number. Default 0.
+    pub held_bytes_max: u64,
     /// The longest wait of a fetch, milliseconds; longer ones are cut to it. Default 60,000.
     pub wait_ms_max: Millis,
     /// Fetches that may wait for jobs at once. Default 16,384.
@@ -39,6 +44,23 @@ pub struct Options {
 const CLEAR_KINDS: &[u8] = b"bjmoq";
 
 impl Options {
+    /// The same for a process that may use `memory` bytes in all: budgets are cut to what fits, and half of it is what the node may hold
+    /// by its own account. The other half is for what nobody accounts for: results and logs of jobs, the checkpoint store while it sorts,
+    /// connections, the program itself.
+    pub fn within(self, memory: u64) -> Self {
+        let share = |part: u64| memory / part;
+        let bytes = |most: usize, part: u64| most.min(usize::try_from(share(part)).unwrap_or(most));
+        Self {
+            pending_bytes_max: bytes(self.pending_bytes_max, 16),
+            producers_bytes_max: bytes(self.producers_bytes_max, 32),
+            body_budget: self.body_budget.min(share(8)),
+            checkpoint_bytes: self.checkpoint_bytes.min(share(32)),
+            cache_bytes: self.cache_bytes.min(share(16)),
+            held_bytes_max: share(2),
+            ..self
+        }
+    }
+
     /// How a data directory is to be opened.
     pub(crate) fn local(&self) -> storage::Options {
         storage::Options {
@@ -47,9 +69,13 @@ impl Options {
                 reserve: self.reserve_bytes > 0,
                 ..segment::Options::DEFAULT
             },
+            checkpoints: fjall::Options {
+                cache_bytes: self.cache_bytes,
+                memtable_bytes: self.cache_bytes / 2,
+                ..fjall::Options::DEFAULT
+            },
             at_rest: clear(&self.at_rest),
             shards: &[crate::SHARD],
-            ..storage::Options::default()
         }
     }
 }
@@ -68,6 +94,8 @@ impl Default for Options {
             body_budget: 512 << 20,
             checkpoint_bytes: 128 << 20,
             checkpoint_ms: 5_000,
+            cache_bytes: 32 << 20,
+            held_bytes_max: 0,
             wait_ms_max: 60_000,
             waiters_max: 16_384,
             producers_max: 4_096,

@@ -166,7 +166,7 @@ fn leave_out_new_work<T>(sealed: &mut Sealed<T>) {
 }
 
 /// Whether a command makes the state grow without finishing anything. Spelled out, so that a new command is decided here.
-fn is_new_work(command: &Command) -> bool {
+pub(crate) fn is_new_work(command: &Command) -> bool {
     match command {
         Command::Push { .. }
         | Command::Join { .. }

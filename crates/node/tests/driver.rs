@@ -5,8 +5,8 @@ mod common;
 
 use common::{Rig, done, is_unknown, jobs, push, queue, tickets};
 use kit::Durability::{Disk, Memory, Os, Quorum};
-use model::{Command, State};
-use node::{CallError, Options};
+use model::{Command, DispatchedJob, JobRef, State};
+use node::{Answered, CallError, Options, Scarce};
 use storage::files::{Damage, Operation};
 
 #[test]
@@ -105,6 +105,38 @@ fn too_much_waiting_is_refused_and_taken_again_after_a_commit() {
     assert!(matches!(rig.offer(3, push("mail", 1), Disk).unwrap().1, Err(CallError::Overloaded { .. })));
     rig.settle();
     assert!(rig.offer(4, push("mail", 1), Disk).is_none());
+}
+
+#[test]
+fn a_full_memory_refuses_new_work_until_running_work_has_made_room() {
+    let mut rig = Rig::with(Options { held_bytes_max: 20_000, ..Options::default() });
+    let full = |answered: Option<Answered<u64>>| {
+        answered.is_some_and(|(_, refused)| {
+            matches!(refused, Err(CallError::Overloaded { scarce: Scarce::Memory, .. }))
+        })
+    };
+    let mut pushes = 0;
+    while !full(rig.offer(1, push("mail", 10), Disk)) {
+        rig.settle();
+        // What is on the disk has no copy in memory.
+        assert!(rig.checkpoint());
+        pushes += 1;
+        assert!(pushes < 20, "nothing was refused");
+    }
+    assert!(rig.driver.stats().held_bytes > 10_000);
+
+    rig.fetch(2, &["mail"], 20, 0);
+    let answers = rig.settle();
+    let leased = jobs(&answers[0]).to_vec();
+    assert_eq!(leased.len(), 20);
+    rig.offer(3, done(&leased), Disk);
+    assert!(rig.settle()[0].1.is_ok());
+    assert!(full(rig.offer(4, push("mail", 1), Disk)), "who is done is kept");
+    let name = |job: &DispatchedJob| JobRef { queue: Some(queue("mail")), id: job.id.clone() };
+    rig.offer(5, Command::Remove { jobs: leased.iter().map(name).collect() }, Disk);
+    assert!(rig.settle()[0].1.is_ok());
+    assert!(rig.checkpoint());
+    assert!(rig.offer(6, push("mail", 1), Disk).is_none());
 }
 
 #[test]

@@ -61,6 +61,7 @@ pub const KEYS: &[Key] = &[
     Key { name: "pending_max", default: "20000", help: "Commands that wait for the log; one more is refused as overloaded." },
     Key { name: "pending_bytes_max", default: "256MiB", help: "Bytes of commands that wait for the log." },
     Key { name: "body_budget", default: "512MiB", help: "Bytes of job bodies kept in memory; the others wait on the disk." },
+    Key { name: "memory_limit", default: "0", help: "Bytes of memory to get along with: budgets are cut to fit, and new work is refused before it is used up; 0 for the limit of the control group, where there is one." },
     Key { name: "flush_window", default: "50ms", help: "A change answered at level `os` reaches the disk within this." },
     Key { name: "drain", default: "20s", help: "After a signal to stop, requests under way have this long to end." },
 ];
@@ -140,6 +141,8 @@ pub struct Config {
     pub pending_bytes_max: ByteSize,
     /// Bytes of bodies in memory.
     pub body_budget: ByteSize,
+    /// Bytes of memory to get along with.
+    pub memory_limit: ByteSize,
     /// How long `os` may stay unflushed.
     pub flush_window: Span,
     /// Time to drain.

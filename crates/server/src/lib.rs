@@ -5,6 +5,8 @@ pub mod backup_stream;
 pub mod config;
 mod disk;
 pub mod http;
+mod memory;
+pub mod rows;
 pub mod serve;
 pub mod tls;
 mod watched;

@@ -4,6 +4,7 @@ use crate::{
     access::{Keeper, TokenFileError},
     config::{Config, LogFormat},
     http::{App, Door, Rules, answer_while, serve_connections},
+    memory,
     tls::{Certificate, TlsError},
 };
 use node::{Handle, OpenError, Options};
@@ -114,11 +115,17 @@ impl Server {
         let listener = TcpListener::bind(config.listen).await.map_err(shown)?;
         let addr = listener.local_addr().map_err(shown)?;
         let own = config.clone();
-        let opening = tokio::task::spawn_blocking(move || open(&own));
+        let memory = memory::limit(config.memory_limit.0);
+        if let Some(memory) = memory {
+            tracing::info!("memory: this server gets along with {} MiB", memory >> 20);
+        }
+        let opening = tokio::task::spawn_blocking(move || open(&own, memory));
         let node = answer_while(&listener, &door, opening).await??;
-        let app = App::new(node.clone(), rules(config), Arc::clone(&files.keeper));
+        let app = App::new(node.clone(), rules(config).within(memory), Arc::clone(&files.keeper));
         let sampler = app.clone();
         tokio::spawn(async move { sampler.sample_rates().await });
+        let watcher = app.clone();
+        tokio::spawn(async move { watcher.watch_memory().await });
         if !config.memory {
             let (watcher, folder, low) = (app.clone(), config.data.clone(), config.disk_low.0);
             tokio::spawn(async move { watcher.watch_disk(folder, low).await });
@@ -213,7 +220,7 @@ fn keeper(config: &Config) -> Result<Keeper, TokenFileError> {
     Keeper::new(own, (!file.as_os_str().is_empty()).then_some(file))
 }
 
-fn open(config: &Config) -> Result<Handle, ServeError> {
+fn open(config: &Config, memory: Option<u64>) -> Result<Handle, ServeError> {
     let options = Options {
         pending_max: config.pending_max.get(),
         pending_bytes_max: usize::try_from(config.pending_bytes_max.0).unwrap_or(usize::MAX),
@@ -223,6 +230,10 @@ fn open(config: &Config) -> Result<Handle, ServeError> {
         waiters_max: config.waiters_max.get(),
         at_rest: at_rest(config),
         ..Options::default()
+    };
+    let options = match memory {
+        Some(memory) => options.within(memory),
+        None => options,
     };
     let path = if config.memory { "(memory)".to_owned() } else { config.data.display().to_string() };
     let opened = if config.memory { Handle::in_memory(options) } else { Handle::open(&config.data, options) };
@@ -267,6 +278,7 @@ fn rules(config: &Config) -> Rules {
         hosts: config.hosts.0.clone(),
         durability: if config.memory { kit::Durability::Memory } else { config.durability },
         body_bytes_max: usize::try_from(config.body_max.0).unwrap_or(usize::MAX),
+        memory: None,
         body_timeout: config.body_timeout.into(),
         wait_ms_max: config.wait_max.0,
     }

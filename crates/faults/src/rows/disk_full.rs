@@ -4,13 +4,15 @@ use crate::{
     disk::Disk,
     ledger::Ledger,
     pond::{Pond, drain},
+    talk::{good, metric},
 };
+use kit::random::Random;
 use rig::{Client, until};
 use serde_json::{Value, json};
 use std::{
     fs::{self, File},
     path::PathBuf,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 /// Room for the reserve, a few segments and checkpoints.
@@ -20,10 +22,21 @@ const BODY_BYTES: usize = 64 << 10;
 /// More pushes than this fit no such disk.
 const PUSHES_MAX: u64 = 20_000;
 
-/// F12: new work is refused with 507, running work ends, and room is all that it takes to go on.
+/// How long the disk stays full each time: shorter than it takes to a checkpoint, and longer.
+const FULL_MS: [u64; 4] = [300, 6_500, 800, 1_500];
+/// A checkpoint that began before the disk was full has ended by then.
+const UNDER_WAY_MAX: Duration = Duration::from_secs(2);
+/// Jobs that come and go between.
+const ROUNDS: u64 = 15;
+const BATCH: u64 = 10;
+const HEALED_MAX: Duration = Duration::from_secs(30);
+
+/// F12: new work is refused with 507, running work ends, and room is all that it takes to go on. Once the disk fills up under a log that grows
+/// by itself, which then finds no room for its next file. Then it is full and free again and again while jobs come and go, so that checkpoints, and
+/// the store while it sorts them, find it full, too.
 pub(crate) fn run(plan: &Plan) -> Result<Ran, Breach> {
     let mut refused = 0;
-    for _ in 0..plan.count {
+    for trial in 0..plan.count {
         let pond = Pond::new(plan)?;
         let _disk = match Disk::in_memory(&pond.data, DISK) {
             Ok(disk) => disk,
@@ -31,6 +44,8 @@ pub(crate) fn run(plan: &Plan) -> Result<Ran, Breach> {
         };
         let inner = Inner { data: pond.data.join("data"), ballast: pond.data.join("ballast") };
         refused += inner.fill_and_heal()?;
+        plan.tally.fault();
+        refused += inner.come_and_go(plan.seed + trial)?;
         plan.tally.fault();
     }
     Ok(Ran::Passed(
@@ -74,24 +89,10 @@ impl Inner {
             }
         }
 
-        let outcomes: Vec<Value> = leased
-            .iter()
-            .map(|(id, token)| {
-                ledger.done_sent(id, *token);
-                json!({"queue": "full", "id": id, "lease_token": token, "outcome": "done"})
-            })
-            .collect();
-        let answer = client.post("/v1/outcomes", &json!({"worker": "w", "outcomes": outcomes}));
-        let answer = answer.map_err(|error| format!("running work could not end: {error}"))?;
-        for (index, (id, _)) in leased.iter().enumerate() {
-            if answer.body["results"][index]["ok"] != true {
-                return Err(format!("running work could not end: {} {}", answer.status, answer.body));
-            }
-            ledger.done_acknowledged(id);
-        }
+        complete(&mut client, &ledger, &leased)?;
 
         fs::remove_file(&self.ballast).map_err(|error| error.to_string())?;
-        until(Duration::from_secs(30), || match push(&mut client, &ledger, &mut number, 100) {
+        until(HEALED_MAX, || match push(&mut client, &ledger, &mut number, 100) {
             Ok(code) if code.is_empty() => Some(()),
             _ => None,
         })
@@ -99,6 +100,55 @@ impl Inner {
         server.terminate().map_err(|error| error.to_string())?;
         server.wait(STOP_MAX).ok_or("it did not stop")?;
 
+        let server = starter().start().map_err(|error| error.to_string())?;
+        ledger.check(&mut server.client(), false)?;
+        drain(&server, &[&ledger])?;
+        ledger.check(&mut server.client(), true)?;
+        Ok(refused)
+    }
+
+    /// Full and free in turn, while jobs come and go.
+    fn come_and_go(&self, seed: u64) -> Result<u64, Breach> {
+        let starter = || rig::Starter::new(&self.data).arguments(["--log", "warn"]);
+        let mut server = starter().start().map_err(|error| error.to_string())?;
+        let mut client = server.client();
+        let ledger = Ledger::new("churn");
+        let mut random = Random::new(seed);
+        let (mut number, mut refused) = (0, 0);
+        for full_ms in FULL_MS {
+            for _ in 0..ROUNDS {
+                turn(&mut client, &ledger, &mut number, &mut random)?;
+            }
+            let before = checkpoints(&mut client)?;
+            self.fill()?;
+            let (begun, end) = (Instant::now(), Instant::now() + Duration::from_millis(full_ms));
+            let mut stuck = None;
+            while Instant::now() < end {
+                // One may have been under way.
+                if stuck.is_none() && begun.elapsed() > UNDER_WAY_MAX {
+                    stuck = Some(checkpoints(&mut client)?);
+                }
+                refused += turn(&mut client, &ledger, &mut number, &mut random)
+                    .map_err(|breach| format!("the disk is full: {breach}"))?;
+            }
+            if stuck.is_some_and(|stuck| checkpoints(&mut client) != Ok(stuck)) {
+                return Err("a checkpoint found room on a full disk".to_owned());
+            }
+            if !server.running() {
+                return Err("it ended because the disk was full".to_owned());
+            }
+            fs::remove_file(&self.ballast).map_err(|error| error.to_string())?;
+            until(HEALED_MAX, || {
+                let taken = turn(&mut client, &ledger, &mut number, &mut random).ok()? == 0;
+                (taken && checkpoints(&mut client).ok()? > before).then_some(())
+            })
+            .ok_or_else(|| {
+                format!(
+                    "there is room again, and after {HEALED_MAX:?} it takes no work or writes no checkpoint"
+                )
+            })?;
+        }
+        server.kill().map_err(|error| error.to_string())?;
         let server = starter().start().map_err(|error| error.to_string())?;
         ledger.check(&mut server.client(), false)?;
         drain(&server, &[&ledger])?;
@@ -114,6 +164,57 @@ impl Inner {
         while file.write_all(&block).is_ok() {}
         Ok(())
     }
+}
+
+/// Pushes some jobs, of which half are done; what was fetched can always be reported. Returns how many pushes were refused.
+fn turn(client: &mut Client, ledger: &Ledger, number: &mut u64, random: &mut Random) -> Result<u64, Breach> {
+    let mut refused = 0;
+    for _ in 0..BATCH {
+        let bytes = random.below(BODY_BYTES as u64 / 4) as usize;
+        match push(client, ledger, number, bytes)?.as_str() {
+            "" => {}
+            "disk_full" => refused += 1,
+            other => return Err(format!("a push was answered with {other}")),
+        }
+    }
+    let fetch = json!({"worker": "w", "queues": [ledger.queue], "max": BATCH / 2, "lease_ms": 600_000});
+    let answer = client.post("/v1/fetch", &fetch).map_err(|error| error.to_string())?;
+    if answer.code() == "disk_full" {
+        return Ok(refused);
+    }
+    let leased: Vec<(String, u64)> = good(Ok(answer))?["jobs"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(|job| ledger.handed_out(job))
+        .collect();
+    complete(client, ledger, &leased)?;
+    Ok(refused)
+}
+
+fn complete(client: &mut Client, ledger: &Ledger, leased: &[(String, u64)]) -> Result<(), Breach> {
+    if leased.is_empty() {
+        return Ok(());
+    }
+    let outcome = |(id, token): &(String, u64)| {
+        ledger.done_sent(id, *token);
+        json!({"queue": ledger.queue, "id": id, "lease_token": token, "outcome": "done"})
+    };
+    let outcomes: Vec<Value> = leased.iter().map(outcome).collect();
+    let answer = good(client.post("/v1/outcomes", &json!({"worker": "w", "outcomes": outcomes})));
+    let answer = answer.map_err(|why| format!("running work could not end: {why}"))?;
+    for (index, (id, _)) in leased.iter().enumerate() {
+        if answer["results"][index]["ok"] != true {
+            return Err(format!("running work could not end: {answer}"));
+        }
+        ledger.done_acknowledged(id);
+    }
+    Ok(())
+}
+
+/// Checkpoints that were written since the start.
+fn checkpoints(client: &mut Client) -> Result<u64, Breach> {
+    metric(client, "checkpoints_total")
 }
 
 /// Returns the code of the refusal, empty if there was none.

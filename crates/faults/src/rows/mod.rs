@@ -6,6 +6,7 @@ mod directory;
 mod disk_full;
 mod few_files;
 mod frozen;
+mod growth;
 mod herd;
 mod interrupted;
 mod joins;
@@ -14,6 +15,7 @@ mod late_worker;
 mod linear;
 mod little_memory;
 mod lost_answer;
+mod lying_cache;
 mod pill;
 mod poison;
 mod power_cut;
@@ -22,6 +24,7 @@ mod retry_storm;
 mod rotate;
 mod slow_disk;
 mod slow_reader;
+mod starved;
 mod system_calls;
 mod terminate;
 
@@ -51,6 +54,7 @@ pub const ROWS: &[Row] = &[
     Row { name: "F2", about: "kill at each system call of a short story", count: 8, soak: 200, round: 2, run: system_calls::run },
     Row { name: "F4", about: "the power goes: an ext4 is cut off under load", count: 20, soak: 1_000, round: 0, run: power_cut::run },
     Row { name: "F9", about: "a flush fails with EIO", count: 12, soak: 200, round: 2, run: poison::flush_fails },
+    Row { name: "F10", about: "a flush fails, and the cache lies", count: 2, soak: 100, round: 0, run: lying_cache::run },
     Row { name: "F12", about: "the disk is full", count: 1, soak: 50, round: 0, run: disk_full::run },
     Row { name: "F13", about: "few files may be open, files must be short", count: 4, soak: 40, round: 2, run: few_files::run },
     Row { name: "F14", about: "writes are interrupted, or write nothing", count: 8, soak: 200, round: 2, run: interrupted::run },
@@ -66,9 +70,11 @@ pub const ROWS: &[Row] = &[
     Row { name: "F40", about: "herds of waiting fetches, and of timers", count: 2, soak: 50, round: 1, run: herd::run },
     Row { name: "F41", about: "a storm of retries while what they call is down", count: 1, soak: 50, round: 1, run: retry_storm::run },
     Row { name: "F43", about: "256 MiB of memory for more than that", count: 1, soak: 20, round: 0, run: little_memory::run },
+    Row { name: "F44", about: "a twentieth of a core for the server", count: 1, soak: 50, round: 0, run: starved::run },
     Row { name: "F45", about: "SIGTERM under load", count: 10, soak: 200, round: 5, run: terminate::run },
     Row { name: "F46", about: "an older backup comes back", count: 3, soak: 50, round: 1, run: restored::run },
     Row { name: "F49", about: "kill -9 while the children of joins end", count: 20, soak: 2_000, round: 5, run: joins::run },
+    Row { name: "F50", about: "one server, while its clients come and die", count: 12, soak: 1_500, round: 12, run: growth::run },
     Row { name: "L1", about: "what is answered has an order, over a kill -9", count: 40, soak: 2_000, round: 5, run: linear::run },
     Row { name: "K1", about: "kill -9 while the key is changed", count: 20, soak: 500, round: 5, run: rotate::run },
 ];

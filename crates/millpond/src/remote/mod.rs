@@ -187,9 +187,13 @@ impl From<Failure> for Error {
             Failure::Refused(refused) => match refused.reject() {
                 Some(reject) => Self::Refused(reject),
                 None => match refused.code.as_str() {
-                    "overloaded" => {
+                    code @ ("overloaded" | "memory_full") => {
+                        let scarce = match code {
+                            "overloaded" => node::Scarce::Room,
+                            _ => node::Scarce::Memory,
+                        };
                         let retry_after_ms = refused.retry_after_ms.unwrap_or(100);
-                        Self::Call(node::CallError::Overloaded { retry_after_ms })
+                        Self::Call(node::CallError::Overloaded { scarce, retry_after_ms })
                     }
                     "disk_full" => Self::Call(node::CallError::DiskFull),
                     "stopping" => Self::Call(node::CallError::Stopping),

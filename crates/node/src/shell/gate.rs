@@ -1,4 +1,4 @@
-use crate::answer::CallError;
+use crate::answer::{CallError, Scarce};
 use kit::Millis;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -26,7 +26,7 @@ impl Gate {
             return Ok(());
         }
         self.leave(1, bytes);
-        Err(CallError::Overloaded { retry_after_ms: RETRY_MS })
+        Err(CallError::Overloaded { scarce: Scarce::Room, retry_after_ms: RETRY_MS })
     }
 
     /// The shard's thread took that much out.

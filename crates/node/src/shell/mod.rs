@@ -17,13 +17,14 @@ mod shard_thread;
 mod threads;
 
 use crate::{
-    answer::{Answer, CallError, Poison, Stats},
+    answer::{Answer, CallError, Poison, Scarce, Stats},
     backup::Moment,
-    driver::{Packed, Sealed, Snapshot, Ticket},
+    driver::{MEMORY_FULL_MS, Packed, Sealed, Snapshot, Ticket},
     error::OpenError,
     feed::{Events, Feed},
     options::Options,
     recover::{Recovered, recover},
+    writer::is_new_work,
 };
 use body_thread::Loaded;
 use gate::Gate;
@@ -115,6 +116,8 @@ pub(crate) enum Message {
 pub(crate) struct Shared {
     gate: Gate,
     stopping: AtomicBool,
+    /// Somebody who watches the process's memory says that there is too little.
+    short_of_memory: AtomicBool,
     poison: OnceLock<Poison>,
     /// A body that cannot be read.
     damage: OnceLock<String>,
@@ -131,6 +134,7 @@ impl Shared {
         Self {
             gate: Gate::new(options.pending_max, options.pending_bytes_max),
             stopping: AtomicBool::new(false),
+            short_of_memory: AtomicBool::new(false),
             poison: OnceLock::new(),
             damage: OnceLock::new(),
             stats: Mutex::new(recovered.driver.stats()),
@@ -309,6 +313,7 @@ impl Handle {
     /// Has a command logged at `level` or better, applied, and answered.
     pub async fn call(&self, envelope: Envelope, level: Durability) -> Result<Answer, CallError> {
         self.inner.check()?;
+        self.inner.check_memory(&envelope.command)?;
         let packed = Packed::new(envelope)?;
         self.ask(None, |caller| Message::Call { packed, level, caller }).await
     }
@@ -322,6 +327,7 @@ impl Handle {
         level: Durability,
     ) -> Result<Answer, CallError> {
         self.inner.check()?;
+        self.inner.check_memory(&push.command)?;
         let packed = Packed::new(push)?;
         let number = self.inner.shared.numbers.fetch_add(1, Ordering::Relaxed);
         let wait_ms = wait.map_or(Millis::MAX, millis);
@@ -463,6 +469,12 @@ impl Handle {
         self.health().slow().or_else(full)
     }
 
+    /// From now on, new work is refused because the process is `short` of memory, or taken again. The node does so by its own account
+    /// ([`Options::held_bytes_max`]); this is for whoever sees what else the process uses.
+    pub fn short_of_memory(&self, short: bool) {
+        self.inner.shared.short_of_memory.store(short, Ordering::Relaxed);
+    }
+
     /// What the threads are at, and for how long.
     pub fn health(&self) -> Health {
         self.inner.shared.pulse.health()
@@ -511,6 +523,13 @@ impl Inner {
             return Err(CallError::unknown(reason));
         }
         if self.shared.stopping.load(Ordering::Acquire) { Err(CallError::Stopping) } else { Ok(()) }
+    }
+
+    fn check_memory(&self, command: &Command) -> Result<(), CallError> {
+        if self.shared.short_of_memory.load(Ordering::Relaxed) && is_new_work(command) {
+            return Err(CallError::Overloaded { scarce: Scarce::Memory, retry_after_ms: MEMORY_FULL_MS });
+        }
+        Ok(())
     }
 
     /// Sends a call to the shard thread, if the inbox has room for it.

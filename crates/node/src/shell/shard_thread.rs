@@ -5,7 +5,7 @@ use super::{
     threads::{self, Stored},
 };
 use crate::{
-    answer::{Answer, CallError, Poison},
+    answer::{Answer, CallError, Poison, Scarce},
     driver::{Answered, Driver, Packed, Sealed},
     options::Options,
     recover::Recovered,
@@ -367,7 +367,7 @@ impl ShardThread {
                 if self.reading < self.tasks_max {
                     return self.load(vec![view.sequence], Purpose::View(job, Box::new(view), caller));
                 }
-                Err(CallError::Overloaded { retry_after_ms: 100 })
+                Err(CallError::Overloaded { scarce: Scarce::Room, retry_after_ms: 100 })
             }
             found => Ok(found),
         };

@@ -106,6 +106,7 @@ fn values(config: &ServerConfig) -> Vec<(&'static str, String)> {
         pending_max,
         pending_bytes_max,
         body_budget,
+        memory_limit,
         flush_window,
         drain,
     } = config;
@@ -143,6 +144,7 @@ fn values(config: &ServerConfig) -> Vec<(&'static str, String)> {
         ("pending_max", pending_max.0.to_string()),
         ("pending_bytes_max", size(pending_bytes_max)),
         ("body_budget", size(body_budget)),
+        ("memory_limit", size(memory_limit)),
         ("flush_window", span(flush_window)),
         ("drain", span(drain)),
     ]

@@ -1,5 +1,5 @@
 use super::{metrics::Metrics, problem::Problem, rates::Rates, request_id::RequestIds, stream::Streams};
-use crate::{access::Keeper, disk::Disk};
+use crate::{access::Keeper, disk::Disk, memory};
 use kit::{Durability, Millis};
 use model::Command;
 use node::{Answer, Handle};
@@ -17,14 +17,33 @@ pub struct Rules {
     pub durability: Durability,
     /// Bytes of one request's body.
     pub body_bytes_max: usize,
+    /// Bytes of memory that the process may use, if there is a limit.
+    pub memory: Option<u64>,
     /// A body must have arrived within this.
     pub body_timeout: Duration,
     /// The longest wait of a fetch or a push.
     pub wait_ms_max: Millis,
 }
 
-/// Bytes of request bodies in memory at once, in KiB; who comes then waits, and is refused after a second.
-const BODIES_KIB_MAX: usize = 256 << 10;
+/// Bytes of request bodies in memory at once; who comes then waits, and is refused after a second.
+const BODIES_BYTES_MAX: usize = 256 << 20;
+
+impl Rules {
+    /// The same within this memory: an eighth of it may be bodies of requests that are being read.
+    pub fn within(self, memory: Option<u64>) -> Self {
+        let body_bytes_max =
+            share(memory).map_or(self.body_bytes_max, |share| share.min(self.body_bytes_max));
+        Self { memory, body_bytes_max, ..self }
+    }
+
+    fn bodies_bytes_max(&self) -> usize {
+        share(self.memory).map_or(BODIES_BYTES_MAX, |share| share.min(BODIES_BYTES_MAX))
+    }
+}
+
+fn share(memory: Option<u64>) -> Option<usize> {
+    memory.map(|memory| usize::try_from(memory / 8).unwrap_or(usize::MAX))
+}
 
 /// What every handler shares. Cheap to clone.
 #[derive(Clone)]
@@ -56,6 +75,7 @@ impl std::ops::Deref for App {
 impl App {
     /// An API over `node`, for those whom the keeper lets in.
     pub fn new(node: Handle, rules: Rules, keeper: Arc<Keeper>) -> Self {
+        let bodies = Arc::new(Semaphore::new(rules.bodies_bytes_max() >> 10));
         Self(Arc::new(Shared {
             node,
             rules,
@@ -64,7 +84,7 @@ impl App {
             disk: Disk::default(),
             request_ids: RequestIds::new(),
             rates: Rates::default(),
-            bodies: Arc::new(Semaphore::new(BODIES_KIB_MAX)),
+            bodies,
             backups: Arc::new(Semaphore::new(1)),
             streams: Streams::default(),
             stopping: watch::Sender::new(false),
@@ -93,6 +113,15 @@ impl App {
     pub async fn watch_disk(&self, folder: PathBuf, low: u64) {
         tokio::select! {
             () = self.disk.watch(folder, low) => {}
+            () = self.stopping() => {}
+        }
+    }
+
+    /// Watches the memory of the process until the server stops, if there is a limit.
+    pub async fn watch_memory(&self) {
+        let Some(limit) = self.rules.memory else { return };
+        tokio::select! {
+            () = memory::watch(limit, |short| self.node.short_of_memory(short)) => {}
             () = self.stopping() => {}
         }
     }

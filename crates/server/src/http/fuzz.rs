@@ -40,6 +40,7 @@ impl Target {
             hosts: Vec::new(),
             durability: Durability::Memory,
             body_bytes_max: 1 << 20,
+            memory: None,
             body_timeout: Duration::from_secs(10),
             wait_ms_max: 0,
         };

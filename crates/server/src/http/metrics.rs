@@ -140,9 +140,16 @@ fn write_node(page: &mut Page, app: &App) {
         ("jobs", "gauge", "Jobs held, final ones included.", stats.shard.jobs),
         ("queues", "gauge", "Queues.", stats.shard.queues),
         ("body_bytes", "gauge", "Bytes of bodies in memory.", stats.shard.resident_body_bytes),
+        ("held_bytes", "gauge", "Bytes that the pond holds in memory, by its own account.", stats.held_bytes),
         ("log_position", "gauge", "Position of the newest applied command.", stats.shard.position),
     ] {
         page.single(name, kind, help, value);
+    }
+    if let Some(resident) = crate::memory::resident() {
+        page.single("resident_bytes", "gauge", "Bytes of memory that the process uses.", resident);
+    }
+    if let Some(limit) = app.rules.memory {
+        page.single("memory_limit_bytes", "gauge", "Bytes of memory that it gets along with.", limit);
     }
     if let Some((free, total)) = app.disk.space() {
         page.single("disk_free_bytes", "gauge", "Bytes left on the disk of the data directory.", free);

@@ -8,7 +8,7 @@ use axum::{
 };
 use kit::Millis;
 use model::Reject;
-use node::CallError;
+use node::{CallError, Scarce};
 
 /// One kind of refusal. Code, status and help are stable; the detail of each case is not.
 #[derive(Debug)]
@@ -122,6 +122,8 @@ kinds! {
         "Check the token, then call again after `Retry-After`. A token that was used from this address before is let in meanwhile."
     OVERLOADED "overloaded" 503 "Too many calls are waiting"
         "Call again after `Retry-After`. Nothing was changed."
+    MEMORY_FULL "memory_full" 503 "The memory is full"
+        "Call again after `Retry-After`. Work that is running can be finished meanwhile; new work is taken again by itself."
     STARTING "starting" 503 "The server is starting"
         "Call again after `Retry-After`. Nothing was changed. GET /readyz says when it is ready."
     STOPPING "stopping" 503 "The server is stopping"
@@ -317,8 +319,12 @@ impl From<CallError> for Problem {
     fn from(error: CallError) -> Self {
         let kind = match &error {
             CallError::Refused(reject) => return Self::from(reject),
-            CallError::Overloaded { retry_after_ms } => {
-                return Self::new(&OVERLOADED, error.to_string()).retry_after(*retry_after_ms);
+            CallError::Overloaded { scarce, retry_after_ms } => {
+                let kind = match scarce {
+                    Scarce::Room => &OVERLOADED,
+                    Scarce::Memory => &MEMORY_FULL,
+                };
+                return Self::new(kind, error.to_string()).retry_after(*retry_after_ms);
             }
             CallError::DiskFull => &DISK_FULL,
             CallError::TooDurable { .. } => &TOO_DURABLE,

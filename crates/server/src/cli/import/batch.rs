@@ -1,12 +1,10 @@
 //! From rows to batches: one request body each, cut by count and by size, the same at every run.
 
-use super::{
-    rejects::Rejects,
-    rows::{Item, Place, Rows},
-};
+use super::rejects::Rejects;
 use crate::cli::failure::Failure;
 use bytes::Bytes;
 use serde_json::{Map, Value};
+use server::rows::{Item, Place, Rows};
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 /// A batch is closed when its request has this many bytes, so that a few large rows do not make a request that the
@@ -69,7 +67,7 @@ impl Batcher {
             let row = self.rows.place().row + 1;
             let item = self
                 .rows
-                .next()
+                .read()
                 .map_err(|error| Failure::Usage(format!("reading stopped at row {row}: {error}")))?;
             match item {
                 None => break,

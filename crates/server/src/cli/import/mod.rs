@@ -6,11 +6,7 @@
 //! the server recognises them.
 
 mod batch;
-mod csv;
-mod input;
-mod ndjson;
 mod rejects;
-mod rows;
 mod sender;
 mod source;
 mod state;
@@ -27,7 +23,7 @@ use batch::{Batch, Batcher};
 use clap::Args;
 use kit::{Durability, Millis, random::mix};
 use rejects::Rejects;
-use rows::Rules;
+use server::rows::{Place, Rules};
 use source::Format;
 use state::{Progress, StateFile};
 use std::path::{Path, PathBuf};
@@ -306,7 +302,7 @@ fn already_done(
 struct Report {
     name: String,
     progress: Progress,
-    resumed: rows::Place,
+    resumed: Place,
     seconds: f64,
     rejects: PathBuf,
     state: Option<PathBuf>,

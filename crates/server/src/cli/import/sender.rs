@@ -158,7 +158,10 @@ impl Call {
                 Err(error) => error,
             };
             let Some(wait_ms) = error.retry_after_ms() else { return Err(error) };
-            if matches!(error.code(), Some("queue_full" | "pond_full" | "overloaded" | "disk_full")) {
+            if matches!(
+                error.code(),
+                Some("queue_full" | "pond_full" | "overloaded" | "memory_full" | "disk_full")
+            ) {
                 silent_since = None;
             } else if silent_since.get_or_insert_with(Instant::now).elapsed() >= self.patience {
                 return Err(error);

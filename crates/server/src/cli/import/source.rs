@@ -1,12 +1,7 @@
 //! What is imported: a file or standard input, its form, and the fingerprint that names it.
 
-use super::{
-    csv::Csv,
-    input::Input,
-    ndjson::Ndjson,
-    rows::{Place, Rows, Rules},
-};
 use crate::cli::failure::Failure;
+use server::rows::{Csv, Input, Ndjson, Place, Rows, Rules};
 use std::{
     fs::File,
     io::{Cursor, Read, Seek, SeekFrom},
@@ -119,7 +114,7 @@ impl Source {
             }
         };
         // A pipe must be read again from its start.
-        while rows.place().row < place.row && rows.next().map_err(failed)?.is_some() {}
+        while rows.place().row < place.row && rows.read().map_err(failed)?.is_some() {}
         Ok(rows)
     }
 }

@@ -1,9 +1,9 @@
 //! How far an import has come, in a small file: written after every confirmed batch, by rename, so that it is
 //! whole whenever the process is killed. It may lag behind the server, never run ahead of it.
 
-use super::rows::Place;
 use crate::cli::failure::Failure;
 use serde::{Deserialize, Serialize};
+use server::rows::Place;
 use std::{
     fs, io,
     path::{Path, PathBuf},

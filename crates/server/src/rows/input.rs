@@ -6,7 +6,7 @@ const BUFFER_BYTES: usize = 256 << 10;
 const BOM: &[u8] = b"\xEF\xBB\xBF";
 
 /// A buffered reader that knows where it is.
-pub(super) struct Input {
+pub struct Input {
     reader: BufReader<Box<dyn Read + Send>>,
     /// Bytes consumed.
     pub(super) offset: u64,
@@ -16,7 +16,7 @@ pub(super) struct Input {
 
 impl Input {
     /// Reads on from `offset`, which is on line `line`.
-    pub(super) fn new(reader: Box<dyn Read + Send>, offset: u64, line: u64) -> Self {
+    pub fn new(reader: Box<dyn Read + Send>, offset: u64, line: u64) -> Self {
         Self { reader: BufReader::with_capacity(BUFFER_BYTES, reader), offset, line }
     }
 

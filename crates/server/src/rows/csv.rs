@@ -1,9 +1,6 @@
 //! Comma-separated values: a heading, then rows that become objects with its names as keys.
 
-use super::{
-    input::Input,
-    rows::{Item, Place, Rules, bad, checked_id},
-};
+use super::{Input, Item, Place, Rules, bad, checked_id};
 use csv_core::{ReadRecordResult, Reader, ReaderBuilder};
 use std::io;
 
@@ -11,7 +8,7 @@ use std::io;
 const COLUMNS_MAX: usize = 4_096;
 
 /// Rows of cells.
-pub(super) struct Csv {
+pub struct Csv {
     input: Input,
     rules: Rules,
     row: u64,
@@ -31,8 +28,8 @@ enum Record {
 }
 
 impl Csv {
-    /// Reads the heading from the start of `input`.
-    pub(super) fn new(mut input: Input, rules: Rules) -> io::Result<Result<Self, String>> {
+    /// Reads the heading from the start of `input`; the inner error says for people what is wrong with it.
+    pub fn new(mut input: Input, rules: Rules) -> io::Result<Result<Self, String>> {
         input.skip_bom()?;
         let reader = ReaderBuilder::new().delimiter(rules.delimiter).build();
         let mut csv = Self {
@@ -54,18 +51,20 @@ impl Csv {
     }
 
     /// Goes on reading at a place reached before, from a reader that stands there.
-    pub(super) fn resume(mut self, reader: Box<dyn io::Read + Send>, place: Place) -> Self {
+    pub fn resume(mut self, reader: Box<dyn io::Read + Send>, place: Place) -> Self {
         self.input = Input::new(reader, place.offset, place.line);
         self.row = place.row;
         self.reader.reset();
         self
     }
 
-    pub(super) fn place(&self) -> Place {
+    /// Where the next row begins.
+    pub fn place(&self) -> Place {
         Place { row: self.row, offset: self.input.offset, line: self.input.line }
     }
 
-    pub(super) fn next(&mut self) -> io::Result<Option<Item>> {
+    /// The next row; `None` at the end.
+    pub fn read(&mut self) -> io::Result<Option<Item>> {
         let (line, record) = self.record()?;
         let item = match record {
             Record::End => return Ok(None),
@@ -233,7 +232,7 @@ mod tests {
 
     fn read(text: &[u8], rules: Rules) -> Vec<String> {
         let mut csv = open(text, rules).unwrap();
-        std::iter::from_fn(|| csv.next().unwrap()).map(shown).collect()
+        std::iter::from_fn(|| csv.read().unwrap()).map(shown).collect()
     }
 
     fn shown(item: Item) -> String {
@@ -279,8 +278,8 @@ mod tests {
         text.extend(vec![b'x'; 3_000_000]);
         text.extend(b"\"\n3,4\n");
         let mut csv = open(&text, rules(100_000)).unwrap();
-        assert!(matches!(csv.next().unwrap(), Some(Item::Bad { line: 2, .. })));
-        assert_eq!(csv.next().unwrap().map(shown).as_deref(), Some(r#"{"a":"3","b":"4"}"#));
+        assert!(matches!(csv.read().unwrap(), Some(Item::Bad { line: 2, .. })));
+        assert_eq!(csv.read().unwrap().map(shown).as_deref(), Some(r#"{"a":"3","b":"4"}"#));
         assert!(csv.cells.len() <= 100_000);
     }
 
@@ -304,9 +303,9 @@ mod tests {
             assert_eq!(place.row, done as u64);
             let rest = io::Cursor::new(text[place.offset as usize..].to_vec());
             let mut resumed = open(text, rules(1_000)).unwrap().resume(Box::new(rest), place);
-            let items: Vec<_> = std::iter::from_fn(|| resumed.next().unwrap()).map(shown).collect();
+            let items: Vec<_> = std::iter::from_fn(|| resumed.read().unwrap()).map(shown).collect();
             assert_eq!(items, whole[done..]);
-            csv.next().unwrap();
+            csv.read().unwrap();
         }
     }
 

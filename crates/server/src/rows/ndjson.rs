@@ -1,14 +1,11 @@
 //! One JSON value a line.
 
-use super::{
-    input::Input,
-    rows::{Item, Place, Rules, bad, checked_id},
-};
+use super::{Input, Item, Place, Rules, bad, checked_id};
 use serde_json::value::RawValue;
 use std::{collections::HashMap, io};
 
 /// Lines of JSON.
-pub(super) struct Ndjson {
+pub struct Ndjson {
     input: Input,
     rules: Rules,
     row: u64,
@@ -17,18 +14,20 @@ pub(super) struct Ndjson {
 
 impl Ndjson {
     /// Reads rows from `input`, which has `row` rows behind it.
-    pub(super) fn new(mut input: Input, rules: Rules, row: u64) -> io::Result<Self> {
+    pub fn new(mut input: Input, rules: Rules, row: u64) -> io::Result<Self> {
         if input.offset == 0 {
             input.skip_bom()?;
         }
         Ok(Self { input, rules, row, line: Vec::new() })
     }
 
-    pub(super) fn place(&self) -> Place {
+    /// Where the next row begins.
+    pub fn place(&self) -> Place {
         Place { row: self.row, offset: self.input.offset, line: self.input.line }
     }
 
-    pub(super) fn next(&mut self) -> io::Result<Option<Item>> {
+    /// The next row; `None` at the end.
+    pub fn read(&mut self) -> io::Result<Option<Item>> {
         loop {
             let number = self.input.line;
             let max = self.rules.row_bytes_max;
@@ -88,7 +87,7 @@ mod tests {
         };
         let input = Input::new(Box::new(io::Cursor::new(text.to_vec())), 0, 1);
         let mut rows = Ndjson::new(input, rules, 0).unwrap();
-        std::iter::from_fn(|| rows.next().unwrap()).collect()
+        std::iter::from_fn(|| rows.read().unwrap()).collect()
     }
 
     fn row(body: &str, id: Option<&str>) -> Item {
