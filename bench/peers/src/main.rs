@@ -29,6 +29,7 @@ use plan::{Cell, Durability, Plan};
 use runner::{Runner, Sizes};
 use std::{process::ExitCode, time::Duration};
 use table::{Side, Table};
+use tokio::signal::unix::{SignalKind, signal};
 
 /// The same as in the server, so that the library is measured with what the documentation advises.
 #[global_allocator]
@@ -56,7 +57,19 @@ async fn main() -> ExitCode {
                 ExitCode::FAILURE
             }
         },
-        _ = tokio::signal::ctrl_c() => ExitCode::from(130),
+        () = stopped() => ExitCode::from(130),
+    }
+}
+
+/// Returns at Ctrl-C and at SIGTERM.
+async fn stopped() {
+    let Ok(mut terminate) = signal(SignalKind::terminate()) else {
+        // Then it ends the process at once, and servers go with it.
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        _ = terminate.recv() => {}
     }
 }
 

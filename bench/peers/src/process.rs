@@ -34,6 +34,11 @@ pub(crate) fn memory_bytes(tree: &[u32]) -> f64 {
     tree.iter().filter_map(of).map(|kibibytes| kibibytes * 1024.0).sum()
 }
 
+/// Whether it runs; one that has ended and was not yet asked for its status does not.
+pub(crate) fn runs(pid: u32) -> bool {
+    stat(pid).is_ok_and(|stat| !stat.ended)
+}
+
 /// `pid` first, then those below it. `running` holds each process with its parent.
 fn descendants(pid: u32, running: &[(u32, u32)]) -> Vec<u32> {
     let mut found = vec![pid];
@@ -48,6 +53,7 @@ fn descendants(pid: u32, running: &[(u32, u32)]) -> Vec<u32> {
 /// What `/proc/PID/stat` says.
 struct Stat {
     parent: u32,
+    ended: bool,
     /// CPU seconds of the process.
     own: f64,
     /// CPU seconds of children that ended, and of theirs.
@@ -64,7 +70,8 @@ fn parse_stat(text: &str) -> Result<Stat> {
     let ticks = |index: usize| fields.get(index).and_then(|field| field.parse::<f64>().ok()).unwrap_or(0.0);
     let parent = fields.get(1).and_then(|field| field.parse().ok());
     let parent = parent.ok_or_else(|| Error::client("a process without a parent"))?;
-    Ok(Stat { parent, own: (ticks(11) + ticks(12)) / TICKS, reaped: (ticks(13) + ticks(14)) / TICKS })
+    let ended = fields.first().is_none_or(|state| ["Z", "X"].contains(state));
+    Ok(Stat { parent, ended, own: (ticks(11) + ticks(12)) / TICKS, reaped: (ticks(13) + ticks(14)) / TICKS })
 }
 
 fn named(path: &str, name: &str) -> Result<f64> {
@@ -81,7 +88,8 @@ mod tests {
     #[test]
     fn a_name_with_brackets_and_blanks_does_not_shift_the_numbers() {
         let stat = parse_stat("7 (a) b (c)) S 3 7 7 0 -1 0 1 2 3 4 250 50 100 25 20 0 1 0").unwrap();
-        assert_eq!((stat.parent, stat.own, stat.reaped), (3, 3.0, 1.25));
+        assert_eq!((stat.parent, stat.ended, stat.own, stat.reaped), (3, false, 3.0, 1.25));
+        assert!(parse_stat("7 (a) Z 3 7").unwrap().ended);
     }
 
     #[test]

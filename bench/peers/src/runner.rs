@@ -26,6 +26,8 @@ const COUNT: Duration = Duration::from_secs(8);
 
 /// The longest time for a cell with all that it needs; one that takes longer is the last of its session.
 const CELL: Duration = Duration::from_secs(90);
+/// The same for [`Cell::Backlog`], whose jobs are to be pushed first.
+const BACKLOG_CELL: Duration = Duration::from_secs(300);
 /// How long a server may go on by itself after a cell, such as to write a checkpoint: this is part of what the jobs cost, and must not
 /// disturb the next cell.
 const SETTLE: Duration = Duration::from_secs(3);
@@ -73,12 +75,10 @@ impl<'a> Runner<'a> {
             if cell == Cell::Due && !self.has_delays {
                 continue;
             }
-            let Ok(measured) = tokio::time::timeout(CELL, self.cell(cell)).await else {
-                table.note(
-                    self.peer,
-                    self.durability,
-                    &format!("{}: not over within {CELL:?}", cell.title()),
-                );
+            let patience = if cell == Cell::Backlog { BACKLOG_CELL } else { CELL };
+            let Ok(measured) = tokio::time::timeout(patience, self.cell(cell)).await else {
+                let what = format!("{}: not over within {patience:?}", cell.title());
+                table.note(self.peer, self.durability, &what);
                 // What it still does would disturb the others.
                 return;
             };

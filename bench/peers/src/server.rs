@@ -17,6 +17,10 @@ use std::{
 
 /// How long a server may take until it listens.
 const READY: Duration = Duration::from_secs(60);
+/// How long killed processes may take to be gone.
+const GONE: Duration = Duration::from_secs(5);
+/// How often both are looked at.
+const LOOK: Duration = Duration::from_millis(20);
 /// Of what a server wrote, an error shows this much.
 const TAIL: usize = 600;
 
@@ -89,7 +93,7 @@ impl Server {
                     output: self.output(),
                 });
             }
-            std::thread::sleep(Duration::from_millis(20));
+            std::thread::sleep(LOOK);
         }
     }
 
@@ -126,9 +130,14 @@ impl Drop for Server {
         let tree = process::tree(self.child.id()).unwrap_or_default();
         // Each fails only when there is nothing left to kill, which is what was wanted.
         let _ = self.child.kill();
-        for pid in tree.into_iter().skip(1).filter_map(|pid| Pid::from_raw(i32::try_from(pid).ok()?)) {
+        for pid in tree.iter().skip(1).filter_map(|pid| Pid::from_raw(i32::try_from(*pid).ok()?)) {
             let _ = kill_process(pid, Signal::KILL);
         }
         let _ = self.child.wait();
+        // Those below are not ours to wait for; until they are gone they may write to the folder that is removed next.
+        let started = Instant::now();
+        while tree.iter().skip(1).any(|pid| process::runs(*pid)) && started.elapsed() < GONE {
+            std::thread::sleep(LOOK);
+        }
     }
 }

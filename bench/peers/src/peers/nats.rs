@@ -15,7 +15,10 @@ use async_nats::{
         stream::{Config, RetentionPolicy, StorageType},
     },
 };
-use futures_util::{StreamExt, future::BoxFuture};
+use futures_util::{
+    StreamExt,
+    future::{BoxFuture, try_join_all},
+};
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -39,8 +42,8 @@ const SCHEDULES: usize = 500;
 const UNACKNOWLEDGED_MAX: i64 = 20_000;
 
 /// A stream as a work queue, with a durable pull consumer. Calls in bulk are atomic batches (2.12), which are far faster than as many
-/// messages with an acknowledgement each; delayed messages are schedules (2.12). Acknowledgements of consumers are sent, not
-/// waited for, as clients do by default.
+/// messages with an acknowledgement each; delayed messages are schedules (2.12). At its default a consumer's
+/// acknowledgements are sent and not waited for, as clients do by default.
 pub(crate) struct JetStream;
 
 impl Peer for JetStream {
@@ -88,7 +91,7 @@ impl Peer for JetStream {
             let server = Server::start(serve, folder)?.listens(port)?;
             let client = async_nats::connect(format!("127.0.0.1:{port}")).await.map_err(Error::client)?;
             let context = jetstream::new(client.clone());
-            Ok(Session { client: Local::boxed(Remote { client, context }), server })
+            Ok(Session { client: Local::boxed(Remote { client, context, durability }), server })
         })
     }
 }
@@ -98,9 +101,11 @@ fn program(store: &Store) -> Result<PathBuf> {
 }
 
 /// Callers share a connection, which sends what they ask together.
+#[derive(Clone)]
 struct Remote {
     client: Client,
     context: Context,
+    durability: Durability,
 }
 
 /// Where a queue's jobs are.
@@ -120,6 +125,18 @@ impl Remote {
             ..Config::default()
         };
         self.context.get_or_create_stream(config).await.map_err(Error::client)
+    }
+}
+
+impl Remote {
+    /// Flushed, acknowledgements take the server longer than handing out, so they count when it has answered.
+    async fn acknowledge(&self, message: &jetstream::Message) -> Result<()> {
+        match (&message.reply, self.durability) {
+            (Some(reply), Durability::Flushed) => {
+                self.client.request(reply.clone(), "+ACK".into()).await.map(drop).map_err(Error::client)
+            }
+            _ => message.ack().await.map_err(Error::client),
+        }
     }
 }
 
@@ -143,17 +160,21 @@ impl Native for Remote {
         let mut workers: JoinSet<Result<()>> = JoinSet::new();
         for _ in 0..handlers.min(PULLS_MAX) {
             let pull = consumer.stream().max_messages_per_batch(AHEAD).messages();
-            let (mut messages, sink) = (pull.await.map_err(Error::client)?, sink.clone());
+            let mut chunks = pull.await.map_err(Error::client)?.ready_chunks(AHEAD);
+            let (remote, sink) = (self.clone(), sink.clone());
             workers.spawn(async move {
                 loop {
-                    let message = tokio::select! {
-                        message = messages.next() => message.ok_or_else(|| Error::client("the consumer is gone"))?,
+                    let chunk = tokio::select! {
+                        chunk = chunks.next() => chunk.ok_or_else(|| Error::client("the consumer is gone"))?,
                         () = sink.full() => return Ok(()),
                     };
-                    let message = message.map_err(Error::client)?;
-                    sink.handle(&message.payload);
-                    message.ack().await.map_err(Error::client)?;
-                    sink.acknowledged(1);
+                    let messages = chunk.into_iter().collect::<std::result::Result<Vec<_>, _>>();
+                    let messages = messages.map_err(Error::client)?;
+                    for message in &messages {
+                        sink.handle(&message.payload);
+                    }
+                    try_join_all(messages.iter().map(|message| remote.acknowledge(message))).await?;
+                    sink.acknowledged(messages.len());
                 }
             });
         }
