@@ -54,7 +54,7 @@ impl Csv {
     pub fn resume(mut self, reader: Box<dyn io::Read + Send>, place: Place) -> Self {
         self.input = Input::new(reader, place.offset, place.line);
         self.row = place.row;
-        self.reader.reset();
+        // The reader stands behind a record already. One that begins anew would pass over a byte order mark, which here is part of a cell.
         self
     }
 
@@ -316,5 +316,21 @@ mod tests {
         let rules = |name: &str| Rules { id_column: Some(name.to_owned()), ..rules(100) };
         assert!(open(b"a,b\n", rules("c")).is_err());
         assert_eq!(read(b"a,\nx,1\n,2\n", rules("a"))[0], r#"{"a":"x","column_2":"1"} id=x"#);
+    }
+
+    #[test]
+    fn a_byte_order_mark_within_a_file_belongs_to_its_cell_wherever_reading_begins() {
+        let file = "a\n1\n\u{feff}2\n";
+        let open = || Csv::new(Input::new(Box::new(file.as_bytes()), 0, 1), rules(1_000)).unwrap().unwrap();
+        let mut whole = open();
+        whole.read().unwrap();
+        let place = whole.place();
+        let mut resumed = open().resume(Box::new(&file.as_bytes()[place.offset as usize..]), place);
+        let row = resumed.read().unwrap();
+        assert!(
+            matches!(&row, Some(Item::Row { body, .. }) if body == "{\"a\":\"\u{feff}2\"}".as_bytes()),
+            "{row:?}"
+        );
+        assert_eq!(row, whole.read().unwrap());
     }
 }
