@@ -1,6 +1,7 @@
 //! `cargo xtask test`: everything that a developer or CI runs, in one order, with one summary.
 
 mod contract;
+mod faktory;
 mod instructions;
 mod steps;
 mod tidy;

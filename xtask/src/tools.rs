@@ -4,8 +4,13 @@ use crate::{Done, Outcome};
 use std::process::{Command, Stdio};
 
 /// Program, and the Debian package that has it.
-const TOOLS: [(&str, &str); 4] =
-    [("python3", "python3"), ("node", "nodejs"), ("strace", "strace"), ("valgrind", "valgrind")];
+const TOOLS: [(&str, &str); 5] = [
+    ("python3", "python3"),
+    ("node", "nodejs"),
+    ("npm", "npm"),
+    ("strace", "strace"),
+    ("valgrind", "valgrind"),
+];
 
 /// Whether a program is on the path.
 pub(crate) fn present(name: &str) -> bool {

@@ -5,8 +5,8 @@ use bytes::Bytes;
 use compact_str::CompactString;
 use kit::Timestamp;
 use model::{
-    BulkView, Cause, HistoryEntry, JobRef, JobView, LogLine, Priority, QueueName, QueueView, Reject, State,
-    Step,
+    BulkView, Cause, HistoryEntry, JobId, JobRef, JobView, LogLine, Priority, QueueName, QueueView, Reject,
+    State, Step,
 };
 
 /// Jobs that one listing looks at, at most; a filter that matches few gives short pages and a cursor to go on.
@@ -225,6 +225,18 @@ impl Shard {
             failed_total: queue.totals.failed,
             dead_total: queue.totals.dead,
         }
+    }
+
+    /// The first job of this id for which `wanted` holds, in whatever queue. A given id may be there once in each, so all of them are
+    /// asked: for who does not know the queue and cannot find out.
+    pub fn job_anywhere(&self, id: &JobId, wanted: impl Fn(&JobView) -> bool) -> Option<JobView> {
+        let own = self.find(&JobRef { queue: None, id: id.clone() });
+        let mut key = (0, id.clone());
+        let given = (0..self.queues.len() as u32).filter_map(|queue| {
+            key.0 = queue;
+            self.slot_of(*self.by_given_id.get(&key)?)
+        });
+        own.into_iter().chain(given).map(|slot| self.view(&self.jobs[slot])).find(wanted)
     }
 
     /// The queue that a job is in.

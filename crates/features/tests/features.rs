@@ -9,6 +9,8 @@ mod cancellation;
 mod durable;
 #[path = "steps/events.rs"]
 mod events;
+#[path = "steps/faktory.rs"]
+mod faktory;
 #[path = "steps/flow.rs"]
 mod flow;
 #[path = "steps/handlers.rs"]
@@ -53,6 +55,8 @@ struct World {
     listener: Option<events::Listener>,
     /// A program that is connected by the stream.
     connected: Option<stream::Connected>,
+    /// One that speaks the protocol of Faktory.
+    faktory: Option<faktory::Client>,
     /// The position up to which revocations were heard.
     heard_to: u64,
     /// The newest token of each name.
@@ -74,6 +78,7 @@ impl World {
             producer: None,
             listener: None,
             connected: None,
+            faktory: None,
             heard_to: 0,
             tokens: BTreeMap::new(),
         })

@@ -30,6 +30,9 @@ pub struct Key {
 #[rustfmt::skip]
 pub const KEYS: &[Key] = &[
     Key { name: "listen", default: "127.0.0.1:7077", help: "Address and port; port 0 takes a free one. An address beyond this machine needs tokens and TLS." },
+    Key { name: "faktory", default: "", help: "Address and port for Faktory clients, such as 127.0.0.1:7419; empty for none. The same rules as for `listen`." },
+    Key { name: "faktory_idle", default: "1d", help: "A Faktory client that sends nothing for so long is sent away." },
+    Key { name: "faktory_flush", default: "false", help: "Faktory clients may empty the whole pond with FLUSH: for tests and development." },
     Key { name: "data", default: "./millpond-data", help: "Directory of the data; made if it is not there." },
     Key { name: "memory", default: "false", help: "Keep everything in memory and write no file: for trying things out." },
     Key { name: "durability", default: "disk", help: "How safe a change is before it is answered, where the call does not say: memory, os, disk." },
@@ -73,6 +76,14 @@ pub struct Config {
     /// See [`KEYS`], as for every field.
     #[serde(deserialize_with = "address")]
     pub listen: SocketAddr,
+    /// Where Faktory clients are served, if they are.
+    #[serde(deserialize_with = "address_or_none")]
+    pub faktory: Option<SocketAddr>,
+    /// How long one of them may say nothing.
+    pub faktory_idle: Span,
+    /// Whether they may flush.
+    #[serde(deserialize_with = "value::switch")]
+    pub faktory_flush: bool,
     /// The data directory.
     pub data: PathBuf,
     /// No files at all.
@@ -270,18 +281,21 @@ impl Config {
             return Err(invalid("token", "is too short to keep anybody out; use at least 16 bytes"));
         }
         let asks = !self.token.is_empty() || !self.tokens_file.as_os_str().is_empty();
-        if !asks && !self.listen.ip().is_loopback() {
+        let open = [("listen", Some(self.listen)), ("faktory", self.faktory)];
+        let beyond = open.iter().find(|(_, at)| at.is_some_and(|at| !at.ip().is_loopback()));
+        let beyond = beyond.map(|(name, _)| *name);
+        if let (false, Some(name)) = (asks, beyond) {
             let reason = "everybody who reaches this address could read and change every job: set `tokens_file` (or `token_file`), or listen on 127.0.0.1";
-            return Err(invalid("listen", reason));
+            return Err(invalid(name, reason));
         }
         let (cert, key) = (self.tls_cert.as_os_str().is_empty(), self.tls_key.as_os_str().is_empty());
         if cert != key {
             let (there, missing) = if cert { ("tls_key", "tls_cert") } else { ("tls_cert", "tls_key") };
             return Err(invalid(missing, &format!("is needed beside `{there}`")));
         }
-        if cert && !self.plain_http && !self.listen.ip().is_loopback() {
+        if let (true, false, Some(name)) = (cert, self.plain_http, beyond) {
             let reason = "tokens and jobs could be read on their way to this address: set `tls_cert` and `tls_key`; or `plain_http`, where a proxy or a private network keeps them";
-            return Err(invalid("listen", reason));
+            return Err(invalid(name, reason));
         }
         if self.durability == Durability::Quorum {
             return Err(invalid(
@@ -297,6 +311,7 @@ impl Config {
             ("body_timeout", self.body_timeout.0),
             ("header_timeout", self.header_timeout.0),
             ("send_timeout", self.send_timeout.0),
+            ("faktory_idle", self.faktory_idle.0),
             ("connections_max", self.connections_max.0),
             ("streams_max", self.streams_max.0),
             ("pending_max", self.pending_max.0),
@@ -370,6 +385,14 @@ fn address<'de, D: Deserializer<'de>>(input: D) -> Result<SocketAddr, D::Error> 
                 "{text:?} is not an address with a port, such as 127.0.0.1:7077"
             ))
         })
+}
+
+fn address_or_none<'de, D: Deserializer<'de>>(input: D) -> Result<Option<SocketAddr>, D::Error> {
+    let text = String::deserialize(input)?;
+    if text.is_empty() {
+        return Ok(None);
+    }
+    address(serde::de::value::StringDeserializer::<D::Error>::new(text)).map(Some)
 }
 
 fn level<'de, D: Deserializer<'de>>(input: D) -> Result<Durability, D::Error> {

@@ -4,6 +4,7 @@ pub mod access;
 pub mod backup_stream;
 pub mod config;
 mod disk;
+mod faktory;
 pub mod http;
 mod memory;
 pub mod rows;

@@ -3,6 +3,7 @@
 use crate::{
     access::{Keeper, TokenFileError},
     config::{Config, LogFormat},
+    faktory::{self, Gate},
     http::{App, Door, Rules, answer_while, serve_connections},
     memory,
     tls::{Certificate, TlsError},
@@ -99,6 +100,7 @@ impl ServeError {
 /// A server that runs in this process: `serve` is one with signals, tests and the demo start their own.
 pub struct Server {
     addr: SocketAddr,
+    faktory: Option<SocketAddr>,
     node: Handle,
     files: Files,
     stop: watch::Sender<bool>,
@@ -111,9 +113,12 @@ impl Server {
     pub async fn start(config: &Config) -> Result<Server, ServeError> {
         let files = Files { keeper: Arc::new(keeper(config)?), certificate: certificate(config)? };
         let door = door(config, files.certificate.as_ref())?;
-        let shown = |source| ServeError::Listen { address: config.listen, source };
-        let listener = TcpListener::bind(config.listen).await.map_err(shown)?;
-        let addr = listener.local_addr().map_err(shown)?;
+        let (listener, addr) = listen(config.listen).await?;
+        // Clients that come now wait until the pond is open.
+        let for_faktory = match config.faktory {
+            Some(address) => Some(listen(address).await?),
+            None => None,
+        };
         let own = config.clone();
         let memory = memory::limit(config.memory_limit.0);
         if let Some(memory) = memory {
@@ -132,12 +137,22 @@ impl Server {
         }
         let (watched, watcher) = (files.clone(), app.clone());
         tokio::spawn(async move { watched.watch(&watcher).await });
-        let (stop, mut stopped) = watch::channel(false);
-        let task = tokio::spawn(serve_connections(listener, app, door, async move {
+        let (stop, stopped) = watch::channel(false);
+        let until = |mut stopped: watch::Receiver<bool>| async move {
             // An error says that the Server was dropped: that is a wish to stop too.
             let _ = stopped.wait_for(|stop| *stop).await;
-        }));
-        Ok(Server { addr, node, files, stop, task, drain: config.drain.into() })
+        };
+        let gate = gate(config, &door);
+        let (faktory, second) = match for_faktory {
+            Some((listener, addr)) => {
+                let serving = faktory::serve(listener, app.clone(), gate, until(stopped.clone()));
+                (Some(addr), tokio::spawn(serving))
+            }
+            None => (None, tokio::spawn(std::future::ready(true))),
+        };
+        let first = serve_connections(listener, app, door, until(stopped));
+        let task = tokio::spawn(async move { first.await & second.await.unwrap_or(false) });
+        Ok(Server { addr, faktory, node, files, stop, task, drain: config.drain.into() })
     }
 
     /// Where it listens; the real port where 0 was asked for.
@@ -149,6 +164,11 @@ impl Server {
     pub fn url(&self) -> String {
         let scheme = if self.files.certificate.is_some() { "https" } else { "http" };
         format!("{scheme}://{}", self.addr)
+    }
+
+    /// Where it serves Faktory clients, if it does.
+    pub fn faktory_addr(&self) -> Option<SocketAddr> {
+        self.faktory
     }
 
     /// The pond behind it.
@@ -272,7 +292,8 @@ fn tell_encryption(keys: &[KeyId], found: Option<&Encryption>) {
     }
 }
 
-fn rules(config: &Config) -> Rules {
+/// What HTTP obeys in this configuration.
+pub(crate) fn rules(config: &Config) -> Rules {
     Rules {
         loopback: config.listen.ip().is_loopback(),
         hosts: config.hosts.0.clone(),
@@ -295,6 +316,26 @@ fn door(config: &Config, certificate: Option<&Arc<Certificate>>) -> Result<Door,
         streams_max: u32::try_from(config.streams_max.0).unwrap_or(u32::MAX),
         drain: config.drain.into(),
     })
+}
+
+async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), ServeError> {
+    let shown = |source| ServeError::Listen { address, source };
+    let listener = TcpListener::bind(address).await.map_err(shown)?;
+    let addr = listener.local_addr().map_err(shown)?;
+    Ok((listener, addr))
+}
+
+/// The same limits for the other door.
+fn gate(config: &Config, door: &Door) -> Gate {
+    Gate {
+        tls: door.tls.clone(),
+        send_timeout: door.send_timeout,
+        idle: config.faktory_idle.into(),
+        flush: config.faktory_flush,
+        connections_max: door.connections_max,
+        per_address_max: door.per_address_max,
+        drain: door.drain,
+    }
 }
 
 /// How often the pond is asked whether its log still works.
@@ -360,6 +401,10 @@ fn announce(config: &Config, server: &Server) {
     let level = if config.memory { kit::Durability::Memory } else { config.durability };
     // Somebody who closed our stdout still wants a server.
     let _ = writeln!(io::stdout(), "listening on {}, data in {data}, durability {level}", server.url());
+    if let Some(address) = server.faktory_addr() {
+        let scheme = if server.files.certificate.is_some() { "tcp+tls" } else { "tcp" };
+        let _ = writeln!(io::stdout(), "Faktory clients: FAKTORY_URL={scheme}://{address}");
+    }
     let _ = io::stdout().flush();
 }
 

@@ -11,7 +11,7 @@ use rustls::{
     pki_types::{CertificateDer, ServerName},
 };
 use server::serve::Server;
-use std::{path::PathBuf, sync::Arc};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 use support::{read_answer, start};
 use tempfile::TempDir;
 use tokio::{
@@ -60,6 +60,14 @@ impl Authority {
     }
 
     async fn connect(&self, server: &Server, protocols: &[&str]) -> std::io::Result<TlsStream<TcpStream>> {
+        self.connect_to(server.addr(), protocols).await
+    }
+
+    async fn connect_to(
+        &self,
+        address: SocketAddr,
+        protocols: &[&str],
+    ) -> std::io::Result<TlsStream<TcpStream>> {
         let mut roots = RootCertStore::empty();
         roots.add(self.issuer.der().clone()).unwrap();
         let builder = ClientConfig::builder_with_provider(server::tls::provider());
@@ -69,7 +77,7 @@ impl Authority {
             .with_root_certificates(roots)
             .with_no_client_auth();
         config.alpn_protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
-        let stream = TcpStream::connect(server.addr()).await.unwrap();
+        let stream = TcpStream::connect(address).await.unwrap();
         TlsConnector::from(Arc::new(config)).connect(ServerName::try_from("localhost").unwrap(), stream).await
     }
 }
@@ -202,4 +210,22 @@ fn an_expired_certificate_is_named_in_the_log() {
     child.kill().unwrap();
     child.wait().unwrap();
     assert!(named.is_some_and(|line| line.contains("ERROR") && line.contains("cert.pem")));
+}
+
+#[tokio::test]
+async fn faktory_clients_meet_the_same_certificate() {
+    let authority = Authority::new();
+    let server = authority.server(&[("faktory", "127.0.0.1:0")]).await;
+    let address = server.faktory_addr().unwrap();
+    let mut stream = authority.connect_to(address, &[]).await.unwrap();
+    stream.write_all(b"HELLO {\"v\":2}\r\nEND\r\n").await.unwrap();
+    let mut said = String::new();
+    stream.read_to_string(&mut said).await.unwrap();
+    assert_eq!(said, "+HI {\"v\":2}\r\n+OK\r\n+OK\r\n");
+    let mut plain = TcpStream::connect(address).await.unwrap();
+    plain.write_all(b"HELLO {\"v\":2}\r\n").await.unwrap();
+    let mut said = Vec::new();
+    let _ = plain.read_to_end(&mut said).await;
+    assert!(!said.starts_with(b"+"), "who speaks no TLS gets nothing but its alert");
+    server.stop().await.unwrap();
 }

@@ -1,9 +1,9 @@
 //! The file of tokens: one a line, comments kept.
 //!
 //! ```text
-//! # name  roles      queues      expires                sha256
-//! web     producer   mail,sms.*  never                  ba78…
-//! web     producer   mail,sms.*  2026-12-01T00:00:00Z   cb81…
+//! # name  roles      queues      expires                sha256  password
+//! web     producer   mail,sms.*  never                  ba78…   9d1f…
+//! web     producer   mail,sms.*  2026-12-01T00:00:00Z   cb81…   e002…
 //! ```
 
 use super::{
@@ -22,7 +22,7 @@ pub(super) const TOKENS_MAX: usize = 1_000;
 /// Bytes of the file.
 const FILE_BYTES_MAX: u64 = 4 << 20;
 const HEAD: &str = "# Tokens of a Millpond server, one a line; of each only its SHA-256 is kept. Change it with `millpond token`.\n\
-                    # name roles queues expires sha256";
+                    # name roles queues expires sha256 password";
 
 /// A file of tokens cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -155,7 +155,8 @@ impl TokenFile {
                 line.text = token.to_string();
             }
         }
-        self.add(Token { expires, fingerprint: secret.fingerprint(), ..newest });
+        let (fingerprint, password) = (secret.fingerprint(), Some(secret.password()));
+        self.add(Token { expires, fingerprint, password, ..newest });
         self.lines.last()?.token.as_ref()
     }
 

@@ -87,7 +87,9 @@ impl Keeper {
     /// The file cannot be used.
     pub fn new(own: Option<&Secret>, file: Option<&Path>) -> Result<Self, TokenFileError> {
         let own = own.map(|secret| {
-            let token = Token { fingerprint: Fingerprint::of(secret.as_bytes()), ..everybody() };
+            let (fingerprint, password) =
+                (Fingerprint::of(secret.as_bytes()), Fingerprint::of_password(secret.as_bytes()));
+            let token = Token { fingerprint, password: Some(password), ..everybody() };
             Arc::new(Entry::new(token))
         });
         let entries = (own.is_some() || file.is_some()).then(|| watch::Sender::new(Entries::default()));
@@ -113,6 +115,19 @@ impl Keeper {
         self.admit_at(shown, from, now(), self.elapsed())
     }
 
+    /// Who shows this hash of a token, as Faktory clients do, from this address. `hashed_once`: as those of version 1 do.
+    pub(crate) fn admit_password(
+        &self,
+        shown: Option<&str>,
+        hashed_once: bool,
+        from: IpAddr,
+    ) -> Result<Caller, Refused> {
+        // What is no hash at all is as wrong as any other.
+        let shown =
+            shown.map(|text| Fingerprint::of_shown(text, hashed_once).unwrap_or(Fingerprint::of(b"")));
+        self.admit_by(|token| token.password, shown, from, now(), self.elapsed())
+    }
+
     fn admit_at(
         &self,
         shown: Option<&[u8]>,
@@ -120,12 +135,24 @@ impl Keeper {
         now: Timestamp,
         elapsed: Millis,
     ) -> Result<Caller, Refused> {
+        self.admit_by(|token| Some(token.fingerprint), shown.map(Fingerprint::of), from, now, elapsed)
+    }
+
+    fn admit_by(
+        &self,
+        kept: impl Fn(&Token) -> Option<Fingerprint>,
+        shown: Option<Fingerprint>,
+        from: IpAddr,
+        now: Timestamp,
+        elapsed: Millis,
+    ) -> Result<Caller, Refused> {
         let Some(entries) = &self.entries else { return Ok(Caller(Arc::clone(&self.everybody))) };
-        let shown = Fingerprint::of(shown.ok_or(Refused::Missing)?);
+        let shown = shown.ok_or(Refused::Missing)?;
         let place = guesses::place(from);
         // All of them are compared, so that the time says nothing of which.
         let found = entries.borrow().iter().fold(None, |found, entry| {
-            if entry.token.fingerprint.matches(&shown) { Some(Arc::clone(entry)) } else { found }
+            let is_it = kept(&entry.token).is_some_and(|kept| kept.matches(&shown));
+            if is_it { Some(Arc::clone(entry)) } else { found }
         });
         if let Some(entry) = found.as_ref().filter(|entry| entry.was_seen(place)) {
             return let_in(entry, now);
@@ -222,6 +249,7 @@ fn everybody() -> Token {
         queues: Vec::new(),
         expires: None,
         fingerprint: Fingerprint::of(b""),
+        password: None,
     }
 }
 

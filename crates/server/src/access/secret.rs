@@ -40,6 +40,11 @@ impl SecretToken {
     pub fn fingerprint(&self) -> Fingerprint {
         Fingerprint::of(self.0.as_bytes())
     }
+
+    /// What is kept of it as a password of Faktory clients.
+    pub fn password(&self) -> Fingerprint {
+        Fingerprint::of_password(self.0.as_bytes())
+    }
 }
 
 impl fmt::Debug for SecretToken {
@@ -76,6 +81,10 @@ impl Fingerprint {
         // Eight bytes at a time: each call is compared with all tokens.
         let differs = self.words().iter().zip(other.words()).fold(0, |differs, (a, b)| differs | (a ^ b));
         differs.ct_eq(&0).into()
+    }
+
+    pub(super) fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
     }
 
     fn words(&self) -> [u64; 4] {

@@ -76,6 +76,8 @@ pub struct Token {
     pub expires: Option<Timestamp>,
     /// What is kept of its text.
     pub fingerprint: Fingerprint,
+    /// What is kept of it as a password of Faktory clients; tokens of older versions have none.
+    pub password: Option<Fingerprint>,
 }
 
 impl Token {
@@ -132,12 +134,16 @@ impl FromStr for Role {
 impl FromStr for Token {
     type Err = BadToken;
 
-    /// Reads `name roles queues expires sha256`.
+    /// Reads `name roles queues expires sha256 password`, where the last may be missing.
     fn from_str(line: &str) -> Result<Self, BadToken> {
         let fields: Vec<_> = line.split_ascii_whitespace().collect();
+        let (fields, password) = match fields[..] {
+            [ref fields @ .., password] if fields.len() == 5 => (fields, Some(password)),
+            ref fields => (fields, None),
+        };
         let [name, roles, queues, expires, fingerprint] = fields[..] else {
             return bad(format!(
-                "has {} fields; a token has 5: name, roles, queues, expires, sha256",
+                "has {} fields; a token has 5 or 6: name, roles, queues, expires, sha256, password",
                 fields.len()
             ));
         };
@@ -152,15 +158,18 @@ impl FromStr for Token {
                 BadToken(format!("{time:?} is not `never` and not a time such as 2027-01-31T00:00:00Z"))
             })?),
         };
-        let Some(fingerprint) = Fingerprint::parse(fingerprint) else {
-            return bad("the last field is not 64 hexadecimal digits in lower case");
+        let digits = |text: &str| {
+            let digits = Fingerprint::parse(text);
+            digits.ok_or_else(|| BadToken("a hash is not 64 hexadecimal digits in lower case".to_owned()))
         };
+        let (fingerprint, password) = (digits(fingerprint)?, password.map(digits).transpose()?);
         Ok(Self {
             name: checked_name(name)?,
             roles: words(roles)?,
             queues: if everywhere { Vec::new() } else { queues },
             expires,
             fingerprint,
+            password,
         })
     }
 }
@@ -175,7 +184,8 @@ impl fmt::Display for Token {
             self.queues_text(),
             self.expires_text(),
             self.fingerprint
-        )
+        )?;
+        self.password.map_or(Ok(()), |password| write!(f, " {password}"))
     }
 }
 
@@ -216,6 +226,9 @@ mod tests {
             let token: Token = line(text).parse().unwrap();
             assert_eq!(token.to_string().parse::<Token>().unwrap(), token);
             assert!(token.to_string().starts_with(text.split_once(' ').unwrap().0));
+            let with_password = Token { password: Some(Fingerprint::of_password(b"x")), ..token.clone() };
+            let read: Token = with_password.to_string().parse().unwrap();
+            assert!(read == with_password && read != token);
         }
     }
 

@@ -75,6 +75,9 @@ fn show(config: &ServerConfig, global: &Global) -> Result<(), Failure> {
 fn values(config: &ServerConfig) -> Vec<(&'static str, String)> {
     let ServerConfig {
         listen,
+        faktory,
+        faktory_idle,
+        faktory_flush,
         data,
         memory,
         durability,
@@ -113,6 +116,9 @@ fn values(config: &ServerConfig) -> Vec<(&'static str, String)> {
     let span = |span: &Span| kit::time::format_span(span.0).replace(' ', "");
     vec![
         ("listen", listen.to_string()),
+        ("faktory", faktory.map(|address| address.to_string()).unwrap_or_default()),
+        ("faktory_idle", span(faktory_idle)),
+        ("faktory_flush", faktory_flush.to_string()),
         ("data", data.display().to_string()),
         ("memory", memory.to_string()),
         ("durability", durability.to_string()),

@@ -125,6 +125,7 @@ impl Token {
                     queues: queue,
                     expires: lifetime.end(),
                     fingerprint: secret.fingerprint(),
+                    password: Some(secret.password()),
                 };
                 // Through its line, which is what the server will read.
                 let kept: Kept = kept

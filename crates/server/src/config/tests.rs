@@ -48,6 +48,21 @@ fn a_public_address_needs_tls_or_a_word_that_it_does_not() {
 }
 
 #[test]
+fn a_public_address_for_faktory_clients_needs_the_same() {
+    let public = ("faktory", "0.0.0.0:7419");
+    for (flags, part) in [
+        (&[public][..], "faktory: everybody"),
+        (&[public, ("tokens-file", "x")], "faktory: tokens and jobs could be read"),
+        (&[("faktory", "7419")], "--faktory: \"7419\" is not an address"),
+    ] {
+        let error = load(flags, &[]).unwrap_err().to_string();
+        assert!(error.starts_with(part), "{flags:?}: {error}");
+    }
+    assert!(load(&[public, ("tokens-file", "x"), ("plain-http", "true")], &[]).is_ok());
+    assert_eq!(load(&[("faktory", "")], &[]).unwrap().faktory, None);
+}
+
+#[test]
 fn mistakes_name_their_place_and_what_was_meant() {
     for (flags, environment, expected) in [
         (&[("listn", "x")][..], &[][..], "--listn: there is no setting `listn`: did you mean `listen`?"),

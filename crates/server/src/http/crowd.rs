@@ -9,19 +9,19 @@ use std::{
 
 /// Counts connections by address; for IPv6 by network, as one household has more addresses than it could ever use.
 #[derive(Debug)]
-pub(super) struct Crowd {
+pub(crate) struct Crowd {
     max: usize,
     counts: Mutex<HashMap<u64, usize>>,
 }
 
 impl Crowd {
     /// At most `max` for each; 0 for any number.
-    pub(super) fn new(max: usize) -> Arc<Self> {
+    pub(crate) fn new(max: usize) -> Arc<Self> {
         Arc::new(Self { max, counts: Mutex::default() })
     }
 
     /// One more of this address, until what is answered is dropped; `None` if it has as many as it may.
-    pub(super) fn enter(self: &Arc<Self>, from: IpAddr) -> Option<Member> {
+    pub(crate) fn enter(self: &Arc<Self>, from: IpAddr) -> Option<Member> {
         let place = (self.max > 0).then(|| place(from));
         if let Some(place) = place {
             let mut counts = self.lock();
@@ -42,7 +42,7 @@ impl Crowd {
 
 /// One connection of an address.
 #[derive(Debug)]
-pub(super) struct Member {
+pub(crate) struct Member {
     crowd: Arc<Crowd>,
     place: Option<u64>,
 }

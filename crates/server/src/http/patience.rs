@@ -12,7 +12,7 @@ use tokio::{
 };
 
 /// Fails writes that stand still for so long. Whoever reads slowly, but reads, is waited for.
-pub(super) struct Patient<S> {
+pub(crate) struct Patient<S> {
     stream: S,
     patience: Duration,
     /// Since when nothing moves.
@@ -20,7 +20,7 @@ pub(super) struct Patient<S> {
 }
 
 impl<S> Patient<S> {
-    pub(super) fn new(stream: S, patience: Duration) -> Self {
+    pub(crate) fn new(stream: S, patience: Duration) -> Self {
         Self { stream, patience, stuck: None }
     }
 
