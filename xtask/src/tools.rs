@@ -4,12 +4,13 @@ use crate::{Done, Outcome};
 use std::process::{Command, Stdio};
 
 /// Program, and the Debian package that has it.
-const TOOLS: [(&str, &str); 5] = [
+const TOOLS: [(&str, &str); 6] = [
     ("python3", "python3"),
     ("node", "nodejs"),
     ("npm", "npm"),
     ("strace", "strace"),
     ("valgrind", "valgrind"),
+    ("faketime", "faketime"),
 ];
 
 /// Whether a program is on the path.
