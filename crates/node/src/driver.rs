@@ -615,7 +615,12 @@ impl<T: Ticket> Driver<T> {
             return Some(*retry_at);
         }
         let since = self.dirty_since?;
-        let large = self.shard.dirty_bytes() >= self.options.checkpoint_bytes;
+        // Where memory is short, a checkpoint of many small records must not become large either.
+        let bytes = match self.options.held_bytes_max {
+            0 => self.shard.dirty_bytes(),
+            _ => self.next_snapshot_bytes(),
+        };
+        let large = bytes >= self.options.checkpoint_bytes;
         Some(if large { since } else { since + self.options.checkpoint_ms })
     }
 

@@ -44,9 +44,9 @@ pub struct Options {
 const CLEAR_KINDS: &[u8] = b"bjmoq";
 
 impl Options {
-    /// The same for a process that may use `memory` bytes in all: budgets are cut to what fits, and half of it is what the node may hold
-    /// by its own account. The other half is for what nobody accounts for: results and logs of jobs, the checkpoint store while it sorts,
-    /// connections, the program itself.
+    /// The same for a process that may use `memory` bytes in all: budgets are cut to what fits, and a quarter of it is what the node may
+    /// hold by its own account. The rest is for what nobody accounts for: results and logs of jobs, the checkpoint store while it sorts,
+    /// connections, what the allocator keeps of memory that was freed.
     pub fn within(self, memory: u64) -> Self {
         let share = |part: u64| memory / part;
         let bytes = |most: usize, part: u64| most.min(usize::try_from(share(part)).unwrap_or(most));
@@ -54,9 +54,9 @@ impl Options {
             pending_bytes_max: bytes(self.pending_bytes_max, 16),
             producers_bytes_max: bytes(self.producers_bytes_max, 32),
             body_budget: self.body_budget.min(share(8)),
-            checkpoint_bytes: self.checkpoint_bytes.min(share(32)),
-            cache_bytes: self.cache_bytes.min(share(16)),
-            held_bytes_max: share(2),
+            checkpoint_bytes: self.checkpoint_bytes.min(share(64)),
+            cache_bytes: self.cache_bytes.min(share(32)),
+            held_bytes_max: share(4),
             ..self
         }
     }

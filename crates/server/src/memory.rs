@@ -7,10 +7,11 @@ use std::{
 };
 
 /// How often is looked. What comes in between is bounded by the account of the pond.
-const EVERY: Duration = Duration::from_millis(250);
-/// Shares of the limit, in percent: from the first on it is short, below the second it is no longer.
-const SHORT_PERCENT: u64 = 80;
-const ENOUGH_PERCENT: u64 = 70;
+const EVERY: Duration = Duration::from_millis(100);
+/// Shares of the limit, in percent: from the first on it is short, below the second it is no longer. What is left is for the checkpoint that
+/// may begin just then.
+const SHORT_PERCENT: u64 = 65;
+const ENOUGH_PERCENT: u64 = 55;
 /// What a control group without a limit says, or more.
 const NO_LIMIT: u64 = 1 << 60;
 
@@ -83,9 +84,9 @@ mod tests {
     fn memory_that_runs_short_is_told_once_and_so_is_its_recovery() {
         let mut is_short = false;
         let mut look = |resident| turn(&mut is_short, resident, 1_000);
-        assert_eq!([look(10), look(799)], [None, None]);
-        assert_eq!([look(800), look(990), look(710)], [Some(true), None, None]);
-        assert_eq!([look(699), look(790)], [Some(false), None]);
+        assert_eq!([look(10), look(649)], [None, None]);
+        assert_eq!([look(650), look(990), look(560)], [Some(true), None, None]);
+        assert_eq!([look(549), look(640)], [Some(false), None]);
     }
 
     #[test]
