@@ -24,7 +24,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("rig", &[]),
     ("faults", &["kit", "rig"]),
     ("features", &["rig"]),
-    ("bench", &["kit", "model", "storage", "node", "millpond", "rig"]),
+    ("bench", &["kit", "model", "millpond-core", "storage", "wire", "node", "millpond", "rig"]),
     ("peers", &["millpond"]),
     ("fuzz", &["kit", "model", "millpond-core", "storage", "node", "wire", "workers", "server"]),
     ("xtask", &[]),

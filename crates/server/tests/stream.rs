@@ -410,6 +410,23 @@ async fn nonsense_is_told_and_ends_the_connection() {
     assert!(matches!(raw.hear().await, Some((0, FromServer::Bye(_)))));
     assert_eq!(raw.hear().await.map(|(id, _)| id), None);
 
+    let nameless = [&[0x93, 0xa5][..], b"hello", &[0x00, 0x81, 0xa7], b"version", &[0x01]].concat();
+    let pushes = {
+        let mut bytes = Vec::new();
+        wire::put_message(&mut bytes, 1, &push(vec![job("q", "1")]));
+        bytes
+    };
+    for (first, what) in [(nameless, "worker"), (pushes, "the first message is hello")] {
+        let mut raw = Raw::connect(&server, &[]).await.unwrap();
+        raw.0.send(Message::Binary(first.into())).await.unwrap();
+        let bye = raw.hear().await;
+        assert!(
+            matches!(&bye, Some((0, FromServer::Bye(why))) if why.detail.contains(what)),
+            "{what}: {bye:?}"
+        );
+        assert_eq!(raw.hear().await.map(|(id, _)| id), None);
+    }
+
     let (mut raw, _) = Raw::hello(&server, &[], None).await;
     raw.say(1, push(vec![job("q", "no JSON")])).await;
     assert!(matches!(raw.hear().await, Some((1, FromServer::Refused(why))) if why.code == "invalid"));

