@@ -113,10 +113,10 @@ impl Server {
         String::from_utf8_lossy(&text[text.len().saturating_sub(TAIL)..]).trim().to_owned()
     }
 
-    /// Of all its processes, those that have ended too.
+    /// The time of all its processes, those that have ended too, and what the disk was sent.
     pub(crate) fn usage(&self) -> Result<Usage> {
         let tree = process::tree(self.child.id())?;
-        Ok(Usage { cpu_seconds: process::cpu_seconds(&tree), written_bytes: process::written_bytes(&tree) })
+        Ok(Usage { cpu_seconds: process::cpu_seconds(&tree), written_bytes: process::disk_bytes(&self.log)? })
     }
 
     /// Memory of all its processes.

@@ -148,7 +148,7 @@ impl Table {
                 "unit",
                 "Millpond is ahead",
                 "server CPU s/million",
-                "bytes written/job",
+                "disk bytes/job",
                 "memory/waiting job",
                 "jobs",
             ];
