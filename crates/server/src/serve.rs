@@ -349,9 +349,10 @@ where
 {
     let mut asked = pin!(shutdown());
     let server = tokio::select! {
-        server = Server::start(config) => server?,
+        biased;
         // Opening a directory may be cut short at any place, and was not answered by anything yet.
         () = &mut asked => return Ok(ExitReason::Drained),
+        server = Server::start(config) => server?,
     };
     announce(config, &server);
     let node = server.handle().clone();

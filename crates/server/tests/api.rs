@@ -522,6 +522,21 @@ async fn a_stop_ends_long_polls_with_nothing_and_closes_streams() {
 }
 
 #[tokio::test]
+async fn a_stop_is_heard_before_the_directory_is_open() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let config = server::config::Config {
+        listen: "127.0.0.1:0".parse().unwrap(),
+        data: file.path().to_path_buf(),
+        ..server::config::Config::default()
+    };
+    // Opening it would fail, and nobody waits to see that.
+    let stopped = server::serve::serve(&config, || std::future::ready(())).await;
+    assert_eq!(stopped.unwrap(), server::serve::ExitReason::Drained);
+    let opened = server::serve::serve(&config, std::future::pending::<()>).await;
+    assert!(matches!(opened, Err(server::serve::ServeError::Open { .. })), "{opened:?}");
+}
+
+#[tokio::test]
 async fn the_description_the_table_and_the_router_are_the_same_routes() {
     let server = start(&[]).await;
     let document: Value = serde_json::from_str(openapi_document()).unwrap();
