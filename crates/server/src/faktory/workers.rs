@@ -9,8 +9,8 @@ use model::{
 };
 use node::CallError;
 use std::{
-    collections::HashMap,
-    sync::{Mutex, MutexGuard, PoisonError},
+    collections::{HashMap, HashSet},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 use tokio::time::{Instant, MissedTickBehavior, interval};
@@ -143,11 +143,13 @@ impl Workers {
 
 /// The jobs of lost workers go back, each counted as one that lost its worker.
 async fn hand_back(app: &App, silent: Vec<Actor>) -> Result<(), CallError> {
-    let names = silent.clone();
-    let held = held(app, move |worker| names.contains(worker)).await?;
-    for worker in silent {
-        let leases: Vec<_> =
-            held.iter().filter(|(of, _)| *of == worker).map(|(_, lease)| lease.clone()).collect();
+    let mut lost: HashMap<Actor, Vec<LeaseRef>> =
+        silent.into_iter().map(|worker| (worker, Vec::new())).collect();
+    let names: Arc<HashSet<Actor>> = Arc::new(lost.keys().cloned().collect());
+    for (worker, lease) in held(app, move |worker| names.contains(worker)).await? {
+        lost.entry(worker).or_default().push(lease);
+    }
+    for (worker, leases) in lost {
         tracing::info!(%worker, jobs = leases.len(), "a Faktory worker was not heard of for 60 s");
         for some in leases.chunks(limits::BATCH_MAX) {
             let outcome = Outcome::Crash(Crash {
