@@ -4,7 +4,8 @@
 use base64::{Engine, prelude::BASE64_STANDARD};
 use kit::{Backoff, Millis};
 use model::{
-    ErrorInfo, Graph, LeaseRef, NewJob, NewJoin, OnConflict, Outcome, Policy, QueueName, Settlement, Until,
+    Crash, ErrorInfo, Graph, LeaseRef, NewJob, NewJoin, OnConflict, Outcome, Policy, QueueName, Settlement,
+    Until,
 };
 use serde::Serialize;
 use serde_json::{Value, json, value::RawValue, value::to_raw_value};
@@ -97,7 +98,7 @@ impl<'a> From<&'a Settlement> for OutcomeCall<'a> {
             queue,
             id,
             lease_token,
-            outcome: "done",
+            outcome: settlement.outcome.name(),
             result: None,
             error: None,
             after_ms: None,
@@ -114,34 +115,28 @@ impl<'a> From<&'a Settlement> for OutcomeCall<'a> {
         match &settlement.outcome {
             Outcome::Done { result } => call.result = result.as_ref().map(|result| raw_json(result)),
             Outcome::Retry { error, after_ms } => {
-                (call.outcome, call.error, call.after_ms) = ("retry", Some(error.into()), *after_ms);
+                (call.error, call.after_ms) = (Some(error.into()), *after_ms);
             }
-            Outcome::Fail { error } => (call.outcome, call.error) = ("fail", Some(error.into())),
-            Outcome::Snooze { after_ms } => (call.outcome, call.after_ms) = ("snooze", Some(*after_ms)),
+            Outcome::Fail { error } => call.error = Some(error.into()),
+            Outcome::Snooze { after_ms } => call.after_ms = Some(*after_ms),
             Outcome::RateLimited { key, after_ms } => {
-                (call.outcome, call.after_ms) = ("rate_limited", Some(*after_ms));
-                call.limit = key.as_deref();
+                (call.limit, call.after_ms) = (key.as_deref(), Some(*after_ms));
             }
-            Outcome::Cancel { reason } => (call.outcome, call.reason) = ("cancel", Some(reason.as_str())),
+            Outcome::Cancel { reason } => call.reason = Some(reason.as_str()),
             Outcome::Crash(crash) => {
-                let told =
-                    CrashCall { signal: crash.signal.as_deref(), exit: crash.exit, stderr: &crash.stderr };
-                (call.outcome, call.crash) = ("crash", Some(told));
+                let Crash { signal, exit, stderr } = crash;
+                call.crash = Some(CrashCall { signal: signal.as_deref(), exit: *exit, stderr });
             }
-            Outcome::Wait { children } => {
-                (call.outcome, call.children) = ("wait", Some(GraphCall::from(children)));
-            }
+            Outcome::Wait { children } => call.children = Some(GraphCall::from(children)),
             Outcome::Suspend { step, until } => {
                 call.step = Some(step);
                 match until {
-                    Until::Time { after_ms } => (call.outcome, call.after_ms) = ("sleep", Some(*after_ms)),
+                    Until::Time { after_ms } => call.after_ms = Some(*after_ms),
                     Until::Signal { name, timeout_ms } => {
-                        (call.outcome, call.signal) = ("wait_for_signal", Some(name.as_str()));
+                        call.signal = Some(name.as_str());
                         call.timeout_ms = (*timeout_ms > 0).then_some(*timeout_ms);
                     }
-                    Until::Child { job } => {
-                        (call.outcome, call.child) = ("wait_for_child", Some((&**job).into()));
-                    }
+                    Until::Child { job } => call.child = Some((&**job).into()),
                 }
             }
         }
