@@ -185,8 +185,8 @@ class Pond:
             if found["state"] == "completed":
                 return found.get("result")
             if found["state"] in FINAL:
-                why = (found.get("error") or found.get("last_error") or {}).get("message", "")
-                raise errors.JobFailed(found["state"], why or f"job {id} did not complete", found)
+                told = [one["error"]["message"] for one in await self.history(id, queue) if one.get("error")]
+                raise errors.JobFailed(found["state"], told[-1] if told else f"job {id} did not complete", found)
             left = until - time.monotonic() if until is not None else pause
             if left <= 0:
                 raise TimeoutError(f"job {id} is still {found['state']}")

@@ -149,6 +149,8 @@ class Link:
 
     def call(self, what: Callable[[], None]) -> None:
         """Runs it on the link's thread; many calls cost one wake."""
+        if self._ended.is_set():
+            raise errors.Closed("closed", "the pond was closed")
         if self._process != os.getpid():
             raise errors.Closed("closed", "this pond was connected before the process forked: connect anew in the child")
         self._inbox.append(what)
@@ -179,13 +181,19 @@ class Link:
         if threading.current_thread().name == "millpond-link":
             work.close()
             raise RuntimeError("the link's own thread cannot wait for itself")
-        try:
-            return asyncio.run_coroutine_threadsafe(work, self.loop).result()
-        except RuntimeError:
+        if self._ended.is_set():
             work.close()
-            if self._ended.is_set():
-                raise errors.Closed("closed", "the pond was closed") from None
-            raise
+            raise errors.Closed("closed", "the pond was closed")
+        future = asyncio.run_coroutine_threadsafe(work, self.loop)
+        try:
+            while True:
+                # A loop that ends meanwhile leaves it lying.
+                if concurrent.futures.wait([future], 1).done:
+                    return future.result()
+                if self._ended.is_set():
+                    raise errors.Closed("closed", "the pond was closed")
+        finally:
+            future.cancel()
 
     def close(self, within: float = FAREWELL) -> None:
         """Waits until every call has its answer, and says goodbye; leases go back."""
@@ -205,7 +213,10 @@ class Link:
             self.loop.run_until_complete(self._run())
         finally:
             self._ended.set()
-            self.loop.run_until_complete(self.loop.shutdown_asyncgens())
+            tasks = asyncio.all_tasks(self.loop)
+            for task in tasks:
+                task.cancel()
+            self.loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
             self.loop.close()
 
     def _drain(self) -> None:

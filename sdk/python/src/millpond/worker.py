@@ -109,6 +109,7 @@ class Worker:
         self._came = self._credit = self._untold = 0
         self._ahead, self._pace = 0, (time.monotonic(), 0)
         self._closing = self._renew_all = False
+        self._renewing: asyncio.Task[None] | None = None
         self._probe: float | None = None
         self._ended = threading.Event()
         # Of both sides.
@@ -282,39 +283,46 @@ class Worker:
     # --- the link's thread: leases ---
 
     async def _keep(self) -> None:
-        renewing: asyncio.Task[None] | None = None
         while True:
             await asyncio.sleep(min(0.05, self._lease / 12))
-            now = time.monotonic()
-            unwanted = []
-            for attempt in list(self._held.values()):
-                # One that waited so long is better off with another worker.
-                stale = now - attempt.came > self._lease / 3
-                if stale and self._waiting.pop(attempt.token, None) is not None:
-                    del self._held[attempt.token]
-                    unwanted.append(attempt.raw)
-                elif attempt.lease_end <= now:
-                    self._call_off(attempt, "lease_lost")
-                elif attempt.deadline <= now:
-                    self._call_off(attempt, "timeout")
-            if unwanted:
-                self.link.give_back(unwanted)
-                self._take_more()
-            if self._progresses(now) and (renewing is None or renewing.done()):
-                age = 0 if self._renew_all else self._lease / 6
-                self._renew_all = False
-                due = [one for one in self._held.values() if now - one.renewed >= age and not one.reason]
-                if due:
-                    renewing = self.link.loop.create_task(self._renew(due, now))
+            try:
+                self._look_after(time.monotonic())
+            except Exception:
+                # Leases are to be kept whatever happens.
+                log.exception("a mistake of the worker")
+
+    def _look_after(self, now: float) -> None:
+        unwanted = []
+        for attempt in list(self._held.values()):
+            # One that waited so long is better off with another worker.
+            stale = now - attempt.came > self._lease / 3
+            if stale and self._waiting.pop(attempt.token, None) is not None:
+                del self._held[attempt.token]
+                unwanted.append(attempt.raw)
+            elif attempt.lease_end <= now:
+                self._call_off(attempt, "lease_lost")
+            elif attempt.deadline <= now:
+                self._call_off(attempt, "timeout")
+        if unwanted:
+            self.link.give_back(unwanted)
+            self._take_more()
+        if self._progresses(now) and (self._renewing is None or self._renewing.done()):
+            age = 0 if self._renew_all else self._lease / 6
+            self._renew_all = False
+            due = [one for one in self._held.values() if now - one.renewed >= age and not one.reason]
+            if due:
+                self._renewing = self.link.loop.create_task(self._renew(due, now))
 
     def _progresses(self, now: float) -> bool:
         """Whether the loop of the handlers turns: a worker that hangs must lose its jobs to others."""
         if self._loop is None:
             return True
-        if self._probe is None:
-            self._probe = now
+        # The loop answers at any time, on its own thread.
+        asked = self._probe
+        if asked is None:
+            asked = self._probe = now
             self._on_loop(self._alive)
-        return now - self._probe < self._max_blocked
+        return now - asked < self._max_blocked
 
     def _alive(self) -> None:
         self._probe = None
@@ -493,7 +501,7 @@ def graph(wait: errors.Wait) -> dict[str, Any]:
         jobs.append({"name": name, "job": wire_job(job["queue"], job.get("body"), options)})
     joins = []
     for join in wait.joins:
-        join = dict(join)
+        join = {"name": "join", "policy": "all", "on_failure": "fail", "rest": "cancel", **join}
         if "k" in join:
             join["policy"] = ["k_of_n", join.pop("k")]
         joins.append(join)
