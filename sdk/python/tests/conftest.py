@@ -87,18 +87,20 @@ class Proxy:
         return f"millpond://127.0.0.1:{self.port}"
 
     def cut(self, how: str) -> None:
-        self._on_loop(lambda: [link.cut(how) for link in list(self._links)])
+        self._on_each(lambda link: link.cut(how))
 
     def mend(self) -> None:
-        self._on_loop(lambda: [link.holds.clear() or link.changed.set() for link in self._links])
+        self._on_each(lambda link: link.mend())
 
     def close(self) -> None:
         self._loop.call_soon_threadsafe(self._loop.stop)
 
-    def _on_loop(self, what: Callable[[], object]) -> None:
-        done = threading.Event()
-        self._loop.call_soon_threadsafe(lambda: (what(), done.set()))
-        assert done.wait(10)
+    def _on_each(self, what: Callable[[_Carried], None]) -> None:
+        async def all() -> None:
+            for link in list(self._links):
+                what(link)
+
+        asyncio.run_coroutine_threadsafe(all(), self._loop).result(10)
 
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
@@ -131,6 +133,10 @@ class _Carried:
             for _, writer in self._sides:
                 writer.transport.abort()
         self.holds |= {"up", "down"} if how == "both" else {how}
+
+    def mend(self) -> None:
+        self.holds.clear()
+        self.changed.set()
 
     async def run(self) -> None:
         (client, to_client), (server, to_server) = self._sides

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import datetime, timedelta, timezone
+from pathlib import Path
 
 import pytest
 
@@ -69,7 +70,7 @@ def test_the_same_idempotency_key_gets_the_first_answer(server: Server) -> None:
 def test_jobs_of_several_queues_are_pushed_all_or_none(server: Server) -> None:
     with millpond.connect(server.url) as pond:
         pond.queue("full").configure(capacity={"jobs": 1})
-        jobs = [("a", 1, {}), ("full", 2, {}), ("full", 3, {})]
+        jobs: list[tuple[str, int, dict[str, int]]] = [("a", 1, {}), ("full", 2, {}), ("full", 3, {})]
         with pytest.raises(millpond.Refused) as refused:
             pond.push_many(jobs)
         assert refused.value.code == "queue_full"
@@ -116,8 +117,10 @@ def test_a_server_that_is_not_there_is_away_after_the_patience() -> None:
         millpond.connect(f"millpond://127.0.0.1:{free_port()}", patience=0.3)
 
 
-def test_a_token_that_is_missing_is_refused_at_once(folder: object) -> None:
-    server = Server(folder / "data", "--token-file", str(_token(folder)))  # type: ignore[operator]
+def test_a_token_that_is_missing_is_refused_at_once(folder: Path) -> None:
+    token = folder / "token"
+    token.write_text("a-token-of-the-tests-1234")
+    server = Server(folder / "data", "--token-file", str(token))
     try:
         with pytest.raises(millpond.Refused) as refused:
             millpond.connect(server.url)
@@ -127,12 +130,6 @@ def test_a_token_that_is_missing_is_refused_at_once(folder: object) -> None:
             assert pond.queue("q").counts()["waiting"] == 1
     finally:
         server.kill()
-
-
-def _token(folder: object) -> object:
-    file = folder / "token"  # type: ignore[operator]
-    file.write_text("a-token-of-the-tests-1234")
-    return file
 
 
 def test_many_tasks_push_at_once(server: Server) -> None:

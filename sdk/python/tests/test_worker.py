@@ -146,7 +146,11 @@ def test_a_step_is_done_once_in_the_life_of_a_job(pond: millpond.Pond) -> None:
     charged = []
 
     def send(job: millpond.Job) -> list[Any]:
-        paid = [job.step("charge", lambda: charged.append(n) or {"n": n}) for n in range(2)]
+        def charge(number: int) -> dict[str, int]:
+            charged.append(number)
+            return {"n": number}
+
+        paid = [job.step("charge", lambda: charge(n)) for n in range(2)]
         if job.attempt == 1:
             raise OSError("broken after the charge")
         return paid
@@ -240,13 +244,14 @@ def test_an_async_handler_is_cancelled_and_knows_why(server: Server) -> None:
 
 def test_async_handlers_run_at_once_and_use_steps(server: Server) -> None:
     async def work(pond: Pond) -> None:
-        barrier = [0, asyncio.Event()]
+        here: set[int] = set()
+        all_here = asyncio.Event()
 
         async def send(job: millpond.AsyncJob, number: int) -> Any:
-            barrier[0] += 1  # type: ignore[operator]
-            if barrier[0] == 8:
-                barrier[1].set()  # type: ignore[union-attr]
-            await barrier[1].wait()  # type: ignore[union-attr]
+            here.add(number)
+            if len(here) == 8:
+                all_here.set()
+            await all_here.wait()
             await job.progress(number)
             await job.log("x")
 

@@ -85,7 +85,7 @@ class Parent:
             # One that has nothing to do is not started in a tight loop.
             self._starts[place] = 0 if status == RECYCLED else now + 1
         else:
-            how = {"signal": -status} if status < 0 else {"exit": status}
+            how: dict[str, str | int] = {"signal": signal.Signals(-status).name} if status < 0 else {"exit": status}
             log.error("%s died: %s", child.name, how)
             self._failures[place] = 1 if now - child.since >= LIVED else self._failures[place] + 1
             self._starts[place] = now + random.uniform(0, min(30, 0.2 * 2 ** (self._failures[place] - 1)))
@@ -93,7 +93,7 @@ class Parent:
             return
         child.roster.close()
 
-    def _bury(self, child: Child, how: dict[str, int]) -> None:
+    def _bury(self, child: Child, how: dict[str, str | int]) -> None:
         options = Options(token=self._options.token, name=child.name, tls=self._options.tls)
         try:
             count = child.roster.bury(self._url, options, how)

@@ -16,6 +16,7 @@ from typing import Any
 import msgpack
 from websockets.sync.client import connect
 
+from .errors import refused
 from .job import Attempt
 from .link import Options, read_all
 from .push import Address
@@ -95,8 +96,12 @@ class Roster:
             socket.send(pack(["hello", 0, hello]))
             # Above every id that the dead process can have used.
             socket.send(pack(["outcomes", 2**53, {"outcomes": outcomes, "worker": options.name}]))
-            while not any(id for _, id, *_ in read_all(socket.recv(_PATIENCE))):
-                pass
+            answered = False
+            while not answered:
+                for name, id, fields in read_all(socket.recv(_PATIENCE)):
+                    if name in ("bye", "refused"):
+                        raise refused(fields)
+                    answered |= id != 0
             socket.send(pack(["bye", 0, {}]))
         return len(jobs)
 
