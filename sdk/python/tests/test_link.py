@@ -125,6 +125,14 @@ def test_a_push_whose_answer_was_lost_with_its_server_is_unknown_without_a_key_a
         assert queue.counts()["waiting"] == 3
 
 
+def test_a_push_that_may_have_arrived_is_unknown_after_the_patience_with_a_key_too(server: Server, proxy: Proxy) -> None:
+    with millpond.connect(proxy.url, patience=0.5) as pond:
+        proxy.cut("down")
+        with pytest.raises(millpond.UnknownOutcome):
+            threading.Timer(0.2, server.kill).start()
+            pond.queue("q").push(1, idempotency_key="k")
+
+
 def test_a_server_that_stops_hands_over_to_the_next_one(server: Server) -> None:
     with millpond.connect(server.url) as pond:
         queue = pond.queue("q")

@@ -72,8 +72,8 @@ def test_sigterm_lets_running_jobs_end_and_takes_no_more(start: Start, pond: mil
     first = pond.queue("slow").push("a")
     until(lambda: "slow-a-0" in notes(folder), "it runs")
     worker.send_signal(signal.SIGTERM)
+    until(lambda: not workers_of(pond), "it takes no more")
     second = pond.queue("quick").push(1)
-    until(lambda: worker.poll() is not None or not workers_of(pond), "it takes no more")
     (folder / "go-a").touch()
     assert worker.wait(20) == 0
     assert pond.result(first, timeout=5) == "a"

@@ -152,7 +152,7 @@ class BaseJob:
             try:
                 had = await asyncio.wrap_future(self._ask("step", {"name": name, "result": result}, True))
                 break
-            except errors.Away:
+            except (errors.Away, errors.UnknownOutcome):
                 if self._attempt.reason:
                     raise
         if had is not None:

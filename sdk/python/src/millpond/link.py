@@ -28,6 +28,7 @@ from websockets.asyncio.client import ClientConnection, connect
 
 from . import errors
 from .push import Address
+from .values import pack
 
 log = logging.getLogger("millpond")
 T = TypeVar("T")
@@ -56,6 +57,7 @@ class Feed(Protocol):
 
     def begin(self) -> dict[str, Any]:
         """It begins anew: the fields of `subscribe`."""
+        ...
 
     def received(self) -> int: ...
     def jobs(self, jobs: list[dict[str, Any]]) -> None: ...
@@ -72,7 +74,7 @@ class Request:
     #: Twice is as good as once.
     safe: bool
     heard: Heard
-    #: Its number at the server; 0 if it was not sent.
+    #: Its number; 0 if no server can have seen it.
     id: int = 0
     #: How often the server could not read what was sent with it.
     unread: int = 0
@@ -114,7 +116,6 @@ class Link:
         #: Told the secret of each session, on the link's thread.
         self.on_session: Callable[[str], None] | None = None
         self._process = os.getpid()
-        self._pack = msgpack.Packer(autoreset=True).pack
         self._out: list[bytes] = []
         self._to_write = asyncio.Event()
         self._last_id = 0
@@ -169,7 +170,7 @@ class Link:
             if future.set_running_or_notify_cancel():
                 future.set_exception(error) if error else future.set_result(answer)
 
-        request = Request(name, msgpack.packb(fields), safe, heard)
+        request = Request(name, pack(fields), safe, heard)
         if len(request.fields) >= self._message_bytes_max:
             raise errors.Refused("body_too_large", f"a message has at most {self._message_bytes_max} bytes")
         future.add_done_callback(lambda future: self.call(lambda: self._withdraw(request)) if future.cancelled() else None)
@@ -302,7 +303,7 @@ class Link:
                     "received": [{"sub": sub, "jobs": feed.received()} for sub, feed in self._feeds.items()],
                     "asked": list(self._waiting),
                 }
-            await ws.send(self._pack(["hello", 0, hello]))
+            await ws.send(pack(["hello", 0, hello]))
             messages = read_all(await ws.recv())
             name, _, fields = messages[0]
             if name == "bye":
@@ -345,7 +346,7 @@ class Link:
                 self._to_write.clear()
                 out, self._out = self._out, []
                 if self._closing:
-                    out.append(self._pack(["bye", 0, {}]))
+                    out.append(pack(["bye", 0, {}]))
                 at = 0
                 while at < len(out):
                     end, size = at, 0
@@ -369,11 +370,13 @@ class Link:
 
         async def beat() -> str:
             # Beats are counted, not time: a process that stood still has not listened.
+            ping = True
             while self._quiet < 5:
+                if ping:
+                    self._ping()
+                ping = not ping
                 await asyncio.sleep(self._beat / 2)
                 self._quiet += 1
-                if self._quiet % 2:
-                    self._ping()
             return f"nothing was heard for {round(self._beat * 2500)} ms"
 
         tasks = [self.loop.create_task(part()) for part in (write, read, beat)]
@@ -424,7 +427,8 @@ class Link:
         code = fields.get("code") if name == "refused" else None
         if code in ("not_received", "stopping") or (code == "unknown_outcome" and request.safe):
             # Nothing was changed, or no harm is done: it goes to the server that is there next.
-            request.id = 0
+            if code != "unknown_outcome":
+                request.id = 0
             if code == "stopping":
                 self._parked.append(request)
             else:
@@ -456,7 +460,7 @@ class Link:
         if self._waiting.pop(request.id, None):
             self._bytes -= len(request.fields)
             if self.up:
-                self._write(self._pack(["withdraw", request.id, {}]))
+                self._write(pack(["withdraw", request.id, {}]))
         elif request in self._unsent:
             self._unsent.remove(request)
             self._bytes -= len(request.fields)
@@ -467,12 +471,12 @@ class Link:
             self._last_id += 1
             request.id = self._last_id
             self._waiting[request.id] = request
-            self._write(b"\x93" + self._pack(request.name) + self._pack(request.id) + request.fields)
+            self._write(b"\x93" + pack(request.name) + pack(request.id) + request.fields)
 
     def tell(self, name: str, fields: dict[str, Any]) -> None:
         """Sends a message that has no answer, if the server is there."""
         if self.up:
-            self._write(self._pack([name, 0, fields]))
+            self._write(pack([name, 0, fields]))
 
     def _write(self, message: bytes) -> None:
         self._out.append(message)
@@ -507,7 +511,7 @@ class Link:
         if jobs:
             leases = [{name: job[name] for name in ("queue", "id", "lease_token")} for job in jobs]
             fields = {"outcomes": [{**lease, "outcome": "snooze", "after_ms": 0} for lease in leases]}
-            self.add(Request("outcomes", msgpack.packb(fields), True, lambda _answer, _error: None))
+            self.add(Request("outcomes", pack(fields), True, lambda _answer, _error: None))
 
     def away(self) -> str | None:
         """Why the link is down, if it has been for longer than calls wait."""
@@ -518,7 +522,8 @@ class Link:
         if self.up:
             self._down_since = time.monotonic()
             self.loop.call_later(self.options.patience + 0.01, self._give_up)
-            log.info("the link is down: %s", why)
+            if not self._closing:
+                log.info("the link is down: %s", why)
         self.up = False
         self._trouble = why
         self._out.clear()
@@ -533,12 +538,13 @@ class Link:
         if not closed and self.away() is None:
             return
         gone = f"the server does not answer ({self._trouble})"
-        waiting, self._waiting = self._waiting, {}
-        for request in waiting.values():
-            self._end(request, None, errors.Away("away", gone) if request.safe else _unknown(gone))
-        unsent, self._unsent = self._unsent, deque()
-        for request in unsent:
-            if closed:
+        requests = [*self._waiting.values(), *self._unsent]
+        self._waiting.clear()
+        self._unsent.clear()
+        for request in requests:
+            if request.id:
+                self._end(request, None, _unknown(gone))
+            elif closed:
                 self._end(request, None, errors.Closed("closed", "the pond was closed"))
             else:
                 self._end(request, None, errors.Away("away", f"{gone}; nothing was changed"))

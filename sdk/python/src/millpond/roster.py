@@ -13,13 +13,13 @@ import tempfile
 import threading
 from typing import Any
 
-import msgpack
 from websockets.sync.client import connect
 
 from .errors import refused
 from .job import Attempt
 from .link import Options, read_all
 from .push import Address
+from .values import pack
 
 _HEAD = struct.Struct("<64s")
 _SLOT = struct.Struct("<QHH383s")
@@ -92,7 +92,6 @@ class Roster:
             close_timeout=_PATIENCE,
             proxy=None,
         ) as socket:
-            pack = msgpack.packb
             socket.send(pack(["hello", 0, hello]))
             # Above every id that the dead process can have used.
             socket.send(pack(["outcomes", 2**53, {"outcomes": outcomes, "worker": options.name}]))

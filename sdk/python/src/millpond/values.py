@@ -10,6 +10,8 @@ import typing
 from datetime import datetime, timedelta
 from typing import Any, Union
 
+import msgpack
+
 from . import errors
 
 #: Seconds as a number, a `timedelta`, or words such as "250ms", "1h30m".
@@ -65,7 +67,13 @@ def encode(value: Any) -> bytes:
 
 def decode(value: bytes | str | None) -> Any:
     """From JSON; what is not there is None."""
-    return json.loads(value) if value else None
+    # Decoded here, because JSON's own module would look for other encodings first.
+    return json.loads(value.decode() if isinstance(value, bytes) else value) if value else None
+
+
+def pack(value: Any) -> bytes:
+    """As MessagePack."""
+    return typing.cast(bytes, msgpack.packb(value))
 
 
 _hints: dict[type, dict[str, Any]] = {}

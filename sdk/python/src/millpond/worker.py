@@ -18,14 +18,12 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Any, Callable, Sequence
 
-import msgpack
-
 from . import errors
 from .http import Http
 from .job import AsyncJob, Attempt, BaseJob, Job
 from .link import Answer, Link, Request
 from .push import Durability, queue_name, wire_job
-from .values import Span, build, decode, encode, millis
+from .values import Span, build, encode, millis, pack
 
 log = logging.getLogger("millpond")
 
@@ -77,7 +75,7 @@ class Function:
         if not self.takes_body:
             return (job,)
         try:
-            return job, build(self.kind, job.body)
+            return job, job.body if self.kind is Any else build(self.kind, job.body)
         except errors.BadBody:
             raise
         except (ValueError, TypeError) as error:
@@ -127,16 +125,16 @@ class Worker:
     async def stop(self, within: Span = 30) -> bool:
         """Takes no more jobs, waits for the running ones, and gives the rest back. After `within`, handlers are told to stop and have
         their grace. False if some still run: their jobs go back when the pond is closed."""
-        self.link.call(lambda: self._start_stopping(millis(within) / 1000))
-        return await asyncio.to_thread(self._stopped)
+        return await asyncio.to_thread(self.stop_now, within)
 
     def stop_now(self, within: Span = 30) -> bool:
         """`stop` for who does not await."""
-        self.link.call(lambda: self._start_stopping(millis(within) / 1000))
-        return self._stopped()
-
-    def _stopped(self) -> bool:
-        self._ended.wait()
+        try:
+            self.link.call(lambda: self._start_stopping(millis(within) / 1000))
+            self._ended.wait()
+        except errors.Closed:
+            # Its leases went back.
+            pass
         return not self._held
 
     # --- the link's thread: jobs come ---
@@ -247,7 +245,7 @@ class Worker:
         if self._options.durability:
             fields["durability"] = self._options.durability
         heard = lambda answer, error: self._told(batch, until, answer, error)
-        self.link.add(Request("outcomes", msgpack.packb(fields), True, heard))
+        self.link.add(Request("outcomes", pack(fields), True, heard))
 
     def _told(self, batch: list[dict[str, Any]], until: float, answer: Answer, error: errors.Error | None) -> None:
         if error is None:
@@ -256,7 +254,7 @@ class Worker:
                     self._refused_outcome(outcome, result)
         elif isinstance(error, errors.Closed):
             pass
-        elif isinstance(error, errors.Away) or error.retry_after is not None or error.code == "disk_full":
+        elif isinstance(error, (errors.Away, errors.UnknownOutcome)) or error.retry_after is not None or error.code == "disk_full":
             if time.monotonic() < until:
                 self.link.loop.call_later(error.retry_after or 0.25, self._send, batch, until)
                 return
@@ -364,6 +362,12 @@ class Worker:
             self._stopping = self.link.loop.create_task(self._stop(within))
 
     async def _stop(self, within: float) -> None:
+        try:
+            await self._drain(within)
+        finally:
+            self._ended.set()
+
+    async def _drain(self, within: float) -> None:
         self.link.unsubscribe(self)
         back = [self._waiting.pop(token).raw for token in list(self._waiting) if token in self._waiting]
         for raw in back:
@@ -376,7 +380,6 @@ class Worker:
         self._keeper.cancel()
         for _ in self._threads:
             self._for_threads.put(None)
-        self._ended.set()
 
     async def _quiet(self, within: float) -> bool:
         until = time.monotonic() + within
@@ -427,18 +430,15 @@ class Worker:
             self.on_job(attempt, True)
         try:
             outcome = done(await self._function.function(*self._function.arguments(AsyncJob(attempt, self))))
-        except BaseException as error:
+        except (Exception, asyncio.CancelledError, errors.Cancelled, errors.Suspended) as error:
             outcome = failed(error)
-            if not isinstance(error, (Exception, errors.Suspended, errors.Cancelled, asyncio.CancelledError)):
-                raise
-        finally:
-            attempt.stop = None
-            task = asyncio.current_task()
-            if task:
-                self._tasks.discard(task)
-            self._finish(attempt, outcome)
-            if self._ready:
-                self._start_tasks()
+        attempt.stop = None
+        task = asyncio.current_task()
+        if task:
+            self._tasks.discard(task)
+        self._finish(attempt, outcome)
+        if self._ready:
+            self._start_tasks()
 
     def _thread(self) -> None:
         while True:
