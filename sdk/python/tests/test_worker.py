@@ -293,7 +293,7 @@ def test_a_loop_that_hangs_beyond_max_blocked_loses_its_job_to_another(server: S
         async def hang(job: millpond.AsyncJob) -> str:
             by.append("hung")
             hung.set()
-            over.wait(30)
+            over.wait(10)
             await asyncio.sleep(0)
             return "too late"
 
@@ -312,7 +312,7 @@ def test_a_loop_that_hangs_beyond_max_blocked_loses_its_job_to_another(server: S
 
         thread = threading.Thread(target=elsewhere)
         thread.start()
-        worker = pond.queue("q").worker(hang, lease="300ms", max_blocked="500ms", concurrency=1)
+        worker = pond.queue("q").worker(hang, lease="2s", max_blocked="500ms", concurrency=1)
         pushed = await pond.queue("q").push(1)
         assert await pond.result(pushed, timeout=30) == "done"
         thread.join()
