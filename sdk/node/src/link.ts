@@ -3,7 +3,7 @@
 //   caller's thread ── requests, credit ──► waiting ──► asked ──► WebSocket
 //                   ◄── frames as they came, failures, lost leases ──┘
 
-import { Encoder, decodeMulti } from '@msgpack/msgpack';
+import { Decoder, Encoder } from '@msgpack/msgpack';
 import { parentPort, workerData } from 'node:worker_threads';
 import WebSocket from 'ws';
 import {
@@ -69,6 +69,7 @@ interface Frame {
 
 const options = workerData as LinkOptions;
 const encoder = new Encoder({ ignoreUndefined: true });
+const decoder = new Decoder();
 const port = parentPort!;
 
 const waiting: Request[] = [];
@@ -100,7 +101,20 @@ let beat = 0;
 /** When the caller's thread was last seen to turn. */
 let turned = performance.now();
 
-const tell = (message: FromLink, transfer: ArrayBuffer[] = []) => port.postMessage(message, transfer);
+let told: FromLink[] = [];
+let frozen: ArrayBuffer[] = [];
+
+/** What is told in one turn of the loop goes together. */
+function tell(message: FromLink): void {
+  if (told.length === 0) setImmediate(tellNow);
+  told.push(message);
+  if ('frame' in message) frozen.push(message.frame.buffer as ArrayBuffer);
+}
+
+function tellNow(): void {
+  if (told.length > 0) port.postMessage(told, frozen);
+  [told, frozen] = [[], []];
+}
 
 // --- writing ---
 
@@ -237,7 +251,7 @@ function hear(data: Buffer): void {
   heard = performance.now();
   const routes: number[] = [];
   let wanted = false;
-  for (const message of decodeMulti(data)) {
+  for (const message of decoder.decodeMulti(data)) {
     const [name, id, fields] = message as [string, number, any];
     const at = routes.length;
     if (name === 'jobs') takeJobs(fields.sub, fields.jobs ?? [], routes);
@@ -248,8 +262,7 @@ function hear(data: Buffer): void {
   }
   if (wanted) {
     // What the socket gave may lie in memory that it shares.
-    const frame = new Uint8Array(data);
-    tell({ frame, routes, at: Date.now() }, [frame.buffer]);
+    tell({ frame: new Uint8Array(data), routes, at: Date.now() });
   }
   if (up && unacknowledged >= ACKNOWLEDGE) ping();
   pump();
@@ -431,6 +444,7 @@ function end(): void {
   over = true;
   clearInterval(ticking);
   fail([...asked.values(), ...parked, ...waiting], 'the pond was closed', 'closed');
+  tellNow();
   port.close();
   const last = socket;
   socket = undefined;

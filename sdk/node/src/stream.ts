@@ -1,6 +1,6 @@
 // The worker stream as callers see it: requests, subscriptions and outcomes, with bytes as bodies. The connection itself is link.ts.
 
-import { Encoder, decodeMulti } from '@msgpack/msgpack';
+import { Decoder, Encoder } from '@msgpack/msgpack';
 import { EventEmitter } from 'node:events';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
@@ -111,6 +111,7 @@ export function address(url: string): { http: string; ws: string } {
 /** Events: `up`, `down` with the reason, `error` if the link's thread breaks. */
 export class Stream extends EventEmitter<{ up: []; down: [why: string]; error: [error: Error] }> {
   private readonly encoder = new Encoder({ ignoreUndefined: true });
+  private readonly decoder = new Decoder();
   private readonly calls = new Map<number, Call>();
   private readonly feeds = new Map<number, Feed>();
   /** Feeds with outcomes to be sent. */
@@ -132,7 +133,7 @@ export class Stream extends EventEmitter<{ up: []; down: [why: string]; error: [
   private constructor(readonly name: string, options: Omit<LinkOptions, 'beat'>) {
     super();
     this.thread = new Thread(join(__dirname, 'link.js'), { workerData: { ...options, beat: this.beat }, name: 'millpond-link' });
-    this.thread.on('message', (message: FromLink) => this.hear(message));
+    this.thread.on('message', (messages: FromLink[]) => messages.forEach((message) => this.hear(message)));
     this.thread.on('error', (error) => {
       this.end(new Closed(`the link's thread broke: ${error.message}`));
       if (this.listenerCount('error') > 0) this.emit('error', error);
@@ -214,14 +215,14 @@ export class Stream extends EventEmitter<{ up: []; down: [why: string]; error: [
    * server says: look at `code`.
    */
   settle(job: LeasedJob, outcome: WireOutcome): Promise<Settled> {
-    return new Promise((resolve, reject) => this.settleThen(job, outcome, resolve, reject));
+    return new Promise((settled, failed) => this.settleThen(outcome, { raw: job, settled, failed }));
   }
 
   /** @internal As `settle`, for those who end thousands a second. */
-  settleThen(job: LeasedJob, outcome: WireOutcome, settled: (result: Settled) => void, failed: (error: MillpondError) => void): void {
-    const origin = (job as Known)[ORIGIN];
+  settleThen(outcome: WireOutcome, ending: Ending): void {
+    const origin = (ending.raw as Known)[ORIGIN];
     if (!origin) throw new TypeError('this job did not come from a subscription of this stream, or was released');
-    origin.feed.settle(job, outcome, settled, failed);
+    origin.feed.settle(outcome, ending);
     this.ending.add(origin.feed);
     this.schedule();
   }
@@ -372,7 +373,7 @@ export class Stream extends EventEmitter<{ up: []; down: [why: string]; error: [
 
   private frame(frame: Uint8Array, routes: number[], at: number): void {
     let place = 0;
-    for (const message of decodeMulti(frame)) {
+    for (const message of this.decoder.decodeMulti(frame)) {
       const [route, number, frameNumber] = [routes[place], routes[place + 1]!, routes[place + 2]!];
       place += 3;
       if (route === Route.None) continue;
@@ -425,10 +426,11 @@ export class Stream extends EventEmitter<{ up: []; down: [why: string]; error: [
   }
 }
 
-interface Ending {
-  job: LeasedJob;
-  settled: (result: Settled) => void;
-  failed: (error: MillpondError) => void;
+/** @internal Who hears what became of an outcome. */
+export interface Ending {
+  readonly raw: LeasedJob;
+  settled(result: Settled): void;
+  failed(error: MillpondError): void;
 }
 
 class Feed implements Subscription {
@@ -456,9 +458,13 @@ class Feed implements Subscription {
     return this.gone;
   }
 
-  settle(job: LeasedJob, outcome: WireOutcome, settled: Ending['settled'], failed: Ending['failed']): void {
-    this.outcomes.push({ queue: job.queue, id: job.id, lease_token: job.lease_token, ...outcome });
-    this.endings.push({ job, settled, failed });
+  settle(said: WireOutcome, ending: Ending): void {
+    const { queue, id, lease_token } = ending.raw;
+    const { outcome, result } = said;
+    // Most end like this; copying what others say takes three times as long.
+    const plain = outcome === 'done' && said.push === undefined;
+    this.outcomes.push(plain ? { queue, id, lease_token, outcome, result } : { ...said, queue, id, lease_token });
+    this.endings.push(ending);
     if (this.outcomes.length >= OUTCOMES_MAX) this.tell();
   }
 
@@ -469,17 +475,17 @@ class Feed implements Subscription {
     [this.outcomes, this.endings] = [[], []];
     const { worker, durability } = this.options;
     const resolve = ({ results = [] }: { results?: Settled[] }) =>
-      endings.forEach(({ job, settled }, place) => {
+      endings.forEach((ending, place) => {
         const result = results[place] ?? {};
-        if (result.code === undefined || OVER.has(result.code)) this.stream.release(job);
+        if (result.code === undefined || OVER.has(result.code)) this.stream.release(ending.raw);
         try {
-          settled(result);
+          ending.settled(result);
         } catch (error) {
           // A listener's: the others of this message are heard all the same.
           process.nextTick(() => { throw error; });
         }
       });
-    const reject = (error: MillpondError) => endings.forEach(({ failed }) => failed(error));
+    const reject = (error: MillpondError) => endings.forEach((ending) => ending.failed(error));
     this.stream.ask('outcomes', { outcomes, worker, durability }, { repeat: true, patient: true }, { resolve, reject });
   }
 }

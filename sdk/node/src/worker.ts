@@ -5,7 +5,7 @@ import { Job, type CalledOff } from './job.js';
 import { Done, done, ended, told } from './outcomes.js';
 import { queueName } from './push.js';
 import { millis, type Span } from './span.js';
-import type { Stream, Subscription } from './stream.js';
+import type { Ending, Stream, Subscription } from './stream.js';
 import type { Durability, LeasedJob, Lost, Settled, WireOutcome } from './wire.js';
 
 /** As many jobs are fetched ahead as the handlers finish within this at their present pace, measured over the second. */
@@ -65,6 +65,7 @@ export class Worker extends EventEmitter<Events> {
   private coming: number;
   private unsettled = 0;
   private beginning = false;
+  private turnEnds = 0;
   private stopping?: Promise<void>;
   private idle?: () => void;
   private pace = { ahead: 0, finished: 0, since: performance.now() };
@@ -138,25 +139,25 @@ export class Worker extends EventEmitter<Events> {
   private schedule(): void {
     if (this.beginning) return;
     this.beginning = true;
-    // In a turn of its own, so that outcomes leave between handlers that never wait.
     setImmediate(() => {
       this.beginning = false;
+      this.turnEnds = performance.now() + TURN_MS;
       this.begin();
     });
   }
 
+  /** Starts handlers until this turn is over, so that outcomes leave between handlers that never wait. */
   private begin(): void {
-    const until = performance.now() + TURN_MS;
     const stale = Date.now() - this.staleMs;
     while (this.running.size < this.concurrency && this.first < this.waiting.length && !this.stopping) {
+      if (performance.now() > this.turnEnds) {
+        this.schedule();
+        break;
+      }
       const { job, at } = this.waiting[this.first++]!;
       // While this thread was blocked its lease may have ended.
       if (at < stale) this.giveBack(job);
       else void this.run(job);
-      if (performance.now() > until) {
-        this.schedule();
-        break;
-      }
     }
     if (this.first > 1_000 || this.first === this.waiting.length) {
       this.waiting.splice(0, this.first);
@@ -188,13 +189,15 @@ export class Worker extends EventEmitter<Events> {
 
   private giveBack(job: LeasedJob): void {
     const release = () => this.stream.release(job);
-    this.stream.settleThen(job, { outcome: 'snooze' }, release, release);
+    this.stream.settleThen({ outcome: 'snooze' }, { raw: job, settled: release, failed: release });
   }
 
   private async run(leased: LeasedJob): Promise<void> {
     const job = new Job(leased, this.stream, this.http, this.options.name);
     this.running.add(job);
-    let [value, error, outcome]: [unknown, unknown, WireOutcome] = [undefined, undefined, { outcome: 'done' }];
+    let value: unknown;
+    let error: unknown;
+    let outcome: WireOutcome;
     try {
       value = await this.handlers.get(leased.queue)!(job);
       outcome = value instanceof Done ? value.toWire() : done(value);
@@ -206,42 +209,39 @@ export class Worker extends EventEmitter<Events> {
     this.pace.finished += 1;
     const lost = job.calledOff && job.calledOff.reason !== 'stopping';
     if (!lost) this.tell(job, job.suspension ?? outcome, value, error);
-    this.schedule();
+    this.begin();
     this.rest();
   }
 
   private tell(job: Job, outcome: WireOutcome, value: unknown, error: unknown): void {
     this.unsettled += 1;
     job.told += 1;
-    const settled = (result: Settled) => {
-      this.unsettled -= 1;
-      if (result.code !== undefined) this.refused(job, outcome, value, error, result);
-      else if (outcome.outcome === 'done') this.emit('completed', job, value instanceof Done ? value.result : value);
-      else if (outcome.outcome === 'retry' || outcome.outcome === 'fail') this.emit('failed', job, error, result.state ?? '');
-      this.rest();
-    };
-    const failed = (why: MillpondError) => {
-      if (why instanceof Closed) this.unsettled -= 1;
-      else settled({ code: why.code, detail: why.message, retry_after_ms: why instanceof Refused ? why.retryAfterMs : undefined });
-      this.rest();
-    };
-    this.stream.settleThen(job.raw, outcome, settled, failed);
+    this.stream.settleThen(outcome, new Told(this, job, outcome, value, error));
   }
 
-  private refused(job: Job, outcome: WireOutcome, value: unknown, error: unknown, result: Settled): void {
-    const { code = '', detail = '', retry_after_ms } = result;
+  /** @internal The server has judged an outcome. */
+  settled(told: Told, result: Settled): void {
+    const { job, outcome, value, error } = told;
+    this.unsettled -= 1;
+    if (result.code !== undefined) this.refused(told, result);
+    else if (outcome.outcome === 'done') this.emit('completed', job, value instanceof Done ? value.result : value);
+    else if (outcome.outcome === 'retry' || outcome.outcome === 'fail') this.emit('failed', job, error, result.state ?? '');
+    this.rest();
+  }
+
+  private refused({ job, outcome, value, error }: Told, { code = '', detail = '', retry_after_ms = 100 }: Settled): void {
+    if (code === 'closed') return;
     if (GONE.has(code)) {
       this.emit('lost', job, code === 'cancelled' ? code : 'lease_lost');
       return;
     }
-    const again = PASSING.has(code) || (code === 'bad_request' && job.told < TELL_MAX);
-    if (again) {
+    if (PASSING.has(code) || (code === 'bad_request' && job.told < TELL_MAX)) {
       // Until the lease ends: it is renewed meanwhile.
       this.unsettled += 1;
       setTimeout(() => {
         this.unsettled -= 1;
         this.tell(job, outcome, value, error);
-      }, (retry_after_ms ?? 100) * (1 + Math.random()));
+      }, retry_after_ms * (1 + Math.random()));
       return;
     }
     const why = new Refused(code, `the outcome of job ${job.id} was refused: ${detail}`);
@@ -280,5 +280,28 @@ export class Worker extends EventEmitter<Events> {
 
   private rest(): void {
     if (this.idle && (this.over || this.running.size + this.unsettled === 0)) this.idle();
+  }
+}
+
+/** An outcome under way. */
+class Told implements Ending {
+  constructor(
+    private readonly worker: Worker,
+    readonly job: Job,
+    readonly outcome: WireOutcome,
+    readonly value: unknown,
+    readonly error: unknown,
+  ) {}
+
+  get raw(): LeasedJob {
+    return this.job.raw;
+  }
+
+  settled(result: Settled): void {
+    this.worker.settled(this, result);
+  }
+
+  failed(why: MillpondError): void {
+    this.settled({ code: why.code, detail: why.message, retry_after_ms: why instanceof Refused ? why.retryAfterMs : undefined });
   }
 }
