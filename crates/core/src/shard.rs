@@ -188,7 +188,7 @@ impl Shard {
             Command::Renew { leases, lease_ms } => self.renew(leases, *lease_ms, context),
             Command::Settle { settlements } => self.settle(settlements, context),
             Command::Cancel { job, reason } => self.cancel(job, reason, context),
-            Command::Progress { lease, value } => self.progress(lease, value),
+            Command::Progress { lease, value } => self.progress(lease, value, context),
             Command::Log { lease, lines } => self.log(lease, lines, context),
             Command::Promote { jobs } => self.promote(jobs, context),
             Command::Redrive { jobs } => self.redrive(jobs, context),
@@ -297,6 +297,12 @@ impl Shard {
     /// zero only if it is zero.
     pub fn ready(&self, queue: &QueueName) -> u64 {
         self.queue_index.get(queue).map_or(0, |queue| self.startable(*queue))
+    }
+
+    /// How many jobs of a queue that are still to come may start as soon as they have come, as far as is known before: none while the
+    /// queue is paused, or while jobs wait in it that may not start.
+    pub fn welcome(&self, queue: &QueueName) -> u64 {
+        self.queue_index.get(queue).map_or(u64::MAX, |queue| self.startable_to_come(*queue))
     }
 
     pub(crate) fn queue_by_name(&self, name: &QueueName) -> Option<&Queue> {
