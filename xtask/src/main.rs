@@ -3,6 +3,7 @@
 mod contract;
 mod faktory;
 mod instructions;
+mod sdk_node;
 mod sdk_python;
 mod steps;
 mod tidy;

@@ -1,6 +1,6 @@
 //! The package for Python: its types, and its tests against the real binary.
 
-use crate::{Done, Outcome, run, steps, tools::present};
+use crate::{Done, Outcome, steps, tools::present};
 use std::{
     path::Path,
     process::{Command, Stdio},
@@ -9,7 +9,7 @@ use std::{
 /// What checks it, besides what it needs itself.
 const CHECKERS: [&str; 2] = ["mypy==2.4.1", "pytest==9.2.0"];
 
-pub(crate) fn run_all() -> Outcome {
+pub(crate) fn run() -> Outcome {
     if !present("python3") {
         return Ok(Done::Skipped("python3 is not installed".to_owned()));
     }
@@ -27,9 +27,9 @@ pub(crate) fn run_all() -> Outcome {
         command.args(["-m", name]).current_dir(&sources);
         command
     };
-    run(&mut module("mypy"))?;
+    crate::run(&mut module("mypy"))?;
     let binary = steps::target().join("release").join("millpond");
-    run(module("pytest").arg("-q").env("MILLPOND_BIN", binary))
+    crate::run(module("pytest").arg("-q").env("MILLPOND_BIN", binary))
 }
 
 /// The package as it lies there, with what it needs.
