@@ -3,6 +3,7 @@
 mod contract;
 mod faktory;
 mod instructions;
+mod package;
 mod steps;
 mod tidy;
 mod tools;
