@@ -31,12 +31,13 @@ interface Limit {
 const WAIT_S_MAX = 50;
 const FETCH_MAX = 1_000;
 const PAGE = 1_000;
+const LIST_MAX = 10_000;
 /** BullMQ's token of a caller that has none: whoever holds the job. */
 const ANY_TOKEN = '0';
 const NOTHING: Next = [null, '', 0, 0];
 const FLOWS = 'flows are not translated yet; joins of the server are: docs/joins.md';
 const SCHEDULERS = 'use a schedule of the server: docs/schedules.md';
-const DEDUPLICATION = 'deduplication is not translated yet; the same jobId twice is one job';
+const KEYS = 'the server has no look at its unique keys; a job shows its own';
 
 /** The options that a backend looks at, of whichever of BullMQ's classes made it. */
 export interface BackendOptions {
@@ -464,9 +465,22 @@ export class MillpondBackend extends EventEmitter {
   }
 
   private async list(state: State): Promise<string[]> {
-    const page = await this.pond.look<{ jobs: { id: string }[]; cursor: string | null }>(`${this.path}/jobs?state=${state}&limit=${PAGE}`);
-    if (page?.cursor) throw new Unsupported(`listing more than ${PAGE} jobs of a state`, 'the server lists them in pages: docs/http.md');
-    return (page?.jobs ?? []).map(({ id }) => id);
+    const ids: string[] = [];
+    for await (const { id } of this.jobs(state)) {
+      if (ids.length === LIST_MAX) throw new Unsupported(`listing more than ${LIST_MAX} jobs of a state`, 'the server lists them in pages: docs/http.md');
+      ids.push(id);
+    }
+    return ids;
+  }
+
+  /** The jobs of a state in the order in which they were pushed, page by page. */
+  private async *jobs(state: State): AsyncGenerator<JobView> {
+    for (let cursor = ''; ;) {
+      const page = await this.pond.look<{ jobs: JobView[]; cursor: string | null }>(`${this.path}/jobs?state=${state}&limit=${PAGE}${cursor}`);
+      yield* page?.jobs ?? [];
+      if (!page?.cursor) return;
+      cursor = `&cursor=${encodeURIComponent(page.cursor)}`;
+    }
   }
 
   async isMaxed(): Promise<boolean> {
@@ -510,8 +524,41 @@ export class MillpondBackend extends EventEmitter {
     return 0;
   }
 
-  cleanJobsByState(): Promise<never> {
-    return refuse('queue.clean', 'a bulk operation removes jobs by their age: docs/bulk.md');
+  async cleanJobsByState(type: string, before: number, limit = 0): Promise<string[]> {
+    if (!['completed', 'failed', 'wait', 'delayed'].includes(type)) {
+      throw new Unsupported(`queue.clean of ${type} jobs`, 'clean completed, failed, wait (with jobs of every priority) or delayed ones');
+    }
+    const ids: string[] = [];
+    for (const state of statesOf(type).filter((state) => state !== 'blocked' && state !== 'suspended')) {
+      for await (const job of this.jobs(state)) {
+        if (Date.parse(job.finished_at ?? job.created_at) <= before) ids.push(job.id);
+        if (ids.length === (limit || LIST_MAX)) return this.removeAll(ids);
+      }
+    }
+    return this.removeAll(ids);
+  }
+
+  /** Those that could be removed; one that was started meanwhile stays. */
+  private async removeAll(ids: string[]): Promise<string[]> {
+    const gone: string[] = [];
+    for (let rest = ids; rest.length > 0; rest = rest.slice(PAGE)) {
+      const page = rest.slice(0, PAGE);
+      gone.push(...(await this.forget(page).then(() => page, () => this.removeEach(page))));
+    }
+    return gone;
+  }
+
+  private async removeEach(ids: string[]): Promise<string[]> {
+    const gone: string[] = [];
+    for (const id of ids) {
+      try {
+        await this.forget([id]);
+        gone.push(id);
+      } catch (error) {
+        if (!(error instanceof Refused)) throw error;
+      }
+    }
+    return gone;
   }
 
   async removeOrphanedJobs(): Promise<number> {
@@ -615,9 +662,9 @@ export class MillpondBackend extends EventEmitter {
   getProcessedChildrenValues(): Promise<never> { return refuse('job.getChildrenValues', FLOWS); }
   getIgnoredChildrenFailures(): Promise<never> { return refuse('job.getIgnoredChildrenFailures', FLOWS); }
   paginate(): Promise<never> { return refuse('paging through children', FLOWS); }
-  removeDeduplicationKey(): Promise<never> { return refuse('job.removeDeduplicationKey', DEDUPLICATION); }
-  deleteDeduplicationKey(): Promise<never> { return refuse('queue.removeDeduplicationKey', DEDUPLICATION); }
-  getDeduplicationJobId(): Promise<never> { return refuse('queue.getDeduplicationJobId', DEDUPLICATION); }
+  removeDeduplicationKey(): Promise<never> { return refuse('job.removeDeduplicationKey', KEYS); }
+  deleteDeduplicationKey(): Promise<never> { return refuse('queue.removeDeduplicationKey', KEYS); }
+  getDeduplicationJobId(): Promise<never> { return refuse('queue.getDeduplicationJobId', KEYS); }
   getRateLimitTtl(): Promise<never> { return refuse('queue.getRateLimitTtl', 'explain says it: docs/explain.md'); }
   setRateLimit(): Promise<never> { return refuse('queue.rateLimit', 'set a limit of the queue: docs/flow.md'); }
   removeRateLimitKey(): Promise<never> { return refuse('queue.removeRateLimitKey', 'set a limit of the queue: docs/flow.md'); }

@@ -80,6 +80,7 @@ export function fetched(job: FetchedJob, worker: string): JobJson {
     delay: 0,
     priority: priorityOf(job.priority),
     stalledCounter: job.crashes,
+    deduplicationId: opts.deduplication?.id,
     processedBy: worker,
   } as JobJson;
 }
@@ -100,6 +101,7 @@ export function viewed(view: JobView, stacks: string[]): JobJson {
     delay: delayed ? (opts.delay ?? 0) : 0,
     priority: priorityOf(view.priority),
     stalledCounter: view.crashes,
+    deduplicationId: opts.deduplication?.id,
     stacktrace: JSON.stringify(stacks),
     finishedOn: millis(view.finished_at),
     processedOn: millis(view.started_at),

@@ -15,14 +15,13 @@ const STALLS = 1;
 
 /** What a job may ask for. Whatever BullMQ gets besides is refused, never passed over. */
 const JOB_OPTIONS = new Set([
-  'attempts', 'backoff', 'delay', 'jobId', 'keepLogs', 'priority', 'removeOnComplete', 'removeOnFail', 'sizeLimit',
+  'attempts', 'backoff', 'deduplication', 'delay', 'jobId', 'keepLogs', 'priority', 'removeOnComplete', 'removeOnFail', 'sizeLimit',
   'stackTraceLimit', 'telemetry', 'timestamp',
 ]);
 
-/** Options that mean nothing if they are false, 0 or not there. */
+/** What can be done instead. */
 const INSTEAD: Record<string, string> = {
   lifo: 'jobs of a priority run in the order in which they came; use priority',
-  deduplication: 'give the job an id of its own with jobId: the same id twice is one job',
   parent: 'flows are not translated yet',
   failParentOnFailure: 'flows are not translated yet',
   continueParentOnFailure: 'flows are not translated yet',
@@ -72,6 +71,7 @@ export function newJob(queue: string, job: JobJson, jobId?: string): string {
     timeout_ms: DAY_MS,
     delay_ms: opts.delay || undefined,
     priority: opts.priority ? NORMAL + opts.priority : undefined,
+    unique: unique(opts.deduplication),
     meta: { name: job.name, bullmq: kept },
   };
   return `${JSON.stringify(rest).slice(0, -1)},"body":${job.data || '{}'}}`;
@@ -91,6 +91,16 @@ function check(opts: Record<string, unknown>, job: JobJson): void {
   if (attempts !== undefined && attempts > ATTEMPTS_MAX) {
     throw new Unsupported(`the job option attempts: ${attempts}`, `it is at most ${ATTEMPTS_MAX}`);
   }
+}
+
+/** BullMQ's simple mode holds until the job ends, its throttle mode for a time, whatever becomes of the job. */
+function unique(deduplication: JobsOptions['deduplication']): object | undefined {
+  if (!deduplication) return undefined;
+  const { id, ttl, ...others } = deduplication;
+  for (const [name, value] of Object.entries(others)) {
+    if (value) throw new Unsupported(`the job option deduplication.${name}`, 'the server debounces and keeps the last: docs/uniqueness.md');
+  }
+  return ttl ? { key: id, ttl_ms: ttl, on_conflict: 'throttle' } : { key: id };
 }
 
 /** BullMQ's priority of a job of ours. */

@@ -13,7 +13,6 @@ test('what cannot be translated is refused by its name, and adds nothing', async
     lifo: true,
     priority: 156,
     attempts: 10_001,
-    deduplication: { id: 'd' },
     parent: { id: 'p', queue: 'q' },
     failParentOnFailure: true,
     removeOnSomething: 1,
@@ -22,6 +21,10 @@ test('what cannot be translated is refused by its name, and adds nothing', async
     const refused = (error) => error.name === 'Unsupported' && error.feature.includes(name) && error.message.includes('not supported on Millpond');
     await assert.rejects(queue.add('n', 1, { [name]: value }), refused, name);
     await assert.rejects(queue.addBulk([{ name: 'n', data: 1 }, { name: 'n', data: 2, opts: { [name]: value } }]), refused, name);
+  }
+  for (const mode of ['replace', 'extend', 'keepLastIfActive']) {
+    const feature = `the job option deduplication.${mode}`;
+    await assert.rejects(queue.add('n', 1, { deduplication: { id: 'd', ttl: 1_000, [mode]: true } }), { name: 'Unsupported', feature });
   }
   await assert.rejects(queue.add('n', 1, { telemetry: { metadata: 'x'.repeat(5_000) } }), /more than 4 KiB/);
   assert.equal(await queue.count(), 0);
@@ -38,7 +41,7 @@ test('calls that are not translated are refused', async (t) => {
   const producer = new QueueEventsProducer(name, { connection: {} }, millpond(server.url));
   server.closing.push(flows, producer);
   const calls = {
-    clean: () => queue.clean(0, 10),
+    clean: () => queue.clean(0, 10, 'active'),
     metrics: () => queue.getMetrics('completed'),
     rateLimit: () => queue.rateLimit(10),
     scheduler: () => queue.upsertJobScheduler('s', { every: 1_000 }),

@@ -107,3 +107,19 @@ test('jobs are listed from the oldest and from the newest', async (t) => {
   assert.deepEqual(await data(1, 2), [2, 3]);
   assert.deepEqual((await queue.getJobs(['waiting'], 0, 1, false)).map((job) => job.data), [4, 3]);
 });
+
+test('what is older than its grace is cleaned away, so many at a time', async (t) => {
+  const { queue, worker } = bench(await serve(t));
+  await queue.addBulk([1, 2, 3].map((data) => ({ name: 'n', data })));
+  await queue.add('n', 4, { delay: 60_000 });
+  const busy = worker(async (job) => {
+    if (job.data === 2) throw new Error('two');
+  });
+  await Promise.all([some(busy, 'completed', 2), soon(busy, 'failed')]);
+  assert.deepEqual(await queue.clean(60_000, 0), []);
+  assert.equal((await queue.clean(0, 1)).length, 1);
+  assert.equal((await queue.clean(0, 0)).length, 1);
+  assert.deepEqual((await queue.clean(0, 0, 'failed')).length, 1);
+  assert.equal((await queue.clean(0, 0, 'delayed')).length, 1);
+  assert.deepEqual(Object.values(await queue.getJobCounts()).filter((count) => count > 0), []);
+});

@@ -198,3 +198,15 @@ test('as many jobs run at a time as the whole queue may', async (t) => {
   assert.equal(await queue.removeGlobalConcurrency(), 1);
   assert.deepEqual([await queue.getGlobalConcurrency(), (await queue.getGlobalRateLimit()).max], [null, 100]);
 });
+
+test('a job is deduplicated while another of its key is there, or for a time', async (t) => {
+  const { queue, worker } = bench(await serve(t));
+  const add = (deduplication) => queue.add('n', 1, { deduplication });
+  const first = await add({ id: 'simple' });
+  assert.equal((await add({ id: 'simple' })).id, first.id);
+  const throttled = await add({ id: 'throttle', ttl: 60_000 });
+  assert.equal((await queue.getJob(throttled.id)).deduplicationId, 'throttle');
+  await some(worker(async () => {}), 'completed', 2);
+  assert.notEqual((await add({ id: 'simple' })).id, first.id);
+  assert.equal((await add({ id: 'throttle', ttl: 60_000 })).id, throttled.id);
+});
