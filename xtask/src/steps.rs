@@ -34,6 +34,7 @@ pub(crate) const STEPS: &[Step] = &[
     Step { name: "faults", about: "kills and failing calls on the real binary", run: || built("faults", &["run"]) },
     Step { name: "features", about: "what users see", run: features },
     Step { name: "faktory", about: "published Faktory clients on the real binary", run: faktory::run },
+    Step { name: "sdk-node", about: "the package for Node on the real binary", run: package::client },
     Step { name: "sdk-bullmq", about: "the published BullMQ on the real binary", run: package::bullmq },
     Step { name: "demo", about: "the demo, to its end", run: demo },
 ];
