@@ -125,6 +125,10 @@ def test_a_token_that_is_missing_is_refused_at_once(folder: Path) -> None:
         with pytest.raises(millpond.Refused) as refused:
             millpond.connect(server.url)
         assert refused.value.code == "unauthorized"
+        app = millpond.App(server.url)
+        with pytest.raises(millpond.Refused) as refused:
+            app.handler("q")(lambda job: None).push(1)
+        assert refused.value.code == "unauthorized"
         with millpond.connect(server.url, token="a-token-of-the-tests-1234") as pond:
             assert pond.queue("q").push(1).state == "waiting"
             assert pond.queue("q").counts()["waiting"] == 1

@@ -86,7 +86,7 @@ class App:
     def link(self) -> Link:
         """The connection, of this process."""
         with self._lock:
-            if self._link is None or self._process != os.getpid():
+            if self._link is None or self._link.is_closed or self._process != os.getpid():
                 self._link, self._process = Link(self.url, Options(**self.options)), os.getpid()
             return self._link
 

@@ -29,7 +29,7 @@ class Http:
         what only looks, and what has an idempotency key."""
         asked = {name: value for name, value in query.items() if value is not None}
         target = f"{path}?{urlencode(asked)}" if asked else path
-        headers = {"Millpond-Actor": self._options.name}
+        headers = {"Millpond-Actor": self._options.name.encode("ascii", "replace").decode()}
         if self._options.token:
             headers["Authorization"] = f"Bearer {self._options.token}"
         if key is not None:

@@ -134,6 +134,8 @@ class Link:
         self._unacknowledged = 0
         self._quiet = 0
         self._closing = False
+        #: Why it is closed, if it is.
+        self._why: errors.Error = errors.Closed("closed", "the pond was closed")
         self._inbox: deque[Callable[[], None]] = deque()
         self._woken = False
         self._opened: concurrent.futures.Future[None] = concurrent.futures.Future()
@@ -144,6 +146,11 @@ class Link:
 
     # --- from any thread ---
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether it has ended for good."""
+        return self._ended.is_set()
+
     def opened(self) -> concurrent.futures.Future[None]:
         """Done when the server has answered the first time."""
         return self._opened
@@ -151,7 +158,7 @@ class Link:
     def call(self, what: Callable[[], None]) -> None:
         """Runs it on the link's thread; many calls cost one wake."""
         if self._ended.is_set():
-            raise errors.Closed("closed", "the pond was closed")
+            raise self._why
         if self._process != os.getpid():
             raise errors.Closed("closed", "this pond was connected before the process forked: connect anew in the child")
         self._inbox.append(what)
@@ -160,7 +167,7 @@ class Link:
             try:
                 self.loop.call_soon_threadsafe(self._drain)
             except RuntimeError:
-                raise errors.Closed("closed", "the pond was closed") from None
+                raise self._why from None
 
     def ask(self, name: str, fields: Mapping[str, Any], *, safe: bool) -> concurrent.futures.Future[Answer]:
         """Sends a call; `safe` says that it may be sent twice when nobody knows what became of the first."""
@@ -184,7 +191,7 @@ class Link:
             raise RuntimeError("the link's own thread cannot wait for itself")
         if self._ended.is_set():
             work.close()
-            raise errors.Closed("closed", "the pond was closed")
+            raise self._why
         future = asyncio.run_coroutine_threadsafe(work, self.loop)
         try:
             while True:
@@ -192,7 +199,7 @@ class Link:
                 if concurrent.futures.wait([future], 1).done:
                     return future.result()
                 if self._ended.is_set():
-                    raise errors.Closed("closed", "the pond was closed")
+                    raise self._why
         finally:
             future.cancel()
 
@@ -247,8 +254,7 @@ class Link:
             except _Rejected as rejected:
                 why = str(rejected.error)
                 if self._session is None:
-                    self._closing = True
-                    self._opened.set_exception(rejected.error)
+                    self._closing, self._why = True, rejected.error
             except (OSError, asyncio.TimeoutError, websockets.WebSocketException) as error:
                 why = f"{self.address}: {error or 'no answer'}"
             finally:
@@ -266,7 +272,7 @@ class Link:
         self._down("the pond was closed")
         self._give_up(closed=True)
         if not self._opened.done():
-            self._opened.set_exception(errors.Closed("closed", "the pond was closed"))
+            self._opened.set_exception(self._why)
 
     async def _connect(self) -> tuple[ClientConnection, list[Any]]:
         scheme = "wss" if self.tls else "ws"
@@ -449,7 +455,7 @@ class Link:
         """Sends a call, now or when there is room."""
         self._bytes += len(request.fields)
         if self._closing:
-            self._end(request, None, errors.Closed("closed", "the pond was closed"))
+            self._end(request, None, self._why)
         elif len(self._unsent) >= WAITING_MAX or self._bytes > WAITING_BYTES_MAX:
             self._end(request, None, errors.Refused("overloaded", "too many calls wait for the server", 0.1))
         else:
@@ -531,8 +537,7 @@ class Link:
         self._parked.clear()
         self._give_up()
         if not self._opened.done() and self.away():
-            self._closing = True
-            self._opened.set_exception(errors.Away("away", f"the server does not answer ({why})"))
+            self._closing, self._why = True, errors.Away("away", f"the server does not answer ({why})")
 
     def _give_up(self, closed: bool = False) -> None:
         if not closed and self.away() is None:
@@ -545,7 +550,7 @@ class Link:
             if request.id:
                 self._end(request, None, _unknown(gone))
             elif closed:
-                self._end(request, None, errors.Closed("closed", "the pond was closed"))
+                self._end(request, None, self._why)
             else:
                 self._end(request, None, errors.Away("away", f"{gone}; nothing was changed"))
 

@@ -115,7 +115,7 @@ class Worker:
         self._done: deque[tuple[Attempt, dict[str, Any] | None]] = deque()
         self._settling = False
         # Of the handlers' side.
-        self._loop = asyncio.get_running_loop() if self._function.is_async else None
+        self._loop = _running_loop() if self._function.is_async else None
         self._ready: deque[Attempt] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
         self._threads: list[threading.Thread] = []
@@ -456,6 +456,13 @@ class Worker:
             self._finish(attempt, outcome)
 
 
+def _running_loop() -> asyncio.AbstractEventLoop:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        raise TypeError("an `async def` needs a running event loop: use millpond.aio, or an App") from None
+
+
 def done(result: Any) -> dict[str, Any]:
     """The outcome of a handler that returned."""
     if result is None:
@@ -514,8 +521,7 @@ def cut(text: str, most: int = ERROR_BYTES_MAX // 4) -> str:
 
 
 def _told(error: BaseException, kind: str | None = None) -> dict[str, str]:
-    cause = error.__cause__ if isinstance(error, errors.Outcome) and error.__cause__ and not str(error) else error
     stack = "".join(traceback.format_exception(type(error), error, error.__traceback__))
     # What is deepest is at the end.
     end = stack.encode(errors="replace")[-ERROR_BYTES_MAX // 2 :].decode(errors="ignore")
-    return {"kind": kind or type(cause).__name__[:128], "message": cut(str(cause)), "stack": end}
+    return {"kind": kind or type(error).__name__[:128], "message": cut(str(error)), "stack": end}
