@@ -200,6 +200,9 @@ class Link:
                     return future.result()
                 if self._ended.is_set():
                     raise self._why
+        except concurrent.futures.CancelledError:
+            # The loop ended under it.
+            raise self._why from None
         finally:
             future.cancel()
 
