@@ -16,6 +16,7 @@ mod source;
 mod thread;
 
 pub use address::Connect;
+pub(crate) use address::host;
 pub(crate) use events::RemoteEvents;
 pub(crate) use link::{Failure, Link, Repeat};
 pub(crate) use source::RemoteSource;
