@@ -85,7 +85,7 @@ fn from_client(random: &mut Random) -> Vec<FromClient> {
         client: "test".into(),
         heartbeat_ms: 400,
         resume: Some(resume),
-        host: CompactString::default(),
+        host: "".into(),
         pid: 0,
         labels: Vec::new(),
     };
