@@ -441,6 +441,17 @@ mod tests {
         registry.list(None, 10, NOW).iter().map(|view| view.name.to_string()).collect()
     }
 
+    /// One that was begun long ago, so that somebody can have been silent.
+    fn registry() -> Arc<Registry> {
+        let began = Instant::now().checked_sub(SILENCE * 2).unwrap();
+        Arc::new(Registry { began, ..Registry::default() })
+    }
+
+    /// The worker was not heard of for long.
+    fn silence(registry: &Registry, name: &str) {
+        registry.lock()[&actor(name)].live.heard.store(0, Relaxed);
+    }
+
     #[test]
     fn a_worker_never_goes_back_to_work_by_itself() {
         let (registry, worker) = (Registry::default(), actor("w"));
@@ -458,32 +469,33 @@ mod tests {
         assert_eq!(registry.hear(&worker, Door::Faktory).stage(), Stage::Stopping);
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn who_is_silent_for_a_minute_is_gone_and_who_spoke_is_not() {
-        let registry = Registry::default();
+    #[test]
+    fn who_is_silent_for_a_minute_is_gone_and_who_spoke_is_not() {
+        let registry = registry();
         registry.hear(&actor("one"), Door::Faktory);
         registry.hear(&actor("two"), Door::Faktory);
         registry.hear(&actor("three"), Door::Http);
-        tokio::time::advance(SILENCE / 2).await;
+        for name in ["one", "two", "three"] {
+            silence(&registry, name);
+        }
         registry.touch(&actor("two"));
-        tokio::time::advance(SILENCE / 2).await;
         assert_eq!(names(&registry), ["two"], "the jobs of `one` are still to go back");
         assert_eq!(registry.lost(Door::Faktory), [actor("one")]);
         assert!(registry.lost(Door::Faktory).is_empty(), "each once");
-        tokio::time::advance(SILENCE / 2).await;
+        silence(&registry, "two");
         assert_eq!(registry.lost(Door::Faktory), [actor("two")]);
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn quiet_stays_until_it_is_taken_back_and_a_stop_ends_with_the_process() {
-        let registry = Arc::new(Registry::default());
+    #[test]
+    fn quiet_stays_until_it_is_taken_back_and_a_stop_ends_with_the_process() {
+        let registry = registry();
         let worker = actor("w");
         assert!(!registry.tell(&worker, Stage::Quiet), "nobody is there");
         let seat = registry.sit(&worker, &about(1));
         seat.asks(Asks::default());
         registry.tell(&worker, Stage::Quiet);
         drop(seat);
-        tokio::time::advance(SILENCE * 2).await;
+        silence(&registry, "w");
         assert_eq!(names(&registry), ["w"]);
         assert!(!registry.show(&worker, NOW).unwrap().is_connected);
         let seat = registry.sit(&worker, &about(2));
@@ -501,7 +513,7 @@ mod tests {
         registry.tell(&worker, Stage::Stopping);
         drop(seat);
         assert_eq!(names(&registry), ["w"]);
-        tokio::time::advance(SILENCE).await;
+        silence(&registry, "w");
         assert!(names(&registry).is_empty());
     }
 
