@@ -157,8 +157,9 @@ async fn a_program_that_is_told_to_stop_ends_its_jobs_and_hears_of_it() {
     let mut program = Program::start(&server, "w1").await;
     push(&server, "a").await;
     program.runs().await;
-    assert_eq!(tell(&server, "w1", "stop").await, "stopping");
-    tokio::time::timeout(LONG, program.worker.closed()).await.expect("it hears that it is to stop");
+    let hears = tokio::time::timeout(LONG, program.worker.closed());
+    let (heard, state) = tokio::join!(hears, tell(&server, "w1", "stop"));
+    assert!(heard.is_ok() && state == "stopping", "{state}");
     push(&server, "b").await;
     program.let_go.add_permits(1);
     let drained = program.worker.stop().await;
