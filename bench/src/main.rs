@@ -1,7 +1,7 @@
 //! What Millpond does in a second, beside what the machine can do at all.
 //!
 //! ```text
-//! cargo run --release -p bench -- [all|limits|embedded|flow|fairness|http|stream|backlog|growth|bulk|idle|at_rest|bodies] [--rounds N] [--huge] [--markdown]
+//! cargo run --release -p bench -- [all|limits|embedded|flow|fairness|http|stream|latency|backlog|growth|bulk|idle|at_rest|bodies] [--rounds N] [--huge] [--markdown]
 //! ```
 //!
 //! Every number is the median of several rounds, with the smallest and the largest. A peer to compare with is one more
@@ -17,6 +17,7 @@ mod flow;
 mod growth;
 mod http;
 mod idle;
+mod latency;
 mod limits;
 mod process;
 mod report;
@@ -40,13 +41,14 @@ struct Plan {
 type Part = fn(&Plan, &mut Report) -> Result<()>;
 
 /// The limits come first, so that everything else can be read against them.
-const PARTS: [(&str, Part); 12] = [
+const PARTS: [(&str, Part); 13] = [
     ("limits", limits::run),
     ("embedded", embedded::run),
     ("flow", flow::run),
     ("fairness", fairness::run),
     ("http", http::run),
     ("stream", stream::run),
+    ("latency", latency::run),
     ("backlog", backlog::run),
     ("growth", growth::run),
     ("bulk", bulk::run),

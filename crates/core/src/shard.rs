@@ -299,6 +299,12 @@ impl Shard {
         self.queue_index.get(queue).map_or(0, |queue| self.startable(*queue))
     }
 
+    /// How many jobs of a queue that are still to come may start as soon as they have come, as far as is known before: none while the
+    /// queue is paused, or while jobs wait in it that may not start.
+    pub fn welcome(&self, queue: &QueueName) -> u64 {
+        self.queue_index.get(queue).map_or(u64::MAX, |queue| self.startable_to_come(*queue))
+    }
+
     pub(crate) fn queue_by_name(&self, name: &QueueName) -> Option<&Queue> {
         self.queue_index.get(name).map(|index| &self.queues[*index as usize])
     }

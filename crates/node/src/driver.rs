@@ -20,8 +20,8 @@ use crate::{
 use kit::{Durability, Millis, Timestamp};
 use millpond_core::{Effects, Growth, NewBody, Shard, Unread};
 use model::{
-    Actor, Command, DispatchedJob, Effect, Envelope, LeaseRef, Outcome, QueueName, Reject, Reply, Settlement,
-    codec, limits,
+    Actor, Command, DispatchedJob, Effect, Envelope, LeaseRef, NewJob, Outcome, QueueName, Reject, Reply,
+    Settlement, codec, limits,
 };
 use std::{collections::VecDeque, mem};
 use storage::Mark;
@@ -34,6 +34,8 @@ const BATCH_BYTES_MAX: usize = 8 << 20;
 const UNREAD_JOBS_MAX: usize = 500;
 /// The same, in bytes.
 const UNREAD_BYTES_MAX: u64 = 1 << 20;
+/// Queues that one command brings jobs to, in which waiting fetches follow it at once; in others they hear of the jobs when they are there.
+const FOLLOWED_QUEUES_MAX: usize = 8;
 /// After the disk refused even a tick, or which bodies an operation chose, the next is tried this much later.
 const OWN_RETRY_MS: Millis = 200;
 /// A checkpoint that found the disk full is tried again this much later.
@@ -695,10 +697,30 @@ impl<T: Ticket> Driver<T> {
     fn enqueue(&mut self, packed: Packed, asker: Asker<T>, level: Durability) {
         let (queues, max) = fetch_of(&packed);
         self.waiters.claim(queues, u64::from(max));
+        let brings = if self.waiters.len() > 0 { jobs_to_come(&packed.envelope.command) } else { Vec::new() };
         let size = packed.len();
         self.unanswered += 1;
         self.unanswered_bytes += size;
         self.pending.push_back(Call { packed, asker, level, size, end: 0, left_out: false });
+        for (queue, jobs) in brings {
+            self.follow(&queue, jobs);
+        }
+    }
+
+    /// Sends waiting fetches right behind the command that brings jobs, so that both share a flush: a job that somebody waits for is
+    /// handed out as soon as it is safe. One that finds nothing after all waits on in its place.
+    fn follow(&mut self, queue: &QueueName, jobs: u64) {
+        // A full disk may refuse the jobs, and has no room for fetches in vain.
+        let mut left = if self.stats.disk_full { 0 } else { jobs.min(self.shard.welcome(queue)) };
+        while left > 0
+            && let Some(number) = self.waiters.first(queue)
+            && let Some(waiter) = self.waiters.remove(number)
+        {
+            if !waiter.ticket.gone() {
+                left = left.saturating_sub(waiter.max());
+                self.enqueue_fetch(waiter);
+            }
+        }
     }
 
     fn enqueue_fetch(&mut self, waiter: Waiter<T>) {
@@ -884,6 +906,26 @@ impl<T: Ticket> Driver<T> {
         }
         Committed { answers, effects: Vec::new() }
     }
+}
+
+/// How many jobs a command brings that may start at once, by queue.
+fn jobs_to_come(command: &Command) -> Vec<(QueueName, u64)> {
+    let mut counts: Vec<(QueueName, u64)> = Vec::new();
+    let mut count = |jobs: &[NewJob]| {
+        for job in jobs.iter().filter(|job| job.delay_ms == 0 && job.run_at.is_none()) {
+            match counts.iter().position(|(queue, _)| *queue == job.queue) {
+                Some(place) => counts[place].1 += 1,
+                None if counts.len() < FOLLOWED_QUEUES_MAX => counts.push((job.queue.clone(), 1)),
+                None => {}
+            }
+        }
+    };
+    match command {
+        Command::Push { jobs } => count(jobs),
+        Command::Settle { settlements } => settlements.iter().for_each(|settled| count(&settled.push)),
+        _ => {}
+    }
+    counts
 }
 
 fn tick_call<T>() -> Call<T> {

@@ -5,7 +5,7 @@ mod common;
 
 use common::{Rig, done, is_unknown, jobs, push, queue, tickets};
 use kit::Durability::{Disk, Memory, Os, Quorum};
-use model::{Command, DispatchedJob, JobRef, State};
+use model::{Command, DispatchedJob, JobRef, NewJob, State};
 use node::{Answered, CallError, Options, Scarce};
 use storage::files::{Damage, Operation};
 
@@ -223,11 +223,9 @@ fn one_job_wakes_one_waiting_fetch_the_longest_waiting_one() {
     assert!(rig.seal().is_none(), "waiting is not logged");
     rig.offer(0, push("mail", 1), Disk);
     let sealed = rig.seal().unwrap();
-    rig.write(sealed);
-    let sealed = rig.seal().unwrap();
-    assert_eq!(sealed.len(), 1, "one fetch for one job");
+    assert_eq!(sealed.len(), 2, "one fetch for one job, and one flush for both");
     let answers = rig.write(sealed).answers;
-    assert_eq!((tickets(&answers), jobs(&answers[0]).len()), (vec![1], 1));
+    assert_eq!((tickets(&answers), jobs(&answers[1]).len()), (vec![0, 1], 1));
     assert!(rig.seal().is_none());
     // Three jobs for fetches of up to ten: again one is enough; it takes them all.
     rig.offer(0, push("mail", 3), Disk);
@@ -267,20 +265,44 @@ fn a_waiter_held_back_by_anothers_claim_is_served_when_that_one_took_less() {
 #[test]
 fn a_woken_fetch_that_comes_back_empty_waits_on_in_its_old_place_and_for_its_old_time() {
     let mut rig = Rig::new();
+    rig.offer(0, push("mail", 1), Disk);
+    rig.fetch(0, &["mail"], 1, 500);
+    rig.settle();
     rig.fetch(1, &["mail"], 1, 500);
     rig.fetch(2, &["mail"], 1, 900);
-    rig.offer(3, push("mail", 1), Disk);
+    // The push does not know yet that the queue will be paused.
+    rig.offer(3, Command::Pause { queue: queue("mail") }, Disk);
+    rig.offer(4, push("mail", 1), Disk);
     let sealed = rig.seal().unwrap();
-    // Gets into the line before the fetch that the push will wake.
-    rig.offer(4, Command::Pause { queue: queue("mail") }, Disk);
-    assert_eq!(tickets(&rig.write(sealed).answers), [3]);
-    let sealed = rig.seal().unwrap();
-    assert_eq!(sealed.len(), 2, "the pause, then the woken fetch");
-    assert_eq!(tickets(&rig.write(sealed).answers), [4]);
+    assert_eq!(sealed.len(), 3, "the pause, the push, and the fetch behind it");
+    assert_eq!(tickets(&rig.write(sealed).answers), [3, 4]);
     assert_eq!(rig.driver.stats().waiting_fetches, 2);
     assert_eq!(rig.driver.next_due(), Some(rig.now + 500));
     rig.offer(5, Command::Resume { queue: queue("mail") }, Disk);
     assert_eq!(tickets(&rig.settle()), [5, 1], "and not 2, which came later");
+}
+
+#[test]
+fn a_fetch_follows_only_jobs_that_may_start_at_once() {
+    let mut rig = Rig::new();
+    let batch = |rig: &mut Rig, command| {
+        rig.offer(0, command, Disk);
+        let sealed = rig.seal().unwrap();
+        let commands = sealed.len();
+        rig.write(sealed);
+        commands
+    };
+    batch(&mut rig, push("held", 1));
+    batch(&mut rig, Command::Pause { queue: queue("held") });
+    for number in 1..=9 {
+        rig.fetch(number, &["mail", "held", "later"], 2, 5_000);
+    }
+    assert_eq!(batch(&mut rig, push("other", 9)), 1, "nobody waits there");
+    assert_eq!(batch(&mut rig, push("held", 9)), 1, "paused");
+    let delayed = NewJob { delay_ms: 1, ..NewJob::new(queue("later"), "{}") };
+    assert_eq!(batch(&mut rig, Command::Push { jobs: vec![delayed] }), 1, "not due");
+    assert_eq!(batch(&mut rig, push("mail", 3)), 3, "two fetches of two jobs each, for three");
+    assert_eq!(rig.driver.stats().waiting_fetches, 7);
 }
 
 #[test]

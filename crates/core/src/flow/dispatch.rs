@@ -665,15 +665,28 @@ impl Shard {
                 .all(|(gate, cost)| self.flow.gates[*gate].meter.obstacle(*cost, None, now).is_none())
     }
 
-    /// About how many jobs of a queue may start now: none only if none may.
-    pub(crate) fn startable(&self, queue: u32) -> u64 {
-        let now = self.counters.time;
+    /// How many jobs of a queue may start now by what holds for all of them: none while it is paused.
+    fn startable_by_queue(&self, queue: u32) -> u64 {
         let home = &self.queues[queue as usize];
         if home.paused || self.queue_is_held(queue) {
             return 0;
         }
+        let now = self.counters.time;
         let gates = home.gates.iter().map(|gate| self.flow.gates[*gate].meter.allowance(1, Some(queue), now));
-        let most = gates.min().unwrap_or(u64::MAX).min(home.waiting_count());
+        gates.min().unwrap_or(u64::MAX)
+    }
+
+    /// The same of jobs that have not come yet, with the guess that they are like those that wait.
+    pub(crate) fn startable_to_come(&self, queue: u32) -> u64 {
+        let stuck = self.queues[queue as usize].waiting_count() > 0 && self.startable(queue) == 0;
+        if stuck { 0 } else { self.startable_by_queue(queue) }
+    }
+
+    /// About how many jobs of a queue may start now: none only if none may.
+    pub(crate) fn startable(&self, queue: u32) -> u64 {
+        let now = self.counters.time;
+        let home = &self.queues[queue as usize];
+        let most = self.startable_by_queue(queue).min(home.waiting_count());
         let Some(lineup) = &home.lineup else { return most };
         let sources = lineup.sources.iter().filter_map(|(gate, cost)| {
             self.flow.gates[*gate].waiting.get(&(queue, *cost)).map(|waiting| &waiting.held)
