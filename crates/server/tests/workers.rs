@@ -158,8 +158,8 @@ async fn a_program_that_is_told_to_stop_ends_its_jobs_and_hears_of_it() {
     push(&server, "a").await;
     program.runs().await;
     let hears = tokio::time::timeout(LONG, program.worker.closed());
-    let (heard, state) = tokio::join!(hears, tell(&server, "w1", "stop"));
-    assert!(heard.is_ok() && state == "stopping", "{state}");
+    let (heard, told) = tokio::join!(hears, tell(&server, "w1", "stop"));
+    assert!(heard.is_ok() && told == "stopping", "{told}");
     push(&server, "b").await;
     program.let_go.add_permits(1);
     let drained = program.worker.stop().await;
