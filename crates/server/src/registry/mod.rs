@@ -105,7 +105,11 @@ impl About {
 }
 
 fn cut(text: &str) -> CompactString {
-    text[..text.floor_char_boundary(TEXT_BYTES_MAX)].into()
+    let mut end = text.len().min(TEXT_BYTES_MAX);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text[..end].into()
 }
 
 /// What concerns a worker at every message, without a look at the list.
