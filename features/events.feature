@@ -29,6 +29,15 @@ Feature: Whoever wants to know hears what happens
     And the worker fails it for good with the error "no"
     Then I hear "added a, dead a"
 
+  Scenario: With what each change brought along
+    When I listen to the events of "values=true&kind=progress,completed"
+    And I push the job "a" to "mail" with the body 1
+    And a worker fetches from "mail"
+    And the worker says that it is at 50
+    And the worker reports that it is done with the result {"sent":true}
+    Then I hear "progress a, completed a"
+    And what I heard said the "progress" 50 and the "result" {"sent":true}
+
   Scenario: Coming back to where one was
     When I listen to the events of ""
     And I push the job "a" to "mail" with the body 1

@@ -188,7 +188,7 @@ impl Shard {
             Command::Renew { leases, lease_ms } => self.renew(leases, *lease_ms, context),
             Command::Settle { settlements } => self.settle(settlements, context),
             Command::Cancel { job, reason } => self.cancel(job, reason, context),
-            Command::Progress { lease, value } => self.progress(lease, value),
+            Command::Progress { lease, value } => self.progress(lease, value, context),
             Command::Log { lease, lines } => self.log(lease, lines, context),
             Command::Promote { jobs } => self.promote(jobs, context),
             Command::Redrive { jobs } => self.redrive(jobs, context),

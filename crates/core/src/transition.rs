@@ -8,7 +8,7 @@ use crate::{
     shard::{Context, Shard},
 };
 use kit::Timestamp;
-use model::{Cause, Effect, ErrorInfo, HistoryEntry, QueueChange, State};
+use model::{Cause, Effect, ErrorInfo, HistoryEntry, JobValues, QueueChange, State};
 
 /// Where a job goes, and why.
 pub(crate) struct Change {
@@ -37,6 +37,24 @@ impl Change {
         self.error = Some(error);
         self
     }
+}
+
+/// What a change brought along, for whoever listens.
+fn values(job: &Job, from: Option<State>, cause: Cause) -> Option<Box<JobValues>> {
+    let run = job.run.as_deref();
+    let failed = job.state == State::Dead || matches!(cause, Cause::Fail | Cause::Timeout | Cause::Crash);
+    JobValues {
+        meta: job
+            .asked
+            .as_ref()
+            .filter(|_| from.is_none())
+            .map(|asked| asked.meta.clone())
+            .unwrap_or_default(),
+        result: run.filter(|_| job.state == State::Completed).and_then(|run| run.result.clone()),
+        error: run.filter(|_| failed).and_then(|run| run.error.as_deref().cloned()),
+        progress: None,
+    }
+    .carried()
 }
 
 impl Shard {
@@ -381,6 +399,8 @@ impl Shard {
                 to: job.state,
                 cause,
                 attempt: job.attempt,
+                due_at: matches!(job.state, State::Delayed | State::Retrying).then_some(job.due),
+                values: values(job, from, cause),
                 at: context.now,
                 position: context.position,
             });
@@ -518,6 +538,29 @@ mod tests {
             9s fetch mail                -> c 1/1 t2
             9s fail c t2 no              -> dead
             9s told                      -> 11.0 dead c, 11.1 empty mail
+        ",
+        );
+    }
+
+    #[test]
+    fn an_event_carries_what_the_change_brought_along() {
+        check(
+            "
+            0s push mail id=a attempts=2 backoff=fixed:1s
+            0s brought                   ->
+            0s fetch mail                -> a 1/2 t1
+            0s brought                   ->
+            1s retry a t1 oops           -> retrying
+            1s brought                   -> retrying a error oops
+            2s fetch mail                -> a 2/2 t2
+            2s brought                   ->
+            3s done a t2 result=7        -> completed
+            3s brought                   -> completed a result 7
+            4s redrive a                 -> waiting
+            4s brought                   ->
+            5s fetch mail                -> a 1/2 t3
+            6s fail a t3 no              -> dead
+            6s brought                   -> dead a error no
         ",
         );
     }

@@ -1,4 +1,5 @@
-use crate::{Actor, Cause, JobId, QueueName, State};
+use crate::{Actor, Cause, JobId, JobValues, QueueName, State};
+use bytes::Bytes;
 use kit::Timestamp;
 
 /// What the world should hear after a command was applied. Not state: a replay drops them.
@@ -40,6 +41,25 @@ pub enum Effect {
         cause: Cause,
         /// Which attempt.
         attempt: u32,
+        /// When it goes on by itself, if it is put off.
+        due_at: Option<Timestamp>,
+        /// What it brought along.
+        values: Option<Box<JobValues>>,
+        /// When.
+        at: Timestamp,
+        /// Where in the log.
+        position: u64,
+    },
+    /// A running job said how far it is. Sent only while somebody listens.
+    Progress {
+        /// In which queue.
+        queue: QueueName,
+        /// Which job.
+        id: JobId,
+        /// Which attempt.
+        attempt: u32,
+        /// How far, as the handler put it.
+        value: Bytes,
         /// When.
         at: Timestamp,
         /// Where in the log.

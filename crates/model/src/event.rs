@@ -1,4 +1,5 @@
-use crate::{Cause, Effect, JobId, QueueChange, QueueName, State};
+use crate::{Cause, Effect, ErrorInfo, JobId, QueueChange, QueueName, State, limits};
+use bytes::Bytes;
 use compact_str::CompactString;
 use kit::Timestamp;
 use std::{fmt, str::FromStr};
@@ -49,13 +50,15 @@ impl FromStr for EventId {
     }
 }
 
-/// What kind of thing happened. A job's kinds are `added`, the state it went to, and `removed`; the others are a queue's.
+/// What kind of thing happened. A job's kinds are `added`, the state it went to, `progress` and `removed`; the others are a queue's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum EventKind {
     /// A job was pushed, into whatever state.
     Added,
     /// A job went to this state.
     To(State),
+    /// A running job said how far it is.
+    Progress,
     /// Somebody removed a job. What retention forgets by itself is not told.
     Removed,
     /// The queue itself changed.
@@ -68,6 +71,7 @@ impl EventKind {
         match self {
             Self::Added => "added",
             Self::To(state) => state.name(),
+            Self::Progress => "progress",
             Self::Removed => "removed",
             Self::Queue(change) => change.name(),
         }
@@ -75,7 +79,7 @@ impl EventKind {
 
     /// Every kind.
     pub fn all() -> impl Iterator<Item = Self> {
-        [Self::Added, Self::Removed]
+        [Self::Added, Self::Progress, Self::Removed]
             .into_iter()
             .chain(State::ALL.into_iter().map(Self::To))
             .chain(QueueChange::ALL.into_iter().map(Self::Queue))
@@ -109,12 +113,53 @@ pub struct JobEvent {
     pub id: JobId,
     /// The state before; `None` for a push.
     pub from: Option<State>,
-    /// The state after; `None` for a removal.
+    /// The state after; `None` for a removal, and where it did not change.
     pub to: Option<State>,
-    /// Why; `None` for a removal.
+    /// Why; `None` for a removal, and where the state did not change.
     pub cause: Option<Cause>,
     /// Which attempt.
     pub attempt: u32,
+    /// When it goes on by itself, if it is delayed or retrying.
+    pub due_at: Option<Timestamp>,
+    /// What the change brought along.
+    pub values: Option<Box<JobValues>>,
+}
+
+/// What a change of a job brought along: so much of it as an event carries.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct JobValues {
+    /// The headers of a job that was pushed.
+    pub meta: Vec<(CompactString, CompactString)>,
+    /// What a completed job gave.
+    pub result: Option<Bytes>,
+    /// What an attempt failed with.
+    pub error: Option<ErrorInfo>,
+    /// How far a running job is.
+    pub progress: Option<Bytes>,
+}
+
+impl JobValues {
+    /// These values for an event, unless they are nothing, or larger than [`limits::EVENT_VALUES_BYTES_MAX`]: then the job has them.
+    pub fn carried(self) -> Option<Box<Self>> {
+        let bytes = self.bytes();
+        (bytes > 0 && bytes <= limits::EVENT_VALUES_BYTES_MAX).then(|| Box::new(self))
+    }
+
+    fn bytes(&self) -> usize {
+        let meta: usize = self.meta.iter().map(|(key, value)| key.len() + value.len()).sum();
+        let error = self.error.as_ref();
+        let error = error.map_or(0, |error| error.kind.len() + error.message.len() + error.stack.len());
+        meta + error
+            + self.result.as_ref().map_or(0, Bytes::len)
+            + self.progress.as_ref().map_or(0, Bytes::len)
+    }
+}
+
+impl JobEvent {
+    /// Something that happened to a job in a state, which it did not bring to another.
+    fn of(id: &JobId, from: State, attempt: u32) -> Self {
+        Self { id: id.clone(), from: Some(from), to: None, cause: None, attempt, due_at: None, values: None }
+    }
 }
 
 impl Event {
@@ -127,15 +172,20 @@ impl Event {
     fn numbered(effect: &Effect, last: &mut EventId) -> Option<Event> {
         let (position, at, queue, kind, job) = match effect {
             Effect::Available { .. } | Effect::Revoked { .. } => return None,
-            Effect::Changed { queue, id, from, to, cause, attempt, at, position } => {
+            Effect::Changed { queue, id, from, to, cause, attempt, due_at, values, at, position } => {
                 let kind = if from.is_none() { EventKind::Added } else { EventKind::To(*to) };
                 let (to, cause) = (Some(*to), Some(*cause));
-                let job = JobEvent { id: id.clone(), from: *from, to, cause, attempt: *attempt };
+                let (attempt, due_at, values) = (*attempt, *due_at, values.clone());
+                let job = JobEvent { id: id.clone(), from: *from, to, cause, attempt, due_at, values };
                 (*position, *at, queue, kind, Some(job))
             }
+            Effect::Progress { queue, id, attempt, value, at, position } => {
+                let values = JobValues { progress: Some(value.clone()), ..JobValues::default() };
+                let job = JobEvent { values: values.carried(), ..JobEvent::of(id, State::Active, *attempt) };
+                (*position, *at, queue, EventKind::Progress, Some(job))
+            }
             Effect::Removed { queue, id, from, attempt, at, position } => {
-                let (from, attempt) = (Some(*from), *attempt);
-                let job = JobEvent { id: id.clone(), from, to: None, cause: None, attempt };
+                let job = JobEvent::of(id, *from, *attempt);
                 (*position, *at, queue, EventKind::Removed, Some(job))
             }
             Effect::Queue { queue, change, at, position } => {
@@ -155,7 +205,9 @@ impl Event {
             Some(JobId::Text(text)) => long(text.len()),
             Some(JobId::Uuid(_)) | None => 0,
         };
-        size_of::<Self>() + long(self.queue.as_str().len()) + id
+        let values = self.job.as_ref().and_then(|job| job.values.as_ref());
+        let values = values.map_or(0, |values| size_of::<JobValues>() + values.bytes());
+        size_of::<Self>() + long(self.queue.as_str().len()) + id + values
     }
 }
 
@@ -295,6 +347,16 @@ mod tests {
             assert_eq!(EventKind::of(kind.name()), Some(kind));
         }
         assert_eq!(EventKind::of("finished"), None);
+    }
+
+    #[test]
+    fn what_is_too_large_for_an_event_stays_with_the_job() {
+        let result = |bytes| {
+            let result = Some(Bytes::from(vec![b'1'; bytes]));
+            JobValues { result, ..JobValues::default() }.carried().is_some()
+        };
+        assert!(result(limits::EVENT_VALUES_BYTES_MAX) && !result(limits::EVENT_VALUES_BYTES_MAX + 1));
+        assert_eq!(JobValues::default().carried(), None, "nothing takes no room");
     }
 
     #[test]

@@ -26,7 +26,7 @@ pub use bulk::{BodyTest, BulkAction, BulkControl, BulkStatus, BulkView, Chosen, 
 pub use command::{Command, Envelope, LeaseRef, NewJob, OnConflict, Outcome, Settlement, Unique};
 pub use crash::Crash;
 pub use effect::{Effect, QueueChange, Revocation};
-pub use event::{BadEventId, Event, EventFilter, EventId, EventKind, JobEvent};
+pub use event::{BadEventId, Event, EventFilter, EventId, EventKind, JobEvent, JobValues};
 pub use id::{Actor, BadName, JobId, JobRef, QueueName};
 pub use job::{Cause, DispatchedJob, ErrorInfo, HistoryEntry, JobView, LogLine, Priority, State};
 pub use join::{

@@ -43,6 +43,8 @@ pub const LOG_BYTES_MAX: usize = 64 << 10;
 pub const ERROR_BYTES_MAX: usize = 16 << 10;
 /// Bytes of a dead process's stderr that a crash report keeps.
 pub const CRASH_STDERR_BYTES_MAX: usize = 4 << 10;
+/// Bytes of headers, result, error or progress that an event carries; what is larger stays with the job.
+pub const EVENT_VALUES_BYTES_MAX: usize = 16 << 10;
 /// History entries kept per job: the first 16 and the newest ones.
 pub const HISTORY_MAX: usize = 256;
 /// The longest lease and the longest attempt.

@@ -7,8 +7,9 @@ use kit::{
     codec::{Malformed, Reader},
 };
 use model::{
-    Awaited, BulkView, Event, EventId, EventKind, Firing, HistoryEntry, JobEvent, JobId, JobView, LogLine,
-    QueueCounts, QueueName, QueueSettings, QueueView, ScheduleSpec, ScheduleView, State, Step, codec,
+    Awaited, BulkView, Event, EventId, EventKind, Firing, HistoryEntry, JobEvent, JobId, JobValues, JobView,
+    LogLine, QueueCounts, QueueName, QueueSettings, QueueView, ScheduleSpec, ScheduleView, State, Step,
+    codec,
 };
 
 /// What is to be looked at.
@@ -196,7 +197,8 @@ pub struct EventPage {
 }
 
 map!(EventPage { events, position, gone, closed });
-map!(JobEvent { id, from, to, cause, attempt });
+map!(JobEvent { id, from, to, cause, attempt, due_at, values });
+map!(JobValues { meta, result, error, progress });
 map!(Event { id, at, queue, kind, job });
 map!(HistoryEntry { from, to, at, cause, attempt, actor, position, error });
 map!(LogLine { at, attempt, text });

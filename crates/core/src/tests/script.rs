@@ -731,12 +731,26 @@ impl Script {
                 Some(job) => format!("{} {} {}", event.id, event.kind.name(), self.id(&job.id)),
                 None => format!("{} {} {}", event.id, event.kind.name(), event.queue),
             })),
+            "brought" => join(Event::of(&self.heard).iter().filter_map(|event| {
+                let job = event.job.as_ref()?;
+                let values = job.values.as_deref()?;
+                let text = |bytes: &Bytes| String::from_utf8_lossy(bytes).into_owned();
+                let result = values.result.as_ref().map(|result| format!("result {}", text(result)));
+                let error = values.error.as_ref().map(|error| format!("error {}", error.message));
+                let progress = values.progress.as_ref().map(text);
+                let meta = values.meta.iter().map(|(key, value)| format!("{key}={value}"));
+                let all: Vec<_> = meta.chain(result).chain(error).chain(progress).collect();
+                Some(format!("{} {} {}", event.kind.name(), self.id(&job.id), all.join(" ")))
+            })),
             "heard" => join(self.heard.iter().filter_map(|effect| match effect {
                 Effect::Available { queue, jobs } => Some(format!("{jobs} in {queue}")),
                 Effect::Revoked { worker, id, lease_token, why, .. } => {
                     Some(format!("{worker} lost {} t{lease_token} {}", self.id(id), why.name()))
                 }
-                Effect::Changed { .. } | Effect::Removed { .. } | Effect::Queue { .. } => None,
+                Effect::Changed { .. }
+                | Effect::Progress { .. }
+                | Effect::Removed { .. }
+                | Effect::Queue { .. } => None,
             })),
             _ => return None,
         })

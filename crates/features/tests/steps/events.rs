@@ -1,8 +1,8 @@
 //! Listening to what happens.
 
-use super::{SOON, World, jobs_of};
+use super::{SOON, World, jobs_of, read};
 use cucumber::{then, when};
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::{
     io::{BufRead, BufReader, Write},
     net::TcpStream,
@@ -88,6 +88,23 @@ fn gone(world: &mut World, expected: String) {
     assert_eq!(event["event"], "gone", "{event}");
     assert!(event["since"].is_string() && event["reason"].is_string(), "{event}");
     hear(world, expected);
+}
+
+#[when(expr = "the worker says that it is at {int}")]
+fn say_how_far(world: &mut World, progress: u64) {
+    let job = world.fetched[0].clone();
+    let text = |name: &str| job[name].as_str().expect("text").to_owned();
+    let path = format!("{}/{}/progress", jobs_of(&text("queue")), text("id"));
+    let call = json!({"lease_token": job["lease_token"], "worker": "tester", "progress": progress});
+    world.must(&path, &call);
+}
+
+#[then(regex = r#"^what I heard said the "(.+)" (.+) and the "(.+)" (.+)$"#)]
+fn values(world: &mut World, first: String, one: String, second: String, other: String) {
+    let heard = &world.listener.as_ref().expect("somebody listens").heard;
+    let said = |name: &str| heard.iter().find_map(|event| event.get(name)).cloned();
+    assert_eq!(said(&first), Some(read(&one)));
+    assert_eq!(said(&second), Some(read(&other)));
 }
 
 #[when(expr = "I ask for the events of {string}")]

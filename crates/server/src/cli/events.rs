@@ -23,8 +23,8 @@ pub(crate) struct Events {
     /// One job only
     #[arg(long)]
     id: Option<String>,
-    /// Only these kinds: added, removed, a state, paused, resumed, configured, drained, empty,
-    /// dead_alert
+    /// Only these kinds: added, progress, removed, a state, paused, resumed, configured, drained,
+    /// empty, dead_alert
     #[arg(long, value_delimiter = ',', value_name = "KIND")]
     kind: Vec<String>,
     /// Only jobs that come to one of these states
@@ -33,6 +33,9 @@ pub(crate) struct Events {
     /// Begin behind this event or log position
     #[arg(long, value_name = "EVENT")]
     from: Option<String>,
+    /// With --json, say also what each change brought along: headers, result, error, progress
+    #[arg(long)]
+    values: bool,
     /// End after so many
     #[arg(long, value_name = "N")]
     count: Option<u64>,
@@ -98,6 +101,7 @@ impl Events {
             ("kind", Some(kinds.as_str()).filter(|kinds| !kinds.is_empty())),
             ("state", Some(states.as_str()).filter(|states| !states.is_empty())),
             ("from", from),
+            ("values", self.values.then_some("true")),
         ];
         let parameters: Vec<_> = parameters
             .iter()

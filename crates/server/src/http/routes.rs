@@ -97,7 +97,7 @@ fn table() -> Vec<(Route, MethodRouter<App>)> {
         (route(Open, "GET", "/readyz", "whether the pond takes work"), get(about::readyz)),
         (route(Read, "GET", "/metrics", "Prometheus metrics"), get(about::metrics)),
         (route(Known, "GET", "/openapi.json", "this API, described"), get(about::openapi)),
-        (route(Read, "GET", "/v1/events", "what happens to jobs and queues, as it happens (Server-Sent Events)").query(&["queue", "id", "kind", "state", "from"]).long(), get(events::stream)),
+        (route(Read, "GET", "/v1/events", "what happens to jobs and queues, as it happens (Server-Sent Events)").query(&["queue", "id", "kind", "state", "from", "values"]).long(), get(events::stream)),
 
         (route(Admin, "POST", "/v1/backup", "everything, to be kept elsewhere: a stream of chunks, without those that the caller has").takes("Backup").whole().long(), post(backup::stream)),
 

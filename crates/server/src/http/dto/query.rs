@@ -103,11 +103,13 @@ pub(crate) struct EventsQuery {
     pub(crate) filter: EventFilter,
     /// Behind this.
     pub(crate) from: Option<EventId>,
+    /// With what the changes brought along.
+    pub(crate) values: bool,
 }
 
 impl EventsQuery {
     pub(crate) fn read(text: Option<&str>) -> Result<Self, Problem> {
-        let pairs = query(text, &["queue", "id", "kind", "state", "from"])?;
+        let pairs = query(text, &["queue", "id", "kind", "state", "from", "values"])?;
         let queue = find(&pairs, "queue").map(CompactString::from);
         if let Some(pattern) = &queue {
             // A name with a letter for each star.
@@ -127,7 +129,12 @@ impl EventsQuery {
             kinds: words(&pairs, "kind").map(kind).collect::<Result<_, _>>()?,
             states: words(&pairs, "state").map(read_state).collect::<Result<_, _>>()?,
         };
-        Ok(Self { filter, from: from.map_err(|error| Problem::invalid("from", error))? })
+        let values = match find(&pairs, "values") {
+            None | Some("false") => false,
+            Some("true") => true,
+            Some(_) => return Err(Problem::invalid("values", "is true or false")),
+        };
+        Ok(Self { filter, from: from.map_err(|error| Problem::invalid("from", error))?, values })
     }
 }
 

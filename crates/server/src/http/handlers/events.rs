@@ -1,6 +1,6 @@
 //! Server-Sent Events: everything that happens to jobs and queues, as it happens, resumed where a client left off.
 
-use super::Answered;
+use super::{Answered, jobs::write_error};
 use crate::access::Caller;
 use crate::http::{
     app::App,
@@ -16,7 +16,7 @@ use axum::{
 };
 use bytes::Bytes;
 use futures_util::stream::unfold;
-use model::{Event, EventFilter, EventId, QueueName};
+use model::{Event, EventFilter, EventId, JobValues, QueueName};
 use node::Gone;
 use std::{convert::Infallible, io::Write as _, mem, time::Duration};
 use tokio::{
@@ -40,13 +40,14 @@ pub(crate) async fn stream(
     QueryText(text): QueryText,
     LastEvent(last): LastEvent,
 ) -> Answered {
-    let EventsQuery { filter, from } = EventsQuery::read(text.as_deref())?;
+    let EventsQuery { filter, from, values } = EventsQuery::read(text.as_deref())?;
     if let Some(queue) = filter.queue.as_ref().and_then(|name| QueueName::new(name).ok()) {
         reach::check(&caller, &queue)?;
     }
     let source = app.node.events(last.or(from));
     let (sender, pieces) = mpsc::channel(1);
-    let feed = Feed { source, filter, caller: caller.clone(), piece: Vec::new(), began: false, unwanted: 0 };
+    let feed =
+        Feed { source, filter, values, caller: caller.clone(), piece: Vec::new(), began: false, unwanted: 0 };
     tokio::spawn(async move {
         tokio::select! {
             () = feed.run(&app, &sender) => {}
@@ -67,6 +68,8 @@ pub(crate) async fn stream(
 struct Feed {
     source: node::Events,
     filter: EventFilter,
+    /// Say also what a change brought along.
+    values: bool,
     caller: Caller,
     piece: Vec<u8>,
     /// It was told something, or has caught up: from now on a gap means that it is too slow.
@@ -185,6 +188,10 @@ impl Feed {
                 out.field("to", job.to);
                 out.field("cause", job.cause.map(model::Cause::name));
                 out.field("attempt", job.attempt);
+                out.optional("due_at", job.due_at);
+                if let Some(values) = job.values.as_ref().filter(|_| self.values) {
+                    carried(out, values);
+                }
             } else {
                 out.field("kind", event.kind.name());
             }
@@ -197,4 +204,16 @@ impl Feed {
         self.piece.extend_from_slice(&data.finish());
         self.piece.extend_from_slice(b"\n\n");
     }
+}
+
+/// What a change brought along, under the names that the job has for it.
+fn carried(out: &mut Writer, values: &JobValues) {
+    if !values.meta.is_empty() {
+        out.key("meta").object(|out| values.meta.iter().for_each(|(key, value)| out.field(key, value)));
+    }
+    out.optional("result", values.result.as_ref());
+    if values.error.is_some() {
+        write_error(out, values.error.as_ref());
+    }
+    out.optional("progress", values.progress.as_ref());
 }
