@@ -32,6 +32,10 @@ pub enum Error {
         /// What is wrong with it, and what is right.
         reason: String,
     },
+    /// Nobody can be believed to be the server: the certificates that it is judged by cannot be read.
+    #[cfg(feature = "tls")]
+    #[error(transparent)]
+    Trust(#[from] crate::remote::TrustError),
     /// The server is away. Nothing was changed; the link is made again by itself.
     #[error("the server does not answer ({0}); nothing was changed")]
     Away(String),

@@ -66,6 +66,8 @@ pub use pond::{Explanation, Pond};
 pub use push::{Push, Receipt};
 pub use queue::Queue;
 pub use remote::Connect;
+#[cfg(feature = "tls")]
+pub use remote::{TrustError, trusted};
 pub use schedule::{PutSchedule, Schedule, ScheduleBuilder};
 pub use signal::{Signal, Signalled};
 pub use step::{Child, StepError};

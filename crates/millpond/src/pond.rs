@@ -11,7 +11,7 @@ use model::{
     NewJob, QueueName, Reply, State, Step,
 };
 use serde::Serialize;
-use std::{marker::PhantomData, path::PathBuf, sync::Arc, time::Duration};
+use std::{fmt, marker::PhantomData, path::PathBuf, sync::Arc, time::Duration};
 
 /// How long [`Pond::close`] waits for calls under way and the last checkpoint.
 const CLOSE: Duration = Duration::from_secs(30);
@@ -20,6 +20,12 @@ const CLOSE: Duration = Duration::from_secs(30);
 #[derive(Clone)]
 pub struct Pond {
     pub(crate) inner: Arc<Inner>,
+}
+
+impl fmt::Debug for Pond {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pond").field("actor", &self.inner.actor).finish_non_exhaustive()
+    }
 }
 
 pub(crate) struct Inner {

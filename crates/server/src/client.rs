@@ -26,7 +26,6 @@ use hyper_util::{
 use kit::Millis;
 use rustls::{ClientConfig, RootCertStore};
 use serde::de::DeserializeOwned;
-use server::tls::TlsError;
 use std::{path::Path, time::Duration};
 
 /// The largest answer that is read: a page of jobs with bodies of 1 MiB.
@@ -113,7 +112,7 @@ impl Client {
         let uri: hyper::Uri = base.parse().map_err(|error| bad(&format!("{error}")))?;
         let trusted = match uri.scheme_str() {
             Some("http") => RootCertStore::empty(),
-            Some("https") => trusted(ca).map_err(|error| bad(&error.to_string()))?,
+            Some("https") => millpond::trusted(ca).map_err(|error| bad(&error.to_string()))?,
             _ => return Err(bad("the scheme is neither http nor https")),
         };
         if uri.query().is_some() || uri.host().is_none_or(str::is_empty) {
@@ -270,23 +269,6 @@ impl Client {
         }
         ClientError::Refused(problem)
     }
-}
-
-/// Whom a client believes that a certificate is right.
-fn trusted(ca: Option<&Path>) -> Result<RootCertStore, TlsError> {
-    let mut store = RootCertStore::empty();
-    match ca {
-        Some(path) => {
-            for certificate in server::tls::certificates(path)? {
-                store.add(certificate)?;
-            }
-        }
-        None => {
-            // Those that the library cannot read are passed over, as others do.
-            store.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        }
-    }
-    Ok(store)
 }
 
 /// A name as one segment of a path: everything but unreserved characters is percent-encoded.

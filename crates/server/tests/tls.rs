@@ -5,13 +5,14 @@ mod cli_support;
 mod support;
 
 use cli_support::{Ran, millpond};
+use millpond::{Connect, Error, Pond};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::{
     ClientConfig, RootCertStore,
     pki_types::{CertificateDer, ServerName},
 };
 use server::serve::Server;
-use std::{net::SocketAddr, path::PathBuf, sync::Arc};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 use support::{read_answer, start};
 use tempfile::TempDir;
 use tokio::{
@@ -107,6 +108,38 @@ async fn a_client_that_trusts_the_authority_is_served_and_another_is_not() {
     assert_eq!(plain.code, 3, "{plain:?}");
     let missing = run(words(&["--url", &url, "--ca", "/nowhere.pem", "queues"])).await;
     assert!(missing.code == 2 && missing.err.contains("/nowhere.pem"), "{missing:?}");
+    server.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_library_connects_under_tls_and_believes_only_whom_it_was_told_to() {
+    let authority = Authority::new();
+    let server = authority.server(&[]).await;
+    let with = |ca: PathBuf| Connect { ca: Some(ca), ..Connect::default() };
+    let pond = Pond::connect_with(&server.url(), with(authority.path("ca.pem"))).await.unwrap();
+    let (sender, mut handled) = tokio::sync::mpsc::unbounded_channel();
+    let mail = pond.queue::<u32>("mail").unwrap();
+    let handler = move |number: u32, _| {
+        sender.send(number).unwrap();
+        async {}
+    };
+    let worker = mail.worker(handler).start().unwrap();
+    mail.push(&7).await.unwrap();
+    assert_eq!(handled.recv().await, Some(7));
+    worker.stop().await;
+    pond.close().await.unwrap();
+
+    // Another authority's: it would be the same tomorrow, so nobody waits.
+    let other = Authority::new();
+    let foreign = Connect { patience: Duration::from_secs(3_600), ..with(other.path("ca.pem")) };
+    let refused = Pond::connect_with(&server.url(), foreign).await.unwrap_err();
+    assert!(matches!(&refused, Error::Server { code, .. } if code == "not_trusted"), "{refused}");
+    let unread = Pond::connect_with(&server.url(), with("/nowhere.pem".into())).await.unwrap_err();
+    assert!(matches!(unread, Error::Trust(_)) && unread.to_string().contains("/nowhere.pem"), "{unread}");
+    let plain = server.url().replace("https", "http");
+    let hasty = Connect { patience: Duration::ZERO, ..Connect::default() };
+    let away = Pond::connect_with(&plain, hasty).await.unwrap_err();
+    assert!(matches!(away, Error::Away(_)), "{away}");
     server.stop().await.unwrap();
 }
 

@@ -1,7 +1,7 @@
 //! Where a server is, and how it is spoken to.
 
 use crate::Error;
-use std::{fmt, time::Duration};
+use std::{fmt, path::PathBuf, time::Duration};
 
 /// The port of a server that names none.
 const PORT: u16 = 7077;
@@ -20,6 +20,9 @@ pub struct Connect {
     pub heartbeat: Duration,
     /// How long a call waits for a link that is down, before it fails. Default 10 s.
     pub patience: Duration,
+    /// A file of certificates in PEM: a server under TLS is believed if its own leads to one of them. Default: what is in the
+    /// environment as `MILLPOND_CA`, or else those that this system trusts.
+    pub ca: Option<PathBuf>,
 }
 
 impl Default for Connect {
@@ -30,6 +33,7 @@ impl Default for Connect {
             labels: Vec::new(),
             heartbeat: Duration::from_millis(wire::HEARTBEAT_MS.1),
             patience: Duration::from_secs(10),
+            ca: std::env::var_os("MILLPOND_CA").filter(|path| !path.is_empty()).map(PathBuf::from),
         }
     }
 }
@@ -37,13 +41,14 @@ impl Default for Connect {
 /// Without the token.
 impl fmt::Debug for Connect {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { token, name, labels, heartbeat, patience } = self;
+        let Self { token, name, labels, heartbeat, patience, ca } = self;
         f.debug_struct("Connect")
             .field("token", &token.as_ref().map(|_| "…"))
             .field("name", name)
             .field("labels", labels)
             .field("heartbeat", heartbeat)
             .field("patience", patience)
+            .field("ca", ca)
             .finish()
     }
 }
@@ -54,29 +59,29 @@ pub(crate) fn host() -> String {
     said.or_else(|| std::env::var("HOSTNAME").ok()).unwrap_or_default().trim().to_owned()
 }
 
-/// Host and port.
+/// Host and port, and whether TLS is spoken there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Address {
+    pub(crate) tls: bool,
     pub(crate) host: String,
     pub(crate) port: u16,
 }
 
 impl Address {
-    /// Reads `millpond://host:port` or `http://host:port`.
+    /// Reads `millpond://host:port` or `http://host:port`, with TLS `millpond+tls://host:port` or `https://host:port`.
     pub(crate) fn read(url: &str) -> Result<Self, Error> {
         let bad = |reason: &str| Err(Error::Address { url: url.into(), reason: reason.into() });
         let Some((scheme, rest)) = url.split_once("://") else {
             return bad("begins with millpond:// or http://, such as millpond://127.0.0.1:7077");
         };
-        match scheme {
-            "millpond" | "http" | "ws" => {}
+        let tls = match scheme {
+            "millpond" | "http" | "ws" => false,
+            "https" | "wss" | "millpond+tls" if cfg!(feature = "tls") => true,
             "https" | "wss" | "millpond+tls" => {
-                return bad(
-                    "asks for TLS, which this library does not speak yet: put a proxy beside this program, or use a private network",
-                );
+                return bad("asks for TLS: build with the feature `tls` of the crate `millpond`");
             }
-            _ => return bad("begins with millpond:// or http://"),
-        }
+            _ => return bad("begins with millpond:// or http://, with TLS millpond+tls:// or https://"),
+        };
         let authority = rest.strip_suffix('/').unwrap_or(rest);
         if authority.contains(['/', '?', '#', '@']) || authority.contains(char::is_whitespace) {
             return bad("has only a host and a port; the token goes into Connect::token");
@@ -92,7 +97,7 @@ impl Address {
         if host.is_empty() || port == 0 {
             return bad("names no host, or port 0");
         }
-        Ok(Self { host: host.into(), port })
+        Ok(Self { tls, host: host.into(), port })
     }
 
     /// As the resolver takes it.
@@ -125,11 +130,24 @@ mod tests {
     }
 
     #[test]
+    fn a_scheme_says_whether_tls_is_spoken() {
+        for (url, tls) in
+            [("millpond://a", false), ("http://a", false), ("https://a", true), ("millpond+tls://a", true)]
+        {
+            match Address::read(url) {
+                Ok(address) => assert_eq!(address.tls, tls, "{url}"),
+                Err(error) => {
+                    assert!(!cfg!(feature = "tls") && tls && error.to_string().contains("feature `tls`"))
+                }
+            }
+        }
+    }
+
+    #[test]
     fn what_is_no_address_is_said_to_be_none() {
         for url in [
             "127.0.0.1:7077",
             "ftp://a",
-            "https://a",
             "millpond://",
             "millpond://a:0",
             "millpond://a:b",

@@ -65,6 +65,8 @@ impl Drop for Last {
 pub(super) struct Shared {
     pub(super) address: Address,
     pub(super) options: Connect,
+    #[cfg(feature = "tls")]
+    pub(super) tls: Option<super::tls::Tls>,
     pub(super) name: model::Actor,
     state: Mutex<State>,
     /// Wakes the thread.
@@ -130,8 +132,14 @@ impl Link {
             unacknowledged: 0,
         };
         let patience = options.patience;
+        let address = Address::read(url)?;
         let shared = Arc::new(Shared {
-            address: Address::read(url)?,
+            #[cfg(feature = "tls")]
+            tls: match address.tls {
+                true => Some(super::tls::Tls::new(options.ca.as_deref())?),
+                false => None,
+            },
+            address,
             options,
             name,
             state: Mutex::new(state),

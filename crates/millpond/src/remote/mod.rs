@@ -14,12 +14,16 @@ mod events;
 mod link;
 mod source;
 mod thread;
+#[cfg(feature = "tls")]
+mod tls;
 
 pub use address::Connect;
 pub(crate) use address::host;
 pub(crate) use events::RemoteEvents;
 pub(crate) use link::{Failure, Link, Repeat};
 pub(crate) use source::RemoteSource;
+#[cfg(feature = "tls")]
+pub use tls::{TrustError, trusted};
 
 use crate::{Error, Explanation, backend::Answer};
 use kit::{Durability, Timestamp};

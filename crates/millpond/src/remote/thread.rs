@@ -10,6 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 use tokio::{
+    io::{AsyncRead, AsyncWrite},
     net::TcpStream,
     time::{sleep, timeout},
 };
@@ -24,7 +25,13 @@ use tokio_tungstenite::{
 };
 use wire::{FromClient, FromServer, Hello, Input, Refused, Welcome, put_message};
 
-type Socket = WebSocketStream<TcpStream>;
+type Socket = WebSocketStream<Transport>;
+/// TCP, or TLS over it.
+type Transport = Box<dyn Io>;
+
+trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
 
 /// A connection must be there within this.
 const CONNECT: Duration = Duration::from_secs(1);
@@ -112,6 +119,8 @@ async fn connect(shared: &Shared) -> Result<Connected, Trouble> {
     let tcp = TcpStream::connect((address.bare_host(), address.port)).await.map_err(|error| now(&error))?;
     // Without it small messages wait for acknowledgements of larger ones.
     tcp.set_nodelay(true).map_err(|error| now(&error))?;
+    let transport = transport(shared, tcp).await?;
+    // The scheme of a socket that may have TLS already is never looked at.
     let url = format!("ws://{address}{}", wire::PATH);
     let mut request = url.into_client_request().map_err(|error| now(&error))?;
     let headers = request.headers_mut();
@@ -127,7 +136,7 @@ async fn connect(shared: &Shared) -> Result<Connected, Trouble> {
         .write_buffer_size(0)
         .max_message_size(Some(wire::TO_CLIENT_BYTES_MAX))
         .max_frame_size(Some(wire::TO_CLIENT_BYTES_MAX));
-    let (mut socket, _) = match client_async_with_config(request, tcp, Some(config)).await {
+    let (mut socket, _) = match client_async_with_config(request, transport, Some(config)).await {
         Ok(connected) => connected,
         Err(WsError::Http(response)) => {
             return Err(rejected(address, response.status(), response.body().as_deref()));
@@ -164,6 +173,27 @@ async fn connect(shared: &Shared) -> Result<Connected, Trouble> {
         }
         Ok(Some((_, FromServer::Bye(refused)))) => Err(Trouble::Always(refused)),
         _ => Err(now(&"what answers is no Millpond server")),
+    }
+}
+
+#[cfg(not(feature = "tls"))]
+async fn transport(_: &Shared, tcp: TcpStream) -> Result<Transport, Trouble> {
+    Ok(Box::new(tcp))
+}
+
+#[cfg(feature = "tls")]
+async fn transport(shared: &Shared, tcp: TcpStream) -> Result<Transport, Trouble> {
+    let Some(tls) = &shared.tls else { return Ok(Box::new(tcp)) };
+    let address = &shared.address;
+    match tls.begin(address, tcp).await {
+        Ok(stream) => Ok(Box::new(stream)),
+        Err(error) if super::tls::is_mistrust(&error) => Err(Trouble::Always(Refused::new(
+            "not_trusted",
+            format!(
+                "{address} shows a certificate that is not believed ({error}); name its authority's file as `ca`"
+            ),
+        ))),
+        Err(error) => Err(Trouble::Now(format!("{address}: TLS: {error}"))),
     }
 }
 

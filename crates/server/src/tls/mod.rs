@@ -165,10 +165,7 @@ fn load(cert: &Watched, key: &Watched) -> Result<(Arc<CertifiedKey>, Validity), 
 }
 
 /// The certificates of a PEM file, at least one.
-///
-/// # Errors
-/// It cannot be read, or has none.
-pub fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let file = |reason: String| TlsError::File { path: path.display().to_string(), reason };
     let all: Result<Vec<_>, _> = CertificateDer::pem_file_iter(path).and_then(Iterator::collect);
     let all = all.map_err(|error| file(format!("no certificate could be read: {error}")))?;
