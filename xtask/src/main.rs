@@ -3,6 +3,7 @@
 mod contract;
 mod faktory;
 mod instructions;
+mod sdk_node;
 mod steps;
 mod tidy;
 mod tools;
