@@ -3,7 +3,7 @@
 mod contract;
 mod faktory;
 mod instructions;
-mod sdk_node;
+mod package;
 mod steps;
 mod tidy;
 mod tools;

@@ -4,7 +4,7 @@
 //! binary for the simulator, the fault suite, the features and the demo. Both are built for the whole workspace at once, so that no crate
 //! is compiled again with other features.
 
-use crate::{Done, Outcome, faktory, instructions, run, sdk_node, tidy, tools};
+use crate::{Done, Outcome, faktory, instructions, package, run, tidy, tools};
 use std::{
     env,
     path::{Path, PathBuf},
@@ -34,7 +34,8 @@ pub(crate) const STEPS: &[Step] = &[
     Step { name: "faults", about: "kills and failing calls on the real binary", run: || built("faults", &["run"]) },
     Step { name: "features", about: "what users see", run: features },
     Step { name: "faktory", about: "published Faktory clients on the real binary", run: faktory::run },
-    Step { name: "sdk-node", about: "the package for Node on the real binary", run: sdk_node::run },
+    Step { name: "sdk-node", about: "the package for Node on the real binary", run: package::client },
+    Step { name: "sdk-bullmq", about: "the published BullMQ on the real binary", run: package::bullmq },
     Step { name: "demo", about: "the demo, to its end", run: demo },
 ];
 
