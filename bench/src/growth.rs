@@ -33,9 +33,10 @@ use tokio::task::JoinSet;
 
 /// Where the curves are kept.
 const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/growth");
-/// Jobs that are done to measure a point, and at the fewest, where they are large.
+/// Jobs that are done to measure a point.
 const JOBS: usize = 40_000;
-const JOBS_LEAST: usize = 200;
+/// Bytes of bodies that are enough where they are large.
+const BODY_BYTES: usize = 512 << 20;
 const BATCH: usize = 100;
 const CALLERS: usize = 8;
 /// A call carries no more than this, whatever a body has.
@@ -114,7 +115,7 @@ async fn point(name: &str, size: usize) -> Result<(f64, f64)> {
         }
         "payload" => {
             load.bytes = size;
-            load.jobs = (BYTES * JOBS / size).clamp(JOBS_LEAST, JOBS);
+            load.jobs = JOBS.min(BODY_BYTES / size);
             load.drive(&node).await?
         }
         _ => {

@@ -1,9 +1,10 @@
-// BullMQ: `add` and `addBulk`, one worker with as much concurrency as there are handlers, done jobs removed at once.
+// BullMQ, on Redis unless somebody says otherwise: `add` and `addBulk`, one worker with as much concurrency as there are handlers, done jobs removed at once.
 
 import { Queue, Worker } from 'bullmq';
 
-export async function connect(port) {
-  const connection = { host: '127.0.0.1', port, maxRetriesPerRequest: null };
+export const connect = async (port) => through({ host: '127.0.0.1', port, maxRetriesPerRequest: null });
+
+export function through(connection) {
   const queues = new Map();
   const open = async (name) => {
     if (!queues.has(name)) {

@@ -23,16 +23,29 @@ pub(crate) fn cpu_seconds(tree: &[u32]) -> f64 {
     tree.iter().filter_map(|pid| stat(*pid).ok()).map(|stat| stat.own + stat.reaped).sum()
 }
 
-/// Bytes that the disk below a folder was sent so far, by everybody. What the system says of a process is no use here: to a write
+/// What a disk was sent so far, by everybody.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub(crate) struct Disk {
+    pub(crate) bytes: f64,
+    pub(crate) flushes: f64,
+}
+
+/// What the disk below a folder was sent. What the system says of a process is no use here: to a write
 /// into a file that was prepared in large pieces it counts a whole piece, up to 1 MiB, of which the disk gets a page.
-pub(crate) fn disk_bytes(folder: &Path) -> Result<f64> {
+pub(crate) fn disk(folder: &Path) -> Result<Disk> {
     let device = fs::metadata(folder)?.dev();
     let major = (device >> 8) & 0xfff | (device >> 32) & !0xfff;
     let minor = device & 0xff | (device >> 12) & !0xff;
     let text = fs::read_to_string(format!("/sys/dev/block/{major}:{minor}/stat"))?;
-    let sectors = text.split_whitespace().nth(6).and_then(|field| field.parse::<f64>().ok());
-    Ok(sectors.ok_or_else(|| Error::client(format!("device {major}:{minor} does not say what it wrote")))?
-        * 512.0)
+    parse_disk(&text)
+        .ok_or_else(|| Error::client(format!("device {major}:{minor} does not say what it wrote")))
+}
+
+/// What `/sys/dev/block/…/stat` says; sectors have 512 bytes whatever the disk's are.
+fn parse_disk(text: &str) -> Option<Disk> {
+    let fields: Vec<f64> = text.split_whitespace().map_while(|field| field.parse().ok()).collect();
+    // Linux before 5.5 does not count flushes.
+    Some(Disk { bytes: fields.get(6)? * 512.0, flushes: fields.get(15).copied().unwrap_or(f64::NAN) })
 }
 
 /// Bytes of memory in use; what several processes share counts once.
@@ -97,6 +110,14 @@ mod tests {
         let stat = parse_stat("7 (a) b (c)) S 3 7 7 0 -1 0 1 2 3 4 250 50 100 25 20 0 1 0").unwrap();
         assert_eq!((stat.parent, stat.ended, stat.own, stat.reaped), (3, false, 3.0, 1.25));
         assert!(parse_stat("7 (a) Z 3 7").unwrap().ended);
+    }
+
+    #[test]
+    fn a_disk_counts_sectors_and_flushes() {
+        let text = " 1 2 3 4 5 6 100 8 0 10 11 12 13 14 15 77 17";
+        assert_eq!(parse_disk(text), Some(Disk { bytes: 51_200.0, flushes: 77.0 }));
+        assert!(parse_disk("1 2 3 4 5 6 100").is_some_and(|disk| disk.flushes.is_nan()));
+        assert_eq!(parse_disk("1 2 3"), None);
     }
 
     #[test]

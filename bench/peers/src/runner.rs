@@ -5,6 +5,7 @@ use crate::{
     error::{Error, Result},
     peers::Session,
     plan::{BYTES, Cell, Durability, Plan},
+    process::Disk,
     server::Usage,
     table::{Sample, Table},
 };
@@ -218,7 +219,10 @@ impl<'a> Runner<'a> {
         }
         Ok(Usage {
             cpu_seconds: after.cpu_seconds - before.cpu_seconds,
-            written_bytes: after.written_bytes - before.written_bytes,
+            disk: Disk {
+                bytes: after.disk.bytes - before.disk.bytes,
+                flushes: after.disk.flushes - before.disk.flushes,
+            },
         })
     }
 

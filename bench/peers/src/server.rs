@@ -2,7 +2,7 @@
 
 use crate::{
     error::{Error, Result},
-    process,
+    process::{self, Disk},
 };
 use rustix::process::{Pid, Signal, kill_process};
 use std::{
@@ -37,7 +37,7 @@ pub(crate) struct Server {
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Usage {
     pub(crate) cpu_seconds: f64,
-    pub(crate) written_bytes: f64,
+    pub(crate) disk: Disk,
 }
 
 /// A port that nobody had a moment ago.
@@ -116,7 +116,7 @@ impl Server {
     /// The time of all its processes, those that have ended too, and what the disk was sent.
     pub(crate) fn usage(&self) -> Result<Usage> {
         let tree = process::tree(self.child.id())?;
-        Ok(Usage { cpu_seconds: process::cpu_seconds(&tree), written_bytes: process::disk_bytes(&self.log)? })
+        Ok(Usage { cpu_seconds: process::cpu_seconds(&tree), disk: process::disk(&self.log)? })
     }
 
     /// Memory of all its processes.

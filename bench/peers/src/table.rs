@@ -17,6 +17,7 @@ pub(crate) struct Sample {
     value: f64,
     cpu_per_million: f64,
     written_per_job: f64,
+    flushes_per_thousand: f64,
     pub(crate) memory_per_job: Option<f64>,
     jobs: usize,
 }
@@ -39,6 +40,7 @@ impl Sample {
             value,
             cpu_per_million: 0.0,
             written_per_job: 0.0,
+            flushes_per_thousand: 0.0,
             memory_per_job: None,
             jobs: 0,
         }
@@ -46,7 +48,8 @@ impl Sample {
 
     pub(crate) fn used(mut self, used: Usage, jobs: usize) -> Self {
         self.cpu_per_million = used.cpu_seconds * 1e6 / jobs as f64;
-        self.written_per_job = used.written_bytes / jobs as f64;
+        self.written_per_job = used.disk.bytes / jobs as f64;
+        self.flushes_per_thousand = used.disk.flushes * 1e3 / jobs as f64;
         self.jobs = jobs;
         self
     }
@@ -149,6 +152,7 @@ impl Table {
                 "Millpond is ahead",
                 "server CPU s/million",
                 "disk bytes/job",
+                "flushes/1,000 jobs",
                 "memory/waiting job",
                 "jobs",
             ];
@@ -185,7 +189,7 @@ impl Table {
             .find(|row| (row.durability, row.cell, row.name, row.side) == (durability, cell, name, side))
     }
 
-    fn line(&self, side: &Side, row: &Row) -> [String; 10] {
+    fn line(&self, side: &Side, row: &Row) -> [String; 11] {
         let all =
             |of: fn(&Sample) -> f64| row.samples.iter().map(|(_, sample)| of(sample)).collect::<Vec<_>>();
         let values = all(|sample| sample.value);
@@ -203,6 +207,7 @@ impl Table {
             ahead.map_or("".into(), |ahead| format!("{}×", number(ahead))),
             number(median(all(|sample| sample.cpu_per_million))),
             number(median(all(|sample| sample.written_per_job))),
+            number(median(all(|sample| sample.flushes_per_thousand))),
             if memory.is_empty() { String::new() } else { number(median(memory)) },
             number(median(all(|sample| sample.jobs as f64))).trim_end_matches(".00").to_owned(),
         ]
@@ -243,17 +248,17 @@ fn number(value: f64) -> String {
     out
 }
 
-fn print_markdown(lines: &[[String; 10]]) {
+fn print_markdown(lines: &[[String; 11]]) {
     for (place, line) in lines.iter().enumerate() {
         println!("| {} |", line.join(" | "));
         if place == 0 {
-            println!("|---|---|--:|--:|---|--:|--:|--:|--:|--:|");
+            println!("|---|---|--:|--:|---|--:|--:|--:|--:|--:|--:|");
         }
     }
 }
 
-fn print_aligned(lines: &[[String; 10]]) {
-    let mut widths = [0; 10];
+fn print_aligned(lines: &[[String; 11]]) {
+    let mut widths = [0; 11];
     for line in lines {
         for (width, cell) in widths.iter_mut().zip(line) {
             *width = cell.chars().count().max(*width);
@@ -271,6 +276,7 @@ fn print_aligned(lines: &[[String; 10]]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::process::Disk;
 
     fn side(name: &'static str, ours: bool) -> Side {
         Side { name, language: Language::Rust, ours, versions: String::new() }
@@ -317,8 +323,9 @@ mod tests {
 
     #[test]
     fn costs_are_counted_by_the_job() {
-        let used = Usage { cpu_seconds: 2.0, written_bytes: 50_000.0 };
+        let used = Usage { cpu_seconds: 2.0, disk: Disk { bytes: 50_000.0, flushes: 3.0 } };
         let sample = Sample::rate(1.0).used(used, 1_000);
-        assert_eq!((sample.cpu_per_million, sample.written_per_job, sample.jobs), (2_000.0, 50.0, 1_000));
+        assert_eq!((sample.cpu_per_million, sample.jobs), (2_000.0, 1_000));
+        assert_eq!((sample.written_per_job, sample.flushes_per_thousand), (50.0, 3.0));
     }
 }

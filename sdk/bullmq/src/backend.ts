@@ -17,6 +17,7 @@ import type { Shared } from './shared.js';
 type Finish = 'moveToFinished' | 'moveToDelayed' | 'retryJob' | 'moveJobFromActiveToWait';
 type Next = [JobJson | null, string, number, number];
 interface Settled { ok: boolean; code?: string; detail?: string }
+interface Ending { outcome: string; error?: ReturnType<typeof failure>; result?: unknown; after_ms?: number }
 interface QueueView {
   paused: boolean;
   counts: Record<State, number>;
@@ -265,14 +266,21 @@ export class MillpondBackend extends EventEmitter {
     return { queue: this.qualifiedName, id, lease_token };
   }
 
-  private async end(id: string, token: string, outcome: object, command: Finish): Promise<void> {
+  private async end(id: string, token: string, outcome: Ending, command: Finish): Promise<void> {
     const lease = token === ANY_TOKEN ? this.leases.any(id) : this.leases.of(id, token);
     if (lease === undefined) throw await this.lost(id, token, command);
     const { ok, code, detail } = await this.outcomes.add({ ...this.lease(id, lease), ...outcome });
     this.leases.drop(id, lease);
-    if (ok) return;
+    if (ok || (code === 'stale_lease' && (await this.reached(id, lease, outcome)))) return;
     if (code === 'stale_lease' || code === 'unknown_job' || code === 'cancelled') throw await this.lost(id, token, command);
     throw new Refused(409, code!, detail!);
+  }
+
+  /** Whether an outcome was taken the first time it was said, and only the answer was lost: nobody else had the job since. */
+  private async reached(id: string, lease: number, { outcome, error }: Ending): Promise<boolean> {
+    const view = await this.view(id);
+    if (view?.lease_token !== lease) return false;
+    return outcome === 'done' ? view.state === 'completed' : outcome === 'fail' && view.error?.message === error?.message;
   }
 
   /** Why a lease is not good: as BullMQ's stores say it. */

