@@ -59,6 +59,19 @@ pub fn error(kind: &str, message: &str, stack: &str) -> ErrorInfo {
     ErrorInfo { kind: kind.into(), message: message.into(), stack: stack.into() }
 }
 
+/// What somebody wrote, as a result: JSON as it is, other text as a JSON string; none if there is nothing, or too much.
+pub(crate) fn result_of(text: &[u8]) -> Option<Bytes> {
+    let text = String::from_utf8_lossy(text);
+    let text = text.trim();
+    if text.is_empty() {
+        return None;
+    }
+    if serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok() {
+        return Some(text.to_string().into());
+    }
+    serde_json::to_vec(text).ok().filter(|json| json.len() <= limits::RESULT_BYTES_MAX).map(Into::into)
+}
+
 /// The start of `text`, at most `bytes` long, cut at a character.
 pub(crate) fn cut(text: &str, bytes: usize) -> &str {
     let mut end = text.len().min(bytes);

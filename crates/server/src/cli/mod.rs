@@ -9,6 +9,7 @@ mod bulk;
 mod config;
 mod dead;
 mod demo;
+mod endpoint;
 mod events;
 mod explain;
 mod failure;

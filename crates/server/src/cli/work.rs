@@ -1,7 +1,8 @@
 //! `millpond work`: a program does the jobs.
 
 use super::{
-    Context, Failure, options::span, print, queues::fetch_all, sandbox::SandboxOptions, source::HttpSource,
+    Context, Failure, endpoint::EndpointOptions, options::span, print, queues::fetch_all,
+    sandbox::SandboxOptions, source::HttpSource,
 };
 use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -15,26 +16,28 @@ use std::{
 use tokio::signal::unix::{SignalKind, signal};
 use workers::{
     Options, Runtime, Totals,
+    endpoint::Endpoint,
     process::{OneShot, Pool, PoolOptions, Program},
 };
 
-/// Have a program do the jobs of one or more queues
+/// Have a program or an HTTP endpoint do the jobs of one or more queues
 ///
 /// The program is started for each job: the body on its standard input, the result on its standard output, exit status 0
 /// for done, 65 for dead at once, 75 for later, anything else for another attempt. With --pool a few children take many
-/// jobs in turn, over JSON lines. Ctrl-C takes no more jobs and lets running ones finish; a second one stops at once.
+/// jobs in turn, over JSON lines. With --to every job is posted to a URL, and the answer is its outcome. Ctrl-C takes no more jobs and lets running ones finish; a second one stops at once.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   millpond work mail -- python3 send_mail.py
   millpond work thumbnails -- convert - -resize 200x200 jpg:-
   millpond work thumbnails --sandbox strict --allow-write /srv/thumbs -- ./thumbnail
-  millpond work mail news --pool --concurrency 8 -- node worker.js")]
+  millpond work mail news --pool --concurrency 8 -- node worker.js
+  millpond work mail --to https://app.example/jobs --secret-file secret --concurrency 32")]
 pub(crate) struct Work {
     /// The queues, in order of preference
     #[arg(required = true)]
     queues: Vec<String>,
     /// The program and its arguments
-    #[arg(last = true, required = true, value_name = "PROGRAM")]
+    #[arg(last = true, required_unless_present = "to", conflicts_with = "to", value_name = "PROGRAM")]
     program: Vec<std::ffi::OsString>,
     /// Jobs at once [default: processors of this machine]
     #[arg(long, short, value_parser = clap::value_parser!(u64).range(1..=1_000))]
@@ -64,7 +67,15 @@ pub(crate) struct Work {
     #[arg(long)]
     worker: Option<String>,
     #[command(flatten)]
+    endpoint: EndpointOptions,
+    #[command(flatten)]
     sandbox: SandboxOptions,
+}
+
+/// What does the jobs.
+enum Kind {
+    Program(Program),
+    Endpoint(Arc<Endpoint>),
 }
 
 impl Work {
@@ -72,7 +83,10 @@ impl Work {
         for queue in &self.queues {
             model::QueueName::new(queue).map_err(|error| Failure::Usage(format!("{queue:?}: {error}")))?;
         }
-        let program = self.program()?;
+        let handler = match self.endpoint.endpoint()? {
+            Some(endpoint) => Kind::Endpoint(Arc::new(endpoint)),
+            None => Kind::Program(self.program()?),
+        };
         // A server that is not there, or wants another token, is said before anything starts.
         fetch_all(&context.client).await?;
         let concurrency = self.concurrency.unwrap_or_else(processors) as usize;
@@ -85,15 +99,17 @@ impl Work {
             lease: Duration::from_millis(self.lease),
             revoked: Arc::default(),
         };
-        let started = if self.pool {
-            let pool = PoolOptions {
-                children: concurrency,
-                jobs_per_child: self.max_jobs_per_child,
-                ..PoolOptions::default()
-            };
-            Runtime::start(source, Pool::new(program, pool), options)
-        } else {
-            Runtime::start(source, OneShot::new(program), options)
+        let started = match handler {
+            Kind::Endpoint(endpoint) => Runtime::start(source, endpoint, options),
+            Kind::Program(program) if self.pool => {
+                let pool = PoolOptions {
+                    children: concurrency,
+                    jobs_per_child: self.max_jobs_per_child,
+                    ..PoolOptions::default()
+                };
+                Runtime::start(source, Pool::new(program, pool), options)
+            }
+            Kind::Program(program) => Runtime::start(source, OneShot::new(program), options),
         };
         let runtime = started.map_err(|error| Failure::Usage(format!("cannot start: {error}")))?;
         self.watch(context, runtime).await

@@ -12,7 +12,7 @@ mod lines;
 mod one_shot;
 mod pool;
 mod program;
-mod protocol;
+pub(crate) mod protocol;
 mod tail;
 
 pub use exit::crash_of;

@@ -8,7 +8,7 @@ use super::{
     protocol,
     tail::Tail,
 };
-use crate::{Context, Handler, Verdict, error};
+use crate::{Context, Handler, Verdict, error, handler::result_of};
 use model::{Outcome, limits};
 use std::{
     pin::pin,
@@ -241,14 +241,6 @@ impl Output {
     }
 
     fn result(self) -> Option<bytes::Bytes> {
-        let text = String::from_utf8_lossy(&self.kept);
-        let text = text.trim();
-        if text.is_empty() || self.bytes > limits::RESULT_BYTES_MAX {
-            return None;
-        }
-        if serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok() {
-            return Some(text.to_string().into());
-        }
-        serde_json::to_vec(text).ok().filter(|json| json.len() <= limits::RESULT_BYTES_MAX).map(Into::into)
+        if self.bytes > limits::RESULT_BYTES_MAX { None } else { result_of(&self.kept) }
     }
 }

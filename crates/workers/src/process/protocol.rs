@@ -107,7 +107,7 @@ fn line_of(frame: &impl Serialize) -> Vec<u8> {
 }
 
 /// The line that gives a child its job. JSON bodies stand in it as they are; all others in Base64.
-pub(super) fn job_line(context: &Context, steps: &BTreeMap<CompactString, StepValue>) -> Vec<u8> {
+pub(crate) fn job_line(context: &Context, steps: &BTreeMap<CompactString, StepValue>) -> Vec<u8> {
     let job = context.job();
     let body = context.body();
     // JSON allows a raw line end between values only, where a space says the same.
@@ -226,7 +226,7 @@ pub(super) fn read(line: &[u8]) -> Result<Said, String> {
 }
 
 /// Reads the line with which a program that runs once per job ends: an outcome, without a lease token.
-pub(super) fn read_outcome(line: &[u8]) -> Result<Outcome, String> {
+pub(crate) fn read_outcome(line: &[u8]) -> Result<Outcome, String> {
     outcome(frame(line)?)
 }
 
