@@ -180,7 +180,12 @@ fn client(name: &str, command: &mut Command, queue: &str) -> Result<(), String> 
     fs::create_dir_all(&folder).map_err(|error| failed(&error.to_string()))?;
     let data = folder.join("data").display().to_string();
     let server = Server::start(&["--data", &data], "127.0.0.1:0", "127.0.0.1:0")?;
-    command.arg(&folder).env("FAKTORY_URL", format!("tcp://{}", server.faktory)).stdin(Stdio::null());
+    command
+        .arg(&folder)
+        .env("FAKTORY_URL", format!("tcp://{}", server.faktory))
+        .env("MILLPOND_URL", format!("http://{}", server.http))
+        .env("MILLPOND_BIN", steps::target().join("release").join("millpond"))
+        .stdin(Stdio::null());
     let mut client = command.spawn().map_err(|error| failed(&error.to_string()))?;
     let held = until(|| folder.join("held").exists());
     let (http, faktory) = server.kill();

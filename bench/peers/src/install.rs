@@ -66,9 +66,15 @@ impl Store {
     pub(crate) fn node(&self) -> Result<Node> {
         let drivers = Path::new(env!("CARGO_MANIFEST_DIR")).join("node");
         let root = self.root.join("node");
-        let wanted = fs::read_to_string(drivers.join("package.json"))?;
+        let packages = fs::read_to_string(drivers.join("package.json"))?;
+        let client = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../sdk/node");
+        let mut wanted = packages.clone();
+        for file in sources(&client)? {
+            wanted.push_str(&fs::read_to_string(file)?);
+        }
         self.once(&root, &wanted, "the packages of Node", |folder| {
-            fs::write(folder.join("package.json"), &wanted)?;
+            pack(&client, folder)?;
+            fs::write(folder.join("package.json"), &packages)?;
             run(Command::new("npm").args(["install", "--no-audit", "--no-fund", "--prefix"]).arg(folder))
                 .map(drop)
         })?;
@@ -100,6 +106,25 @@ impl Store {
         fill(folder).map_err(|why| Error::NotObtainable { what: what.to_owned(), why: why.to_string() })?;
         Ok(fs::write(complete, wanted)?)
     }
+}
+
+/// What the package for Node is made of.
+fn sources(client: &Path) -> Result<Vec<PathBuf>> {
+    let mut files = vec![client.join("package.json"), client.join("package-lock.json")];
+    for entry in fs::read_dir(client.join("src"))? {
+        files.push(entry?.path());
+    }
+    files.sort();
+    Ok(files)
+}
+
+/// Our own package, made from its sources as a registry would have it.
+fn pack(client: &Path, folder: &Path) -> Result<()> {
+    run(Command::new("npm").args(["ci", "--ignore-scripts"]).current_dir(client))?;
+    let packed =
+        run(Command::new("npm").args(["pack", "--pack-destination"]).arg(folder).current_dir(client))?;
+    let name = packed.lines().last().unwrap_or_default();
+    Ok(fs::rename(folder.join(name), folder.join("client.tgz"))?)
 }
 
 /// Unpacked packages.

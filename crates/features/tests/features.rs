@@ -23,6 +23,8 @@ mod schedules;
 mod security;
 #[path = "steps/stream.rs"]
 mod stream;
+#[path = "steps/workers.rs"]
+mod workers;
 
 use cucumber::{World as _, given, then, when};
 use rig::{Answer, Client, Ended, Server, StartError, Starter, TempDir, until};
@@ -55,6 +57,8 @@ struct World {
     listener: Option<events::Listener>,
     /// A program that is connected by the stream.
     connected: Option<stream::Connected>,
+    /// One whose jobs end when they may.
+    slow: Option<workers::Slow>,
     /// One that speaks the protocol of Faktory.
     faktory: Option<faktory::Client>,
     /// The position up to which revocations were heard.
@@ -78,6 +82,7 @@ impl World {
             producer: None,
             listener: None,
             connected: None,
+            slow: None,
             faktory: None,
             heard_to: 0,
             tokens: BTreeMap::new(),

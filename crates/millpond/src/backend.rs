@@ -227,6 +227,7 @@ impl Backend {
         queues: Vec<QueueName>,
         lease: Duration,
         level: Durability,
+        concurrency: usize,
     ) -> Source {
         match self {
             Self::Node(handle) => {
@@ -234,7 +235,7 @@ impl Backend {
                 Source::Node(NodeSource { handle: handle.clone(), actor, queues, lease, level, revoked })
             }
             Self::Remote(link) => {
-                Source::Remote(RemoteSource::new(link.clone(), actor, queues, lease, level))
+                Source::Remote(RemoteSource::new(link.clone(), actor, queues, lease, level, concurrency))
             }
         }
     }

@@ -57,7 +57,7 @@ where
 {
     /// Starts taking jobs. Must be called inside a tokio runtime.
     pub fn start(self) -> Result<Worker, Error> {
-        let (source, actor) = self.source();
+        let (source, actor) = self.source(self.options.concurrency.saturating_mul(self.handler.options.size));
         let Self { queue, handler: Batches { handler, options: batches }, options, .. } = self;
         let handler = Typed { handler, body: PhantomData };
         if let Some(bench) = &queue.pond.inner.test {

@@ -2,7 +2,7 @@ use crate::{
     Connect, Error, Queue, Receipt, Signal,
     backend::{Answer, Backend},
     events::Order,
-    remote::Link,
+    remote::{self, Link},
     testing::Bench,
 };
 use kit::{Durability, Timestamp};
@@ -88,7 +88,8 @@ impl Pond {
 
     /// The same with a token, a name, or times of your own.
     pub async fn connect_with(url: &str, options: Connect) -> Result<Pond, Error> {
-        let actor = options.name.as_deref().map_or_else(of_process, Actor::new);
+        let own = || Actor::new(&format!("{}:{}", remote::host(), std::process::id()));
+        let actor = options.name.as_deref().map_or_else(own, Actor::new);
         let link = Link::open(url, options, actor.clone()).await?;
         let level = link.durability();
         let backend = Backend::Remote(link);

@@ -79,17 +79,19 @@ impl<T, H> WorkerBuilder<T, H> {
         self
     }
 
-    /// Its name in the histories of jobs. Default: the process's.
+    /// Its name in the histories of jobs, and in the list of workers of a server. Default: the pond's.
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = Some(name.into());
         self
     }
 
-    pub(crate) fn source(&self) -> (Source, Actor) {
+    /// A source for so many jobs at once.
+    pub(crate) fn source(&self, concurrency: usize) -> (Source, Actor) {
         let inner = &self.queue.pond.inner;
         let actor = self.name.as_deref().map_or_else(|| inner.actor.clone(), Actor::new);
-        let source =
-            inner.backend.source(actor.clone(), vec![self.queue.name.clone()], self.lease, self.level);
+        let queues = vec![self.queue.name.clone()];
+        let concurrency = concurrency.clamp(1, limits::BATCH_MAX);
+        let source = inner.backend.source(actor.clone(), queues, self.lease, self.level, concurrency);
         (source, actor)
     }
 }
@@ -141,7 +143,7 @@ where
 
     /// Starts taking jobs. Must be called inside a tokio runtime.
     pub fn start(self) -> Result<Worker, Error> {
-        let (source, actor) = self.source();
+        let (source, actor) = self.source(self.options.concurrency);
         let Self { queue, handler, options, layers, .. } = self;
         let handler = Typed { handler: Arc::new(handler), layers: layers.into(), body: PhantomData };
         if let Some(bench) = &queue.pond.inner.test {
@@ -252,6 +254,26 @@ impl Worker {
         match &self.0 {
             Place::Runtime(runtime) => runtime.source_error(),
             Place::Bench(_) => None,
+        }
+    }
+
+    /// Waits until no more jobs come: an operator has told this worker to stop, or the pond was closed. Those in hand still run;
+    /// [`Worker::stop`] waits for them. A worker that is told to be quiet goes on waiting.
+    ///
+    /// ```
+    /// # async fn example(mut worker: millpond::Worker, interrupted: impl Future<Output = ()>) {
+    /// tokio::select! {
+    ///     () = worker.closed() => {}
+    ///     () = interrupted => {}
+    /// }
+    /// worker.stop().await;
+    /// # }
+    /// ```
+    pub async fn closed(&mut self) {
+        match &mut self.0 {
+            Place::Runtime(runtime) => runtime.closed().await,
+            // The test says when it ends.
+            Place::Bench(_) => std::future::pending().await,
         }
     }
 

@@ -7,6 +7,7 @@ mod disk;
 mod faktory;
 pub mod http;
 mod memory;
+mod registry;
 pub mod rows;
 pub mod serve;
 pub mod tls;

@@ -322,6 +322,7 @@ fn subscribe(sub: u64, queue: &str, credit: u64) -> FromClient {
         lease_ms: 60_000,
         worker: None,
         durability: None,
+        concurrency: 0,
     })
 }
 

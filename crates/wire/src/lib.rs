@@ -19,7 +19,7 @@ mod view;
 
 pub use message::{
     Answer, Command, Credit, Drain, Empty, Ended, FromClient, FromServer, Hello, Jobs, Log, Lost, Outcomes,
-    Ping, Progress, Push, Pushed, Received, Refused, Renew, Renewed, Reply, Resume, Revoked, Settled,
+    Ping, Progress, Push, Pushed, Received, Refused, Renew, Renewed, Reply, Resume, Revoked, Settled, Stop,
     StoreStep, Subscribe, Unsubscribe, View, Welcome, next, put_answer, put_message,
 };
 pub use pack::{Fields, Input, Pack, put_array, put_blob, put_nil, put_number, put_text};

@@ -131,6 +131,8 @@ messages! {
         "pong" Pong(Empty),
         /// The server stops: no more jobs come.
         "drain" Drain(Drain),
+        /// A worker is to end when its jobs are done.
+        "stop" Stop(Stop),
         /// The server closes, and why.
         "bye" Bye(Refused),
     }
@@ -199,9 +201,15 @@ pub struct Hello {
     pub heartbeat_ms: Millis,
     /// A session that it had.
     pub resume: Option<Resume>,
+    /// The machine that it runs on, for people.
+    pub host: CompactString,
+    /// Its process there; 0 if it does not say.
+    pub pid: u64,
+    /// What its owner calls it by, for people.
+    pub labels: Vec<CompactString>,
 }
 
-map!(Hello { version, worker, client, heartbeat_ms, resume });
+map!(Hello { version, worker, client, heartbeat_ms, resume, host, pid, labels });
 
 /// What a client knows of a session whose connection was lost.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -242,9 +250,11 @@ pub struct Subscribe {
     pub worker: Option<Actor>,
     /// At which level jobs are leased.
     pub durability: Option<Durability>,
+    /// Jobs that it runs at once, for people; 0 if it does not say.
+    pub concurrency: u64,
 }
 
-map!(Subscribe { sub, queues, credit, lease_ms, worker, durability });
+map!(Subscribe { sub, queues, credit, lease_ms, worker, durability, concurrency });
 
 /// Moves a window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -568,6 +578,15 @@ pub struct Drain {
 }
 
 map!(Drain { within_ms });
+
+/// A worker is to end when its jobs are done. No more come to it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stop {
+    /// Which.
+    pub worker: Actor,
+}
+
+map!(Stop { worker });
 
 impl Pack for Result<model::Settled, Refused> {
     fn pack(&self, out: &mut Vec<u8>) {

@@ -85,6 +85,9 @@ fn from_client(random: &mut Random) -> Vec<FromClient> {
         client: "test".into(),
         heartbeat_ms: 400,
         resume: Some(resume),
+        host: "".into(),
+        pid: 0,
+        labels: Vec::new(),
     };
     let subscribe = Subscribe {
         sub: 1,
@@ -93,13 +96,14 @@ fn from_client(random: &mut Random) -> Vec<FromClient> {
         lease_ms: 30_000,
         worker: worker.clone(),
         durability,
+        concurrency: 0,
     };
     let push = Push { jobs: vec![any::new_job(random)], key: Some("k".into()), wait_ms: 9, durability };
     let outcomes = settlements(random);
     let command = any::command(random, 4);
     vec![
         FromClient::Hello(hello),
-        FromClient::Subscribe(subscribe),
+        FromClient::Subscribe(subscribe.clone()),
         FromClient::Credit(Credit { sub: 1, credit: 100 }),
         FromClient::Unsubscribe(Unsubscribe { sub: 1, received: 2 }),
         FromClient::Push(push),
@@ -118,6 +122,15 @@ fn from_client(random: &mut Random) -> Vec<FromClient> {
         FromClient::Withdraw(Empty {}),
         FromClient::Ping(Ping { answered: 12 }),
         FromClient::Bye(Empty {}),
+        // What came later.
+        FromClient::Hello(Hello {
+            version: 1,
+            host: "h1".into(),
+            pid: 4_711,
+            labels: vec!["blue".into()],
+            ..Hello::default()
+        }),
+        FromClient::Subscribe(Subscribe { concurrency: 16, ..subscribe }),
     ]
 }
 
@@ -158,6 +171,7 @@ fn from_server(random: &mut Random) -> Vec<FromServer> {
         FromServer::Refused(refused),
         FromServer::Pong(Empty {}),
         FromServer::Drain(Drain { within_ms: 5 }),
+        FromServer::Stop(Stop { worker: Actor::new("w") }),
         FromServer::Bye(Refused::new("stopping", "the server is stopping")),
     ]
 }
@@ -308,9 +322,17 @@ fn what_was_written_once_is_read_for_ever() {
 }
 
 fn check<D: Direction + PartialEq + Debug>(folder: &std::path::Path, side: &str, messages: &[D]) {
+    let mut names = Vec::new();
     for (nth, message) in messages.iter().enumerate() {
         let mut fields = Vec::new();
-        let path = folder.join(format!("{side}-{}.bin", message.name_and_fields(&mut fields)));
+        let name = message.name_and_fields(&mut fields);
+        names.push(name);
+        // With the fields that came later.
+        let later = match names.iter().filter(|known| **known == name).count() {
+            1 => String::new(),
+            times => format!("-{times}"),
+        };
+        let path = folder.join(format!("{side}-{name}{later}.bin"));
         if !path.exists() && std::env::var_os("MILLPOND_BLESS").is_some() {
             fs::create_dir_all(folder).unwrap();
             fs::write(&path, packed(std::slice::from_ref(message))).unwrap();

@@ -40,3 +40,10 @@ export class Closed extends MillpondError {
     super('closed', why);
   }
 }
+
+/** The job ended otherwise than completed. */
+export class JobFailed extends MillpondError {
+  constructor(readonly id: string, readonly state: string) {
+    super('job_failed', `job ${id} ended ${state}`);
+  }
+}

@@ -55,23 +55,14 @@ export class Http {
     }
   }
 
-  /** What happens, as it happens: the events of docs/events.md, until the signal is aborted or the server goes. */
-  async *events<E = any>(query: CallOptions['query'] = {}, signal?: AbortSignal): AsyncGenerator<E> {
+  /**
+   * What happens, as it happens, once this has resolved: the events of docs/events.md, with their `type` (`job`, `queue`, `gone`, `end`), until
+   * the signal is aborted or the server goes.
+   */
+  async events<E = { type: string; [field: string]: any }>(query: CallOptions['query'] = {}, signal?: AbortSignal): Promise<AsyncIterable<E>> {
     const response = await this.open('GET', '/v1/events', { query, signal });
     if (response.statusCode !== 200) throw refused(response.statusCode ?? 0, await collect(response));
-    let [rest, data] = ['', ''];
-    response.setEncoding('utf8');
-    for await (const part of response) {
-      const lines = (rest + part).split('\n');
-      rest = lines.pop()!;
-      for (const line of lines) {
-        if (line.startsWith('data:')) data += line.slice(5);
-        else if (line === '' && data !== '') {
-          yield JSON.parse(data) as E;
-          data = '';
-        }
-      }
-    }
+    return read<E>(response, signal);
   }
 
   close(): void {
@@ -113,6 +104,23 @@ function refused(status: number, text: string): Refused {
     return new Refused(code, detail, retry_after_ms, status);
   } catch {
     return new Refused('bad_request', `the server answers ${status}`, undefined, status);
+  }
+}
+
+async function* read<E>(response: http.IncomingMessage, signal?: AbortSignal): AsyncGenerator<E> {
+  let rest = '';
+  let type = '';
+  try {
+    for await (const part of response.setEncoding('utf8')) {
+      const lines = (rest + part).split('\n');
+      rest = lines.pop()!;
+      for (const line of lines) {
+        if (line.startsWith('event:')) type = line.slice(6).trim();
+        else if (line.startsWith('data:')) yield { type, ...JSON.parse(line.slice(5)) };
+      }
+    }
+  } catch (error) {
+    if (!signal?.aborted) throw new Away((error as Error).message);
   }
 }
 

@@ -4,7 +4,7 @@ export { Job, CalledOff, type Children, type Member } from './job.js';
 export {
   Cancel, ChildFailed, Done, Fail, Outcome, RateLimited, Retry, Snooze, Suspended, Wait, type OutcomeOptions,
 } from './outcomes.js';
-export { Away, Closed, MillpondError, Refused, Unknown } from './errors.js';
+export { Away, Closed, JobFailed, MillpondError, Refused, Unknown } from './errors.js';
 export type { Backoff, Graph, JobOptions, Join, NewJob, Priority, Unique } from './push.js';
 export type { Span } from './span.js';
 export { Http, type CallOptions } from './http.js';

@@ -264,6 +264,8 @@ function hear(data: Buffer): void {
     // What the socket gave may lie in memory that it shares.
     tell({ frame: new Uint8Array(data), routes, at: Date.now() });
   }
+  // What would be sent now would not be read.
+  if (up && farewell !== '') return down(farewell);
   if (up && unacknowledged >= ACKNOWLEDGE) ping();
   pump();
 }
@@ -361,7 +363,11 @@ function connect(): void {
     response.on('data', (part: Buffer) => parts.push(part));
     response.on('end', () => current() && turnedAway(response.statusCode ?? 0, Buffer.concat(parts).toString()));
   });
-  one.on('error', (error) => current() && down(error.message));
+  one.on('error', (error: NodeJS.ErrnoException) => {
+    if (!current()) return;
+    if (session === undefined && /CERT|SIGNATURE/.test(error.code ?? '')) reject('not_trusted', `${url}: ${error.message}`);
+    else down(error.message);
+  });
   one.on('close', () => current() && down(farewell || 'the connection was closed'));
 }
 

@@ -1,5 +1,5 @@
 import { Http } from './http.js';
-import { Refused } from './errors.js';
+import { Away, JobFailed, Refused } from './errors.js';
 import { toWire, queueName, type JobOptions, type NewJob } from './push.js';
 import { millis, type Span } from './span.js';
 import { Stream, address, type ConnectOptions } from './stream.js';
@@ -173,6 +173,29 @@ export class Queue<T = unknown, R = unknown> {
   /** A job with body and result; undefined if there is none. */
   job(id: string): Promise<JobView<T, R> | undefined> {
     return this.pond.http.find(this.of(id));
+  }
+
+  /** Waits for a job to end: its result; fails with `JobFailed` if it does not complete, and with the signal's reason when that is aborted. */
+  async result(id: string, { signal }: { signal?: AbortSignal } = {}): Promise<R | undefined> {
+    const over = new AbortController();
+    signal?.addEventListener('abort', () => over.abort(signal.reason), { once: true });
+    try {
+      // First the ear, then the look, so that an end in between is heard.
+      const events = await this.pond.http.events({ queue: this.name, id }, over.signal);
+      const ended = async () => {
+        const job = await this.job(id);
+        if (!job) throw new JobFailed(id, 'removed');
+        if (job.state === 'completed') return { result: job.result };
+        if (['dead', 'cancelled', 'expired'].includes(job.state)) throw new JobFailed(id, job.state);
+        return undefined;
+      };
+      let end = await ended();
+      if (end) return end.result;
+      for await (const _ of events) if ((end = await ended())) return end.result;
+      throw signal?.aborted ? signal.reason : new Away('the server ended its events');
+    } finally {
+      over.abort();
+    }
   }
 
   /** A page of jobs, without bodies and results. */

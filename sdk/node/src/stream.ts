@@ -41,7 +41,7 @@ export interface ConnectOptions {
   heartbeat?: Span;
   /** For how long the thread of the handlers may be blocked before their leases are no longer renewed. Default 60 s. */
   maxBlocked?: Span;
-  /** Certificates in PEM that are trusted beside the system's own. */
+  /** Certificates in PEM: a server under TLS is believed if its own leads to one of them, instead of those of the system. */
   ca?: string | Buffer;
 }
 
@@ -101,11 +101,11 @@ export interface Subscription {
 
 /** The address of a server in the form of URLs: `millpond://host:7077`, `millpond+tls://`, `http://`, `https://`. */
 export function address(url: string): { http: string; ws: string } {
-  const [, scheme, rest] = /^(millpond|millpond\+tls|http|https):\/\/([^/?#]+)\/?$/.exec(url) ?? [];
-  if (!scheme || !rest) throw new TypeError(`${url} is no address: use millpond://HOST:PORT or millpond+tls://HOST:PORT`);
-  const secure = scheme === 'millpond+tls' || scheme === 'https';
-  const host = /:\d+$/.test(rest) || scheme.startsWith('http') ? rest : `${rest}:7077`;
-  return { http: `http${secure ? 's' : ''}://${host}`, ws: `ws${secure ? 's' : ''}://${host}/v1/stream` };
+  const [, scheme, rest] = /^(millpond|millpond\+tls|http|https):\/\/([^/?#@\s]+)\/?$/.exec(url) ?? [];
+  if (!scheme || !rest) throw new TypeError(`${url} is no address: use millpond://HOST:PORT, with TLS millpond+tls://HOST:PORT`);
+  const s = scheme === 'millpond+tls' || scheme === 'https' ? 's' : '';
+  const host = /:\d+$/.test(rest) ? rest : `${rest}:7077`;
+  return { http: `http${s}://${host}`, ws: `ws${s}://${host}/v1/stream` };
 }
 
 /** Events: `up`, `down` with the reason, `error` if the link's thread breaks. */

@@ -171,7 +171,8 @@ export class Worker extends EventEmitter<Events> {
     const { pace } = this;
     const span = performance.now() - pace.since;
     if (span >= PACE_MS) {
-      const ahead = Math.min(this.prefetch, Math.floor((pace.finished * AHEAD_MS) / span));
+      // What comes in bursts finishes in bursts: one quiet moment is not a slower pace.
+      const ahead = Math.min(this.prefetch, Math.floor(Math.max((pace.finished * AHEAD_MS) / span, pace.ahead * 0.75)));
       this.pace = { ahead, finished: 0, since: pace.since + span };
     }
     const had = this.running.size + this.waiting.length - this.first + this.coming;

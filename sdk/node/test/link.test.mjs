@@ -143,6 +143,6 @@ test('a push that is given up is not made later', async (t) => {
   await until(async () => (await queue.info()).producers_waiting === 1, 'the producer to wait');
   controller.abort(new Error('no longer'));
   await assert.rejects(push, /no longer/);
-  await until(async () => (await queue.info()).producers_waiting === 0, 'the producer to leave');
+  await until(async () => (await queue.info()).producers_waiting === 0, 'the producer to leave', 5_000);
   assert.equal((await queue.counts()).waiting, 1);
 });

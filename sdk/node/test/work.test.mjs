@@ -1,8 +1,12 @@
 import assert from 'node:assert/strict';
+import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { createRequire } from 'node:module';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import test from 'node:test';
-import { Away, Done, Fail, RateLimited, Refused, Retry, Snooze, Wait, connect } from '@millpond/client';
+import { Away, Done, Fail, JobFailed, RateLimited, Refused, Retry, Snooze, Wait, connect } from '@millpond/client';
 import { block, serve, until } from './server.mjs';
 
 /** A server and a connection to it. */
@@ -95,7 +99,6 @@ test('a handler that blocks the loop for two leases keeps its job', async (t) =>
 test('a handler that hangs beyond maxBlocked loses its job to another', async (t) => {
   const server = await serve(t);
   // It hangs in a process of its own: this one has to look.
-  const { spawn } = await import('node:child_process');
   const script = `
     import { connect } from '@millpond/client';
     const pond = await connect(${JSON.stringify(server.url)}, { maxBlocked: '1s' });
@@ -246,6 +249,21 @@ test('a body may be bytes', async (t) => {
   assert.deepEqual([...job.body], [0, 255, 7]);
 });
 
+test('a result is waited for', async (t) => {
+  const p = await pond(t);
+  const q = p.queue('q');
+  const [{ id: good }, { id: bad }] = [await q.push(20), await q.push(0, { attempts: 1 })];
+  const ends = Promise.all([
+    q.result(good),
+    assert.rejects(q.result(bad), (error) => error instanceof JobFailed && error.state === 'dead'),
+  ]);
+  q.worker(({ body }) => { if (!body) throw new Error('nothing'); return body + 1; });
+  assert.equal((await ends)[0], 21);
+  assert.equal(await q.result(good), 21);
+  const { id } = await q.push(1, { delay: '1h' });
+  await assert.rejects(q.result(id, { signal: AbortSignal.timeout(50) }), { name: 'TimeoutError' });
+});
+
 test('a server that is not there is away after as long as calls wait', async () => {
   const began = performance.now();
   await assert.rejects(connect('millpond://127.0.0.1:1', { patience: 300 }), Away);
@@ -259,6 +277,22 @@ test('a wrong token is refused at once', async (t) => {
   await p.queue('q').push(1);
   assert.equal((await p.queue('q').counts()).waiting, 1);
   await p.close();
+});
+
+test('a server under TLS is believed by its certificate alone', async (t) => {
+  const folder = mkdtempSync(join(tmpdir(), 'millpond-tls-'));
+  t.after(() => rmSync(folder, { recursive: true }));
+  const [key, cert] = [join(folder, 'key.pem'), join(folder, 'cert.pem')];
+  const words = ['req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes', '-days', '2', '-subj', '/CN=localhost'];
+  const made = spawnSync('openssl', [...words, '-addext', 'subjectAltName=DNS:localhost', '-keyout', key, '-out', cert]);
+  if (made.status !== 0) return t.skip('openssl is not here');
+  const server = await serve(t, '--tls-cert', cert, '--tls-key', key);
+  const url = `millpond+tls://localhost:${server.port}`;
+  const p = await connect(url, { ca: readFileSync(cert) });
+  await p.queue('q').push(1);
+  assert.equal((await p.queue('q').counts()).waiting, 1);
+  await p.close();
+  await assert.rejects(connect(url), (error) => error instanceof Refused && error.code === 'not_trusted');
 });
 
 test('require gives the same classes as import', async () => {

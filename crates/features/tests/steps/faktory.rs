@@ -117,6 +117,12 @@ fn has_argument(world: &mut World, argument: String) {
     assert_eq!(client(world).job["args"], json!([expected]));
 }
 
+#[then(expr = "the Faktory client hears {string} in the beat of {string}")]
+fn hears(world: &mut World, state: String, wid: String) {
+    let told = client(world).say(&format!("BEAT {}", json!({"wid": wid})));
+    assert_eq!(told, json!({"state": state}).to_string());
+}
+
 #[when("the Faktory client acknowledges it")]
 fn acknowledges(world: &mut World) {
     client(world).ends_with("ACK");

@@ -11,8 +11,10 @@ const PORT: u16 = 7077;
 pub struct Connect {
     /// Shown to the server, if it asks for one. Default: what is in the environment as `MILLPOND_TOKEN`.
     pub token: Option<String>,
-    /// The name in the histories of jobs. Default: the process's.
+    /// The name in the histories of jobs and in the list of workers. Default: the machine's and the process's, `host:pid`.
     pub name: Option<String>,
+    /// What the list of workers shows beside the name, such as a version or a zone; the server keeps 16. Default: none.
+    pub labels: Vec<String>,
     /// Something is sent at least this often, 100 ms to 60 s. A link that is silent two and a half times as long is given up and
     /// made anew. Default 400 ms.
     pub heartbeat: Duration,
@@ -28,6 +30,7 @@ impl Default for Connect {
         Self {
             token: std::env::var("MILLPOND_TOKEN").ok().filter(|token| !token.is_empty()),
             name: None,
+            labels: Vec::new(),
             heartbeat: Duration::from_millis(wire::HEARTBEAT_MS.1),
             patience: Duration::from_secs(10),
             ca: std::env::var_os("MILLPOND_CA").filter(|path| !path.is_empty()).map(PathBuf::from),
@@ -38,15 +41,22 @@ impl Default for Connect {
 /// Without the token.
 impl fmt::Debug for Connect {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { token, name, heartbeat, patience, ca } = self;
+        let Self { token, name, labels, heartbeat, patience, ca } = self;
         f.debug_struct("Connect")
             .field("token", &token.as_ref().map(|_| "…"))
             .field("name", name)
+            .field("labels", labels)
             .field("heartbeat", heartbeat)
             .field("patience", patience)
             .field("ca", ca)
             .finish()
     }
+}
+
+/// The name of this machine; empty if the system does not say.
+pub(crate) fn host() -> String {
+    let said = std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
+    said.or_else(|| std::env::var("HOSTNAME").ok()).unwrap_or_default().trim().to_owned()
 }
 
 /// Host and port, and whether TLS is spoken there.

@@ -333,6 +333,7 @@ impl State {
                 lease_ms: feed.lease_ms,
                 worker: Some(feed.worker.clone()),
                 durability: Some(feed.level),
+                concurrency: feed.concurrency,
             };
             self.write(|out| put_message(out, 0, &FromClient::Subscribe(subscribe)));
         }

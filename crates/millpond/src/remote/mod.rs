@@ -18,6 +18,7 @@ mod thread;
 mod tls;
 
 pub use address::Connect;
+pub(crate) use address::host;
 pub(crate) use events::RemoteEvents;
 pub(crate) use link::{Failure, Link, Repeat};
 pub(crate) use source::RemoteSource;

@@ -15,12 +15,17 @@ use tokio::{sync::Notify, time::timeout};
 use wire::{FromServer, Input, Pack, Refused, Unsubscribe};
 use workers::{JobSource, Revoked, SourceError};
 
+/// How often a worker whose window is open says again that it asks.
+const SHOW: Duration = Duration::from_secs(5);
+
 /// A worker's subscription.
 pub(super) struct Feed {
     pub(super) queues: Vec<QueueName>,
     pub(super) worker: Actor,
     pub(super) lease_ms: Millis,
     pub(super) level: Durability,
+    /// Jobs that the worker runs at once.
+    pub(super) concurrency: u64,
     inner: Mutex<Inner>,
     arrived: Notify,
     news: Notify,
@@ -38,6 +43,10 @@ struct Inner {
     asked: Option<Instant>,
     /// It has gone, or goes: jobs that still come are given back.
     left: bool,
+    /// When the server heard the last time that it asks.
+    shown: Option<Instant>,
+    /// The server wants the worker to end.
+    is_stopped: bool,
     revoked: VecDeque<Revoked>,
     refused: Option<Refused>,
 }
@@ -81,6 +90,11 @@ impl Feed {
         self.news.notify_one();
     }
 
+    pub(super) fn stop(&self) {
+        self.inner().is_stopped = true;
+        self.arrived.notify_one();
+    }
+
     pub(super) fn refuse(&self, why: Refused) {
         self.inner().refused = Some(why);
         self.arrived.notify_one();
@@ -116,12 +130,14 @@ impl RemoteSource {
         queues: Vec<QueueName>,
         lease: Duration,
         level: Durability,
+        concurrency: usize,
     ) -> Self {
         let feed = Arc::new(Feed {
             queues,
             worker,
             lease_ms: millis(lease),
             level,
+            concurrency: concurrency as u64,
             inner: Mutex::default(),
             arrived: Notify::new(),
             news: Notify::new(),
@@ -191,10 +207,14 @@ impl RemoteSource {
         (inner.left, inner.wanted, inner.asked) = (false, Some(max), Some(Instant::now()));
         let missing = (max as u64).saturating_sub(inner.jobs.len() as u64);
         let credit = inner.received + missing;
-        if credit <= inner.credit {
+        // A worker that waits shows that it does.
+        let is_due = inner.shown.is_none_or(|shown| shown.elapsed() >= SHOW);
+        if credit <= inner.credit && !is_due {
             return;
         }
-        inner.credit = credit;
+        inner.credit = inner.credit.max(credit);
+        inner.shown = Some(Instant::now());
+        let credit = inner.credit;
         drop(inner);
         state.credit(&self.feed, credit);
         drop(state);
@@ -207,6 +227,9 @@ impl RemoteSource {
             return Err(source_error(Failure::Refused(refused.clone())));
         }
         let count = inner.jobs.len().min(max);
+        if count == 0 && inner.is_stopped {
+            return Err(SourceError::Closed);
+        }
         Ok(inner.jobs.drain(..count).collect())
     }
 

@@ -150,6 +150,9 @@ async fn connect(shared: &Shared) -> Result<Connected, Trouble> {
         client: concat!("millpond-rust ", env!("CARGO_PKG_VERSION")).into(),
         heartbeat_ms: millis(shared.options.heartbeat),
         resume,
+        host: super::host().into(),
+        pid: std::process::id().into(),
+        labels: shared.options.labels.iter().map(Into::into).collect(),
     };
     let mut bytes = Vec::new();
     put_message(&mut bytes, 0, &FromClient::Hello(hello));
@@ -319,6 +322,9 @@ fn take(state: &mut State, id: u64, message: FromServer) -> Result<(), String> {
             for feed in state.feeds.values().filter(|feed| feed.worker == revoked.worker) {
                 feed.tell_revoked(&revoked);
             }
+        }
+        FromServer::Stop(stop) => {
+            state.feeds.values().filter(|feed| feed.worker == stop.worker).for_each(|feed| feed.stop());
         }
         FromServer::Ended(ended) => {
             if let Some(feed) = state.feeds.remove(&ended.sub) {

@@ -40,6 +40,7 @@ mod top;
 mod torture;
 mod verify;
 mod work;
+mod worker;
 
 use crate::client::Client;
 use clap::{Args, Parser, Subcommand};
@@ -114,6 +115,8 @@ enum Command {
     Push(push::Push),
     Import(import::Import),
     Work(work::Work),
+    Workers(worker::Workers),
+    Worker(worker::WorkerCommand),
     Fetch(fetch::Fetch),
     Queues(queues::Queues),
     Jobs(jobs::Jobs),
@@ -208,6 +211,8 @@ fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
             Command::Push(command) => command.run(context).await,
             Command::Import(command) => command.run(context).await,
             Command::Work(command) => command.run(context).await,
+            Command::Workers(command) => command.run(context).await,
+            Command::Worker(command) => command.run(context).await,
             Command::Fetch(command) => command.run(context).await,
             Command::Queues(command) => command.run(context).await,
             Command::Jobs(command) => command.run(context).await,

@@ -96,6 +96,9 @@ impl JobSource for HttpSource {
         let extras = Extras { patience: wait, ..Extras::default() };
         let answer: FetchAnswer =
             self.client.json(Method::POST, "/v1/fetch", call.to_string(), extras).await.map_err(refusal)?;
+        if answer.jobs.is_empty() && answer.state.as_deref() == Some("stopping") {
+            return Err(SourceError::Closed);
+        }
         answer.jobs.into_iter().map(dispatched).collect()
     }
 

@@ -24,7 +24,8 @@ use workers::{
 ///
 /// The program is started for each job: the body on its standard input, the result on its standard output, exit status 0
 /// for done, 65 for dead at once, 75 for later, anything else for another attempt. With --pool a few children take many
-/// jobs in turn, over JSON lines. With --to every job is posted to a URL, and the answer is its outcome. Ctrl-C takes no more jobs and lets running ones finish; a second one stops at once.
+/// jobs in turn, over JSON lines. With --to every job is posted to a URL, and the answer is its outcome. Ctrl-C takes no more
+/// jobs and lets running ones finish, as does `millpond worker stop`; a second one stops at once.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   millpond work mail -- python3 send_mail.py
@@ -132,17 +133,20 @@ impl Work {
     }
 
     /// Shows what happens until somebody says stop, then lets running jobs finish.
-    async fn watch(&self, context: &Context, runtime: Runtime) -> Result<(), Failure> {
+    async fn watch(&self, context: &Context, mut runtime: Runtime) -> Result<(), Failure> {
         let line = live_line(context.json);
         let mut signals = Signals::new()?;
         let began = Instant::now();
         loop {
             tokio::select! {
-                () = tokio::time::sleep(Duration::from_millis(250)) => {
-                    line.set_message(counters(&runtime.counters().totals(), began.elapsed(), runtime.source_error()));
-                }
+                () = tokio::time::sleep(Duration::from_millis(250)) => {}
                 () = signals.next() => break,
+                () = runtime.closed() => {
+                    print::note("an operator has told this worker to stop");
+                    break;
+                }
             }
+            line.set_message(counters(&runtime.counters().totals(), began.elapsed(), runtime.source_error()));
         }
         line.set_message("finishing what has begun; Ctrl-C again stops at once");
         let before = runtime.counters().totals();

@@ -88,6 +88,8 @@ pub(crate) struct PushedJob {
 #[derive(Debug, Deserialize)]
 pub(crate) struct FetchAnswer {
     pub(crate) jobs: Vec<FetchedJob>,
+    /// What an operator asked of the worker, if anything.
+    pub(crate) state: Option<String>,
 }
 
 /// A job as a worker receives it.

@@ -2,8 +2,7 @@
 
 use super::{
     lines::{Limits, Lines},
-    session,
-    workers::Workers,
+    session, workers,
 };
 use crate::http::{App, Crowd, Patient};
 use std::{
@@ -48,7 +47,6 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// What all connections share.
 pub(super) struct Hall {
     pub(super) app: App,
-    pub(super) workers: Workers,
     pub(super) idle: Duration,
     pub(super) flush: bool,
     pub(super) since: Instant,
@@ -64,7 +62,6 @@ pub(crate) async fn serve(
     stop: impl Future<Output = ()>,
 ) -> bool {
     let hall = Arc::new(Hall {
-        workers: Workers::default(),
         idle: gate.idle,
         flush: gate.flush,
         since: Instant::now(),
@@ -75,7 +72,7 @@ pub(crate) async fn serve(
     let reaper = Arc::clone(&hall);
     tokio::spawn(async move {
         tokio::select! {
-            () = reaper.workers.keep(&reaper.app) => {}
+            () = workers::keep(&reaper.app) => {}
             () = reaper.app.stopping() => {}
         }
     });

@@ -1,15 +1,19 @@
 //! How a connection begins: the server's `HI`, the client's `HELLO` and what it shows.
 
 use super::answer::Refusal;
-use crate::access::{Caller, Keeper, ROUNDS, Refused, SALT};
+use crate::{
+    access::{Caller, Keeper, ROUNDS, Refused, SALT},
+    registry::About,
+};
 use model::limits;
 use serde::Deserialize;
+use serde_json::Value;
 use std::net::IpAddr;
 
 /// The version of the protocol.
 const VERSION: u64 = 2;
 
-/// What a client says of itself. What is not needed here (its host, its labels) is passed over.
+/// What a client says of itself.
 #[derive(Debug, Default, Deserialize)]
 struct Hello {
     #[serde(default)]
@@ -18,6 +22,13 @@ struct Hello {
     wid: Option<String>,
     #[serde(default)]
     pwdhash: Option<String>,
+    // For people only: whatever a client makes of these is no reason to refuse it.
+    #[serde(default)]
+    hostname: Value,
+    #[serde(default)]
+    pid: Value,
+    #[serde(default)]
+    labels: Value,
 }
 
 /// Who is there.
@@ -26,6 +37,8 @@ pub(super) struct Guest {
     pub(super) caller: Caller,
     /// The name of the worker process; `None` for a client that only produces.
     pub(super) wid: Option<String>,
+    /// What else it says of itself.
+    pub(super) about: About,
 }
 
 /// The server's first line, without its end.
@@ -50,7 +63,20 @@ pub(super) fn admit(line: &[u8], keeper: &Keeper, from: IpAddr) -> Result<Guest,
     // Those of the first version hash once, and some never said that they are newer.
     let hashed_once = hello.v.unwrap_or(1) < VERSION;
     let caller = keeper.admit_password(hello.pwdhash.as_deref(), hashed_once, from).map_err(refused)?;
-    Ok(Guest { caller, wid: hello.wid.filter(|wid| !wid.is_empty()) })
+    let about = About {
+        host: hello.hostname.as_str().unwrap_or_default().into(),
+        pid: hello.pid.as_u64().unwrap_or(0),
+        labels: hello
+            .labels
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_str)
+            .map(Into::into)
+            .collect(),
+        ..About::default()
+    };
+    Ok(Guest { caller, wid: hello.wid.filter(|wid| !wid.is_empty()), about })
 }
 
 fn refused(why: Refused) -> Refusal {

@@ -11,6 +11,7 @@ use super::{
 use crate::{
     access::{Caller, Right},
     http::{App, reach},
+    registry::Door,
 };
 use bytes::Bytes;
 use model::{Actor, Command, Envelope, QueueName};
@@ -61,7 +62,6 @@ async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
         Err(refusal) => return lines.answer(Answer::Error(refusal)).await,
     };
     let mut session = Session::new(hall, guest, from);
-    session.beat(None);
     lines.answer(Answer::Ok).await?;
     let caller = session.caller.clone();
     let conversation = async {
@@ -118,18 +118,21 @@ fn split(line: &Bytes) -> (&[u8], Bytes) {
 
 impl<'h> Session<'h> {
     fn new(hall: &'h Hall, guest: Guest, from: IpAddr) -> Self {
-        let Guest { caller, wid } = guest;
+        let Guest { caller, wid, about } = guest;
         let actor = caller.actor(None).unwrap_or_else(|| match from.is_loopback() {
             true => Actor::default(),
             false => Actor::new(&from.to_string()),
         });
         let worker = caller.worker(&workers::name(wid.as_deref()));
         let is_worker = wid.is_some();
+        if is_worker {
+            hall.app.registry.greet(&worker, Door::Faktory, &about);
+        }
         Self { hall, app: hall.app.clone(), caller, actor, worker, is_worker, leases: Leases::default() }
     }
 
     async fn answer(&mut self, verb: &[u8], rest: Bytes) -> Result<Answer, Refusal> {
-        self.beat(None);
+        self.hear();
         match verb {
             b"PUSH" => self.push(rest).await,
             b"PUSHB" => self.push_many(rest).await,

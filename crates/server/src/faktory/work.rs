@@ -5,11 +5,16 @@ use super::{
     job::{self, DEFAULT_QUEUE, Failure, RESERVE_MS},
     session::Session,
 };
-use crate::{access::Right, now};
+use crate::{
+    access::Right,
+    now,
+    registry::{Door, Stage},
+};
 use compact_str::{CompactString, ToCompactString, format_compact};
 use model::{Command, DispatchedJob, ErrorInfo, JobId, JobRef, LeaseRef, Outcome, Reply, Settlement, State};
 use serde::Deserialize;
 use std::{collections::HashMap, time::Duration};
+use tokio::time::Instant;
 
 /// How long a fetch waits for a job.
 const WAIT: Duration = Duration::from_secs(2);
@@ -70,13 +75,32 @@ struct Beat {
     wid: String,
     #[serde(default)]
     current_state: Option<String>,
+    #[serde(default)]
+    rss_kb: Option<i64>,
+}
+
+/// How far a worker says that it is.
+fn said_by(state: Option<&str>) -> Stage {
+    match state {
+        Some("quiet") => Stage::Quiet,
+        Some("terminate") => Stage::Stopping,
+        _ => Stage::Running,
+    }
+}
+
+/// What a worker is told; nothing as long as all is well.
+fn told(stage: Stage) -> Option<&'static str> {
+    match stage {
+        Stage::Running => None,
+        Stage::Quiet => Some("quiet"),
+        Stage::Stopping => Some("terminate"),
+    }
 }
 
 impl Session<'_> {
     /// FETCH: a job as JSON and its lease, or nothing after two seconds.
     pub(super) async fn fetch(&mut self, names: &[u8]) -> Result<Option<(Vec<u8>, LeaseRef)>, Refusal> {
         self.check(Right::Work)?;
-        let stage = self.beat(None);
         let names = String::from_utf8_lossy(names);
         let mut queues = Vec::new();
         for name in names.split_ascii_whitespace() {
@@ -85,13 +109,24 @@ impl Session<'_> {
         if queues.is_empty() {
             queues.push(self.queue(DEFAULT_QUEUE)?);
         }
-        if !stage.takes_jobs() {
-            tokio::time::sleep(WAIT).await;
-            return Ok(None);
-        }
+        let worker = self.is_worker.then(|| self.app.registry.fetches(&self.worker, Door::Faktory, &queues));
         let fetch = Command::Fetch { queues, max: 1, lease_ms: RESERVE_MS };
         let envelope = self.envelope(fetch).await?;
-        let jobs = self.app.node.fetch_as(envelope, WAIT, self.app.rules.durability).await?;
+        let held_back = async {
+            match &worker {
+                Some(worker) => self.app.registry.held_back(worker).await,
+                None => std::future::pending().await,
+            }
+        };
+        let until = Instant::now() + WAIT;
+        let jobs = tokio::select! {
+            biased;
+            () = held_back => {
+                tokio::time::sleep_until(until).await;
+                return Ok(None);
+            }
+            jobs = self.app.node.fetch_as(envelope, WAIT, self.app.rules.durability) => jobs?,
+        };
         let Some(job) = jobs.into_iter().next() else { return Ok(None) };
         let lease = LeaseRef {
             job: JobRef { queue: Some(job.queue.clone()), id: job.id.clone() },
@@ -201,8 +236,10 @@ impl Session<'_> {
         if !self.is_worker || self.worker != self.caller.worker(&super::workers::name(Some(&beat.wid))) {
             return Err(Refusal::new(format!("Unknown worker {}", beat.wid)));
         }
-        let stage = self.beat(beat.current_state.as_deref());
-        Ok(match stage.name() {
+        let rss_bytes = u64::try_from(beat.rss_kb.unwrap_or(0)).unwrap_or(0) << 10;
+        let own = said_by(beat.current_state.as_deref());
+        let stage = self.app.registry.beats(&self.worker, Door::Faktory, own, rss_bytes).stage();
+        Ok(match told(stage) {
             None => Answer::Ok,
             Some(name) => Answer::Bulk(format!("{{\"state\":\"{name}\"}}").into_bytes()),
         })

@@ -1,5 +1,5 @@
 use super::{metrics::Metrics, problem::Problem, rates::Rates, request_id::RequestIds, stream::Streams};
-use crate::{access::Keeper, disk::Disk, memory};
+use crate::{access::Keeper, disk::Disk, memory, registry::Registry};
 use kit::{Durability, Millis};
 use model::Command;
 use node::{Answer, Handle};
@@ -62,6 +62,7 @@ pub struct Shared {
     /// One backup at a time.
     pub(crate) backups: Arc<Semaphore>,
     pub(crate) streams: Streams,
+    pub(crate) registry: Arc<Registry>,
     stopping: watch::Sender<bool>,
 }
 
@@ -87,6 +88,7 @@ impl App {
             bodies,
             backups: Arc::new(Semaphore::new(1)),
             streams: Streams::default(),
+            registry: Arc::default(),
             stopping: watch::Sender::new(false),
         }))
     }

@@ -72,6 +72,8 @@ kinds! {
         "GET /v1/limits lists them; PUT /v1/limits/{key} sets one. A key without a limit is not limited."
     UNKNOWN_OPERATION "unknown_operation" 404 "There is no such operation"
         "GET /v1/operations lists those that are remembered."
+    UNKNOWN_WORKER "unknown_worker" 404 "There is no such worker"
+        "GET /v1/workers lists those that are there. One that fetches over HTTP is forgotten a minute after its last call."
     UNKNOWN_JOIN "unknown_join" 404 "There is no such join"
         "A join is kept as long as its continuation, or for a day after its end."
     METHOD_NOT_ALLOWED "method_not_allowed" 405 "The path does not take this method"

@@ -6,6 +6,7 @@ use super::{
     gate,
     handlers::{
         about, backup, dead, events, jobs, joins, limits, operations, push, queues, schedules, steps, work,
+        workers,
     },
     problem::{self, Problem},
     reach, request_id, stream,
@@ -82,6 +83,7 @@ impl Route {
 }
 
 const QUEUE: &str = "/v1/queues/{queue}";
+const WORKER: &str = "/v1/workers/{worker}";
 const LIMIT: &str = "/v1/limits/{key}";
 const PAGE: &[&str] = &["limit", "cursor"];
 
@@ -105,6 +107,11 @@ fn table() -> Vec<(Route, MethodRouter<App>)> {
         (route(Work, "POST", "/v1/outcomes", "report how attempts ended").takes("Outcomes"), post(work::outcomes)),
         (route(Work, "POST", "/v1/renew", "keep leases").takes("Renew"), post(work::renew)),
 
+        (route(Read, "GET", "/v1/workers", "the workers that are there").query(PAGE).whole(), get(workers::list)),
+        (route(Read, "GET", WORKER, "one worker, with the jobs that it has in hand").whole(), get(workers::show)),
+        (route(Operate, "POST", "/v1/workers/{worker}/quiet", "give a worker no more jobs; it ends those that it has").whole(), post(workers::quiet)),
+        (route(Operate, "POST", "/v1/workers/{worker}/resume", "give it jobs again").whole(), post(workers::resume)),
+        (route(Operate, "POST", "/v1/workers/{worker}/stop", "the same as quiet, and tell it to end when its jobs are done").whole(), post(workers::stop)),
         (route(Work, "GET", "/v1/workers/{worker}/revoked", "leases that were taken from a worker, waiting for some if need be").query(&["after", "wait_ms"]).long(), get(work::revoked)),
 
         (route(Produce, "POST", "/v1/joins", "push jobs that wait for jobs, all or none").takes("Joins").answers(201), post(joins::push)),

@@ -1,6 +1,8 @@
-// The npm package `faktory-worker`, unmodified: pushes, works, fails, holds a job while the server is killed, is quiet, ends.
-// usage: node node.js FOLDER, with FAKTORY_URL
+// The npm package `faktory-worker`, unmodified: pushes, works, fails, holds a job while the server is killed, is quiet
+// and ends when an operator asks for it.
+// usage: node node.js FOLDER, with FAKTORY_URL, MILLPOND_URL and MILLPOND_BIN
 const faktory = require("faktory-worker");
+const { execFileSync } = require("child_process");
 const fs = require("fs");
 const path = require("path");
 
@@ -37,9 +39,13 @@ const push = async (client, jobtype, argument) => {
   const again = await faktory.connect();
   await until(async () => (await again.info()).faktory.sets.working === 0);
   await again.close();
-  process.kill(process.pid, "SIGTSTP");
+  const ask = (what) => execFileSync(process.env.MILLPOND_BIN, ["worker", what, `faktory:${worker.wid}`]);
+  ask("quiet");
   await until(() => worker.quieted);
-  await worker.stop();
+  const stop = worker.stop.bind(worker);
+  const stopped = new Promise((resolve) => { worker.stop = () => stop().then(resolve); });
+  ask("stop");
+  await stopped;
   fs.writeFileSync(at("done"), "");
   process.exit(0);
 })().catch((error) => { console.error(error); process.exit(1); });

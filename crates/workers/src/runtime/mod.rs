@@ -172,7 +172,7 @@ impl Runtime {
             self.tasks.shutdown().await;
         }
         // A fetch that was answered at the last moment has put its jobs into the buffer by now.
-        let _ = tokio::time::timeout(Duration::from_secs(1), &mut self.fetcher).await;
+        let _ = tokio::time::timeout(Duration::from_secs(1), self.closed()).await;
         self.shared.seal();
         let last_word = self.grace.max(Duration::from_secs(1));
         if tokio::time::timeout(last_word, &mut self.settler).await.is_err() {

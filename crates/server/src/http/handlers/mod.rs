@@ -13,6 +13,7 @@ pub(super) mod queues;
 pub(super) mod schedules;
 pub(super) mod steps;
 pub(super) mod work;
+pub(super) mod workers;
 
 use super::problem::Problem;
 use axum::response::Response;

@@ -15,12 +15,14 @@ use crate::http::{
     problem::Problem,
     reply,
 };
+use crate::registry::{Door, Live, Stage};
 use axum::{extract::State, http::StatusCode};
 use base64::{Engine, prelude::BASE64_STANDARD};
 use bytes::Bytes;
 use compact_str::CompactString;
 use model::{Command, DispatchedJob, Reject, Reply};
 use std::time::Duration;
+use tokio::time::Instant;
 
 /// Jobs that one fetch hands out at most: a larger `max` is taken as this.
 const FETCH_MAX: u32 = 1_000;
@@ -31,13 +33,18 @@ pub(crate) async fn fetch(State(app): State<App>, call: Call, payload: Payload) 
     let (worker, queues) = (dto.worker()?, dto.queues()?);
     let wait = Duration::from_millis(dto.wait_ms.min(app.rules.wait_ms_max));
     let (max, lease_ms) = (dto.max.clamp(1, FETCH_MAX), dto.lease_ms);
-    let command = Command::Fetch { queues, max, lease_ms };
     let (level, caller) = (call.level, call.caller().clone());
-    let fetch = call.by(&worker).envelope(&app, command).await?;
+    let here = app.registry.fetches(&caller.worker(&worker), Door::Http, &queues);
+    let fetch = call.by(&worker).envelope(&app, Command::Fetch { queues, max, lease_ms }).await?;
     // While it waits, the request need not hold its bytes.
     drop(payload);
+    let until = Instant::now() + wait;
     let jobs = tokio::select! {
         biased;
+        () = app.registry.held_back(&here) => {
+            hold_back(&app, &here, until).await;
+            Vec::new()
+        }
         jobs = app.node.fetch_as(fetch, wait, level) => jobs?,
         () = app.stopping() => Vec::new(),
         () = app.keeper.ended(&caller) => return Err(gate::ended()),
@@ -48,8 +55,23 @@ pub(crate) async fn fetch(State(app): State<App>, call: Call, payload: Payload) 
         .sum();
     let response = reply::object(StatusCode::OK, 32 + bodies + 384 * jobs.len(), |out| {
         out.key("jobs").array(&jobs, write_dispatched);
+        if !here.stage().takes_jobs() {
+            out.field("state", here.stage().name());
+        }
     });
     Ok(reply::durable(response, level))
+}
+
+/// Nothing for a worker that is quiet: it waits as if there were no job, and is let go when it may work again or is to stop.
+async fn hold_back(app: &App, worker: &Live, until: Instant) {
+    let mut told = app.registry.told();
+    while worker.stage() == Stage::Quiet {
+        tokio::select! {
+            changed = told.changed() => drop(changed),
+            () = tokio::time::sleep_until(until) => return,
+            () = app.stopping() => return,
+        }
+    }
 }
 
 fn write_dispatched(out: &mut Writer, job: &DispatchedJob) {
@@ -101,7 +123,9 @@ pub(super) fn write_words(out: &mut Writer, tags: &[CompactString], meta: &[(Com
 /// POST /v1/outcomes: each is judged by itself.
 pub(crate) async fn outcomes(State(app): State<App>, call: Call, payload: Payload) -> Answered {
     let dto: OutcomesDto<'_> = json::parse(&payload.bytes)?;
-    let call = call.by(&dto.worker()?);
+    let worker = dto.worker()?;
+    app.registry.touch(&call.caller().worker(&worker));
+    let call = call.by(&worker);
     let settlements = dto.into_settlements(Source(&payload.bytes))?;
     drop(payload);
     let ids: Vec<_> = settlements.iter().map(|settlement| settlement.lease.job.id.clone()).collect();
@@ -129,7 +153,9 @@ pub(crate) async fn outcomes(State(app): State<App>, call: Call, payload: Payloa
 /// POST /v1/renew: each is judged by itself.
 pub(crate) async fn renew(State(app): State<App>, call: Call, payload: Payload) -> Answered {
     let dto: RenewDto<'_> = json::parse(&payload.bytes)?;
-    let call = call.by(&dto.worker()?);
+    let worker = dto.worker()?;
+    app.registry.touch(&call.caller().worker(&worker));
+    let call = call.by(&worker);
     let leases = dto.leases()?;
     let ids: Vec<_> = leases.iter().map(|lease| lease.job.id.clone()).collect();
     let answer = app.call(call, Command::Renew { leases, lease_ms: dto.lease_ms }).await?;

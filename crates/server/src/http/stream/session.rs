@@ -8,6 +8,7 @@ use super::{
 use crate::{
     access::{Caller, Right},
     http::app::App,
+    registry::{About, Asks, Seat, Stage},
 };
 use bytes::Bytes;
 use compact_str::{CompactString, format_compact};
@@ -33,7 +34,7 @@ use tokio::{
 use tokio_tungstenite::tungstenite::Message;
 use wire::{
     CREDIT_MAX, Drain, FromClient, FromServer, HEARTBEAT_MS, Hello, Input, Jobs, Lost, REQUESTS_MAX, Refused,
-    Resume, SUBSCRIPTIONS_MAX, Subscribe, Welcome, put_answer, put_message,
+    Resume, SUBSCRIPTIONS_MAX, Stop, Subscribe, Welcome, put_answer, put_message,
 };
 
 /// Sessions at once, those whose connection is lost included.
@@ -153,6 +154,11 @@ pub(super) struct Session {
     fetches: FuturesUnordered<Abortable<BoxFuture<'static, Fetched>>>,
     /// Names of workers as the pond knows them, and as the client does.
     watched: HashMap<Actor, Actor>,
+    /// The name and more of the client, as its hello says.
+    name: Actor,
+    about: About,
+    /// Its places among the workers, by their names as the client knows them; and whether it was told to end there.
+    seats: HashMap<Actor, (Seat, bool)>,
     watches: FuturesUnordered<BoxFuture<'static, (Actor, Revoked)>>,
     draining: bool,
 }
@@ -190,6 +196,9 @@ impl Session {
             newest: 0,
             fetches: FuturesUnordered::new(),
             watched: HashMap::new(),
+            name: Actor::default(),
+            about: About::default(),
+            seats: HashMap::new(),
             watches: FuturesUnordered::new(),
             draining: false,
             app,
@@ -245,6 +254,7 @@ impl Session {
         }
         self.watches = FuturesUnordered::new();
         self.watched.clear();
+        self.seats.clear();
     }
 
     /// Serves one connection to its end.
@@ -255,8 +265,11 @@ impl Session {
         let mut out = Out::new(sink);
         self.end_subscriptions();
         self.welcome(&hello, resumed, &mut out);
-        let mut end = self.hear(&rest, &mut out);
+        let Hello { worker, client, host, pid, labels, .. } = hello;
+        (self.name, self.about) = (worker, About { host, pid, client, labels });
         let app = self.app.clone();
+        let mut told = app.registry.told();
+        let mut end = self.hear(&rest, &mut out);
         let mut stopping = pin!(app.stopping());
         let mut expired = pin!(app.keeper.ended(&caller));
         let mut heard = Instant::now();
@@ -282,6 +295,7 @@ impl Session {
                     self.drain(&mut out);
                 }
                 () = &mut drained, if self.draining => {}
+                Ok(()) = told.changed() => self.obey(&mut out),
                 () = &mut expired => {
                     let bye = Refused::new("unauthorized", "the token has been revoked, or has expired");
                     out.add(|bytes| put_message(bytes, 0, &FromServer::Bye(bye)));
@@ -421,6 +435,10 @@ impl Session {
             FromClient::Credit(credit) => {
                 if let Some(sub) = self.subs.get_mut(&credit.sub) {
                     sub.credit = credit.credit.min(sub.sent.saturating_add(CREDIT_MAX));
+                    let worker = sub.asked.worker.as_ref().unwrap_or(&self.name);
+                    if let Some((seat, _)) = self.seats.get(worker) {
+                        seat.live.touch();
+                    }
                 }
             }
             FromClient::Unsubscribe(asked) => {
@@ -431,6 +449,7 @@ impl Session {
                     let behind = |one: &Leased| one.sub == asked.sub && one.nth > asked.received;
                     let tokens = self.leases.iter().filter(|(_, one)| behind(one)).map(|(token, _)| *token);
                     self.give_back(&tokens.collect::<Vec<_>>());
+                    self.sit(sub.asked.worker.unwrap_or_else(|| self.name.clone()));
                 }
             }
             FromClient::Withdraw(_) => {
@@ -458,6 +477,7 @@ impl Session {
                     return Some(close(out, "the ids of requests rise from 1"));
                 }
                 self.newest = id;
+                self.touch(&request);
                 if self.pending.len() >= REQUESTS_MAX {
                     let detail = format_compact!("at most {REQUESTS_MAX} requests wait for their answers");
                     let refused = Refused { retry_after_ms: Some(10), ..Refused::new("overloaded", detail) };
@@ -489,9 +509,67 @@ impl Session {
         }
         self.linger = self.linger.max(Duration::from_millis(asked.lease_ms)).min(LINGER_MAX);
         let credit = asked.credit.min(CREDIT_MAX);
+        let name = asked.worker.clone().unwrap_or_else(|| self.name.clone());
         let sub = Sub { worker, credit, sent: 0, fetch: None, job_bytes: FETCH_BYTES / 64, asked };
         self.subs.insert(sub.asked.sub, sub);
+        self.sit(name);
+        self.obey(out);
         None
+    }
+
+    /// The worker of this name is there for what is subscribed to in its name.
+    fn sit(&mut self, name: Actor) {
+        let mut asks = Asks::default();
+        let subs = self.subs.values().filter(|sub| *sub.asked.worker.as_ref().unwrap_or(&self.name) == name);
+        let mut any = None;
+        for sub in subs {
+            asks.queues.extend(sub.asked.queues.iter().cloned());
+            asks.concurrency = asks.concurrency.saturating_add(sub.asked.concurrency);
+            any = Some(&sub.worker);
+        }
+        match any {
+            None => drop(self.seats.remove(&name)),
+            Some(worker) => {
+                let sit = || (self.app.registry.sit(worker, &self.about), false);
+                self.seats.entry(name).or_insert_with(sit).0.asks(asks);
+            }
+        }
+    }
+
+    /// The loop of a worker was heard of, if this is what only such a loop sends.
+    fn touch(&self, request: &FromClient) {
+        let worker = match request {
+            FromClient::Outcomes(told) => &told.worker,
+            FromClient::Renew(renew) => &renew.worker,
+            FromClient::Progress(progress) => &progress.worker,
+            FromClient::Log(log) => &log.worker,
+            FromClient::StoreStep(step) => &step.worker,
+            _ => return,
+        };
+        if let Some((seat, _)) = self.seats.get(worker.as_ref().unwrap_or(&self.name)) {
+            seat.live.touch();
+        }
+    }
+
+    /// Does what an operator asked of the workers here.
+    fn obey(&mut self, out: &mut Out) {
+        for (name, (seat, is_told)) in &mut self.seats {
+            let stage = seat.live.stage();
+            if stage.takes_jobs() {
+                *is_told = false;
+                continue;
+            }
+            let subs = self.subs.values_mut();
+            for sub in subs.filter(|sub| sub.asked.worker.as_ref().unwrap_or(&self.name) == name) {
+                if let Some(fetch) = sub.fetch.take() {
+                    fetch.abort();
+                }
+            }
+            if stage == Stage::Stopping && !std::mem::replace(is_told, true) {
+                let stop = Stop { worker: name.clone() };
+                out.add(|bytes| put_message(bytes, 0, &FromServer::Stop(stop)));
+            }
+        }
     }
 
     fn watch(&mut self, worker: Actor, after: Option<u64>) {
@@ -524,6 +602,10 @@ impl Session {
         for (number, sub) in &mut self.subs {
             let open = sub.credit.saturating_sub(sub.sent);
             if open == 0 || sub.fetch.is_some() {
+                continue;
+            }
+            let name = sub.asked.worker.as_ref().unwrap_or(&self.name);
+            if self.seats.get(name).is_some_and(|(seat, _)| !seat.live.stage().takes_jobs()) {
                 continue;
             }
             let max = open.min(FETCH_MAX).min(FETCH_BYTES / sub.job_bytes.max(1)).max(1);
