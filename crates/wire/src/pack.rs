@@ -389,9 +389,9 @@ macro_rules! map {
     };
 }
 
-/// Writes a value as its name.
+/// Writes a value as its name. One that has a usual value may be left out.
 macro_rules! names {
-    ($($type:ty: $all:expr),* $(,)?) => {
+    ($($type:ty: $all:expr $(, usually $usual:expr)?;)*) => {
         $(impl $crate::pack::Pack for $type {
             fn pack(&self, out: &mut Vec<u8>) {
                 $crate::pack::put_text(out, self.name());
@@ -402,6 +402,16 @@ macro_rules! names {
                 let name = input.text(stringify!($type))?;
                 $all.into_iter().find(|value| value.name() == name).ok_or(start)
             }
+
+            $(
+                fn is_empty(&self) -> bool {
+                    *self == $usual
+                }
+
+                fn empty() -> Option<Self> {
+                    Some($usual)
+                }
+            )?
         })*
     };
 }

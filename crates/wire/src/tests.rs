@@ -7,7 +7,7 @@ use crate::{
 };
 use bytes::Bytes;
 use kit::{Durability, Timestamp, random::Random};
-use model::{Actor, Revocation, testing as any};
+use model::{Actor, NewJoin, Revocation, testing as any};
 use std::{fmt::Debug, fs, path::PathBuf};
 
 const SEEDS: u64 = 300;
@@ -284,6 +284,14 @@ fn what_is_unknown_is_passed_over_and_what_is_left_out_is_empty() {
             (0, FromClient::Ping(Ping { answered: 0 })),
         ]
     );
+}
+
+#[test]
+fn a_join_that_says_little_is_a_usual_one() {
+    // {"name": "a", "members": []}
+    let bytes = Bytes::from_static(b"\x82\xa4name\xa1a\xa7members\x90");
+    let join = NewJoin::unpack(&mut Input::new(&bytes)).unwrap();
+    assert_eq!(join, NewJoin { name: "a".into(), ..NewJoin::default() });
 }
 
 #[test]

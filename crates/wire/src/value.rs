@@ -10,15 +10,15 @@ use model::{
 };
 
 names! {
-    State: State::ALL,
-    Durability: Durability::ALL,
-    Cause: Cause::ALL,
-    Revocation: Revocation::ALL,
-    JoinState: JoinState::ALL,
-    MemberState: MemberState::ALL,
-    OnFailure: OnFailure::ALL,
-    Rest: Rest::ALL,
-    ScheduleState: ScheduleState::ALL,
+    State: State::ALL;
+    Durability: Durability::ALL;
+    Cause: Cause::ALL;
+    Revocation: Revocation::ALL;
+    JoinState: JoinState::ALL;
+    MemberState: MemberState::ALL;
+    OnFailure: OnFailure::ALL, usually OnFailure::Fail;
+    Rest: Rest::ALL, usually Rest::Cancel;
+    ScheduleState: ScheduleState::ALL;
 }
 
 /// Milliseconds since 1970.

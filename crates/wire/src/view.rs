@@ -87,7 +87,7 @@ impl What {
     }
 }
 
-names!(What: What::ALL);
+names!(What: What::ALL;);
 
 /// A look at something.
 #[derive(Debug, Clone, PartialEq, Eq)]
