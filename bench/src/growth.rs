@@ -57,6 +57,9 @@ struct Line<'a> {
     points: Vec<(f64, f64)>,
 }
 
+/// What can be asked for by itself.
+pub(crate) const CURVES: [&str; 6] = ["backlog", "queues", "handlers", "payload", "history", "recovery"];
+
 pub(crate) fn run(plan: &Plan, report: &mut Report) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     fs::create_dir_all(FOLDER)?;
@@ -68,7 +71,8 @@ pub(crate) fn run(plan: &Plan, report: &mut Report) -> Result<()> {
         ("payload", "bytes of a body", [10, 100, 1_024, 10 << 10, 100 << 10, 1 << 20].to_vec()),
         ("history", "completed jobs that are kept", powers(3..=most.min(6))),
     ];
-    for (name, what, sizes) in curves {
+    let wanted = |name: &str| plan.curve.as_ref().is_none_or(|curve| curve == name);
+    for (name, what, sizes) in curves.into_iter().filter(|(name, ..)| wanted(name)) {
         let (mut paces, mut slow_calls) = (Vec::new(), Vec::new());
         for size in sizes {
             let mut rounds = Vec::new();
@@ -85,7 +89,7 @@ pub(crate) fn run(plan: &Plan, report: &mut Report) -> Result<()> {
             draw(right, what, "ms, 99 of 100 calls", &[Line { name: "", points: slow_calls }])
         })?;
     }
-    runtime.block_on(recovery(plan, report, most))
+    if wanted("recovery") { runtime.block_on(recovery(plan, report, most)) } else { Ok(()) }
 }
 
 fn powers(exponents: std::ops::RangeInclusive<u32>) -> Vec<usize> {

@@ -1,7 +1,7 @@
 //! What Millpond does in a second, beside what the machine can do at all.
 //!
 //! ```text
-//! cargo run --release -p bench -- [all|limits|embedded|flow|fairness|http|stream|latency|backlog|growth|bulk|idle|at_rest|bodies] [--rounds N] [--huge] [--markdown]
+//! cargo run --release -p bench -- [all|limits|embedded|flow|fairness|http|stream|latency|backlog|growth|bulk|idle|at_rest|bodies] [--rounds N] [--huge] [--curve NAME] [--markdown]
 //! ```
 //!
 //! Every number is the median of several rounds, with the smallest and the largest. A peer to compare with is one more
@@ -36,6 +36,8 @@ struct Plan {
     rounds: usize,
     /// Ten million jobs as well as one.
     huge: bool,
+    /// Of the curves only this one.
+    curve: Option<String>,
 }
 
 type Part = fn(&Plan, &mut Report) -> Result<()>;
@@ -58,13 +60,17 @@ const PARTS: [(&str, Part); 13] = [
 ];
 
 fn main() -> ExitCode {
-    let mut plan = Plan { rounds: 5, huge: false };
+    let mut plan = Plan { rounds: 5, huge: false, curve: None };
     let (mut wanted, mut markdown) = (Vec::new(), false);
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
         match word.as_str() {
             "--huge" => plan.huge = true,
             "--markdown" => markdown = true,
+            "--curve" => match words.next() {
+                Some(name) if growth::CURVES.contains(&name.as_str()) => plan.curve = Some(name),
+                _ => return usage(&format!("--curve needs one of {}", growth::CURVES.join(", "))),
+            },
             "--rounds" => {
                 match words.next().and_then(|value| value.parse().ok()).filter(|rounds| *rounds > 0) {
                     Some(rounds) => plan.rounds = rounds,
@@ -97,6 +103,6 @@ fn main() -> ExitCode {
 
 fn usage(wrong: &str) -> ExitCode {
     let names = PARTS.map(|(name, _)| name).join("|");
-    eprintln!("bench: {wrong}\nusage: bench [all|{names}] [--rounds N] [--huge] [--markdown]");
+    eprintln!("bench: {wrong}\nusage: bench [all|{names}] [--rounds N] [--huge] [--curve NAME] [--markdown]");
     ExitCode::from(2)
 }

@@ -27,6 +27,7 @@ use kit::Millis;
 use rustls::{ClientConfig, RootCertStore};
 use serde::de::DeserializeOwned;
 use std::{path::Path, time::Duration};
+use workers::endpoint::innermost;
 
 /// The largest answer that is read: a page of jobs with bodies of 1 MiB.
 const ANSWER_BYTES_MAX: usize = 1 << 30;
@@ -285,15 +286,6 @@ pub(crate) fn segment(name: &str) -> String {
         }
     }
     out
-}
-
-/// The sentence that names the real cause ("Connection refused") instead of its wrappings.
-fn innermost(error: &dyn std::error::Error) -> String {
-    let mut deepest = error;
-    while let Some(source) = deepest.source() {
-        deepest = source;
-    }
-    deepest.to_string()
 }
 
 #[cfg(test)]

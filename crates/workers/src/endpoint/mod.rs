@@ -237,7 +237,8 @@ fn retry(kind: &str, message: &str, after_ms: Option<Millis>) -> Verdict {
 }
 
 /// The sentence that names the real cause ("Connection refused") instead of its wrappings.
-fn innermost(error: &dyn std::error::Error) -> String {
+#[doc(hidden)]
+pub fn innermost(error: &dyn std::error::Error) -> String {
     let mut deepest = error;
     while let Some(source) = deepest.source() {
         deepest = source;
