@@ -7,5 +7,5 @@ import { open, options } from './postgres.mjs';
 export async function connect(port) {
   await (await open(port)).end();
   setDefaultBackendFactory(createPostgresBackend);
-  return through(options(port));
+  return through({ ...options(port), migrate: true });
 }
